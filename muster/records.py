@@ -1,0 +1,399 @@
+"""Records: the shapes of version 1, each one type with its bounds.
+
+The types are the schema: the service reads calls with them, the client reads
+replies with them, and docs/openapi.json is generated from them. Members a
+record does not know are ignored, so that newer clients can talk to older
+services; known members are held to their bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from muster.errors import InvalidRequest
+
+MAX_ENDPOINTS = 16
+MAX_BATCH = 50
+MAX_PAYLOAD_CHARS = 65536
+MAX_FRAME_BYTES = 16384
+
+# Printable ASCII without the space: an identifier is a key in stores, a header
+# value and a line in logs, so nothing in it may end any of them.
+NodeId = Annotated[
+    str,
+    Meta(
+        min_length=8,
+        max_length=128,
+        pattern="^[!-~]+$",
+        description="A node's stable name: 8 to 128 printable ASCII characters, no space.",
+    ),
+]
+CircleHint = Annotated[
+    str,
+    Meta(
+        min_length=8,
+        max_length=128,
+        pattern="^[!-~]+$",
+        description="What the service may know of a circle: a truncated hash.",
+    ),
+]
+SessionId = Annotated[
+    str,
+    Meta(min_length=8, max_length=300, pattern="^[!-~]+$", description="A signalling session."),
+]
+MessageId = Annotated[
+    str, Meta(min_length=8, max_length=64, pattern="^[!-~]+$", description="A message's name.")
+]
+Host = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[!-~]+$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Unix seconds.")]
+Number = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+RequestKey = Annotated[
+    str,
+    Meta(
+        min_length=64,
+        max_length=64,
+        pattern="^[0-9a-fA-F]{64}$",
+        description="HMAC-SHA256(circle secret, 'api-v1') in hex.",
+    ),
+]
+# A duration is clamped, not refused (seed: "clamp ttl_s to server max"), and
+# some clients send it with a fraction.
+Duration = Annotated[int | float, Meta(description="Seconds; clamped to the service's limits.")]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The base of all records."""
+
+
+# How many is clamped too, but a number no program means is a mistake.
+Limit = Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)]
+
+
+# --- presence -----------------------------------------------------------------
+
+
+class Endpoint(Record, kw_only=True):
+    """Where a node says it can be reached."""
+
+    transport: Literal["tcp", "ws"]
+    host: Host
+    port: Port
+    family: Literal["ipv4", "ipv6"] = "ipv4"
+    nat: Literal["unknown", "open", "restricted", "symmetric"] = "unknown"
+
+
+class Capabilities(Record, kw_only=True):
+    """What a node can do for others."""
+
+    relay: bool = False
+    transport: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=16, pattern="^[!-~]+$")], ...],
+        Meta(max_length=8),
+    ] = ("tcp",)
+    can_anchor: bool = False
+
+
+class Register(Record, kw_only=True):
+    """Keep where the calling node is, for `ttl_s` seconds."""
+
+    node_id: NodeId
+    circle_hint: CircleHint
+    endpoints: Annotated[tuple[Endpoint, ...], Meta(max_length=MAX_ENDPOINTS)] = ()
+    capabilities: Capabilities = Capabilities()
+    ttl_s: Duration = 120
+    signing_key: RequestKey | None = None
+
+
+class Unregister(Record, kw_only=True):
+    """Forget the calling node in this circle."""
+
+    node_id: NodeId
+    circle_hint: CircleHint
+
+
+class ListPeers(Record, kw_only=True):
+    """List a circle's live nodes; the newest first."""
+
+    circle_hint: CircleHint
+    limit: Limit = 50
+
+
+class Observed(Record, kw_only=True):
+    """Where the service saw the call come from."""
+
+    host: str
+    family: Literal["ipv4", "ipv6"]
+    port: int | None = None
+
+
+class ObservedHost(Record, kw_only=True):
+    """The observed endpoint as older clients know it."""
+
+    host: str
+    family: Literal["ipv4", "ipv6"]
+
+
+class Registered(Record, kw_only=True):
+    """The answer to a register."""
+
+    ok: Literal[True] = True
+    server_time: Seconds
+    expires_at: Seconds
+    observed_endpoint: Observed | None = None
+    observed_host: ObservedHost | None = None
+
+
+class Unregistered(Record, kw_only=True):
+    """The answer to an unregister; repeating it is safe."""
+
+    ok: Literal[True] = True
+    removed: bool
+
+
+class Peer(Record, kw_only=True):
+    """A live node of the circle."""
+
+    node_id: str
+    circle_hint: str
+    endpoints: tuple[Endpoint, ...]
+    capabilities: Capabilities
+    observed_at: Seconds
+    expires_at: Seconds
+
+
+class Peers(Record, kw_only=True):
+    """The answer to a peers call."""
+
+    ok: Literal[True] = True
+    peers: tuple[Peer, ...]
+    server_time: Seconds
+
+
+# --- mail ---------------------------------------------------------------------
+
+
+class MessageHead(Record, kw_only=True):
+    """The two members of a message that the service reads; the rest is opaque."""
+
+    msg_id: MessageId
+    created_ts: Seconds = 0
+
+
+class LeaveMessages(Record, kw_only=True):
+    """Leave up to 50 messages in a circle's mailbox: all of them or none."""
+
+    circle_hint: CircleHint
+    messages: Annotated[tuple[dict[str, Any], ...], Meta(max_length=MAX_BATCH)] = ()
+
+
+class PollMessages(Record, kw_only=True):
+    """Collect messages after a cursor.
+
+    ``since`` is a `server_time` of an earlier answer; ``after`` a `cursor`, which
+    is exact. Give one of them.
+    """
+
+    circle_hint: CircleHint
+    since: Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)] = 0
+    after: Number | None = None
+    limit: Limit = 200
+
+
+class MessagesLeft(Record, kw_only=True):
+    """The answer to leaving messages: how many were new, and where the mailbox stands."""
+
+    ok: Literal[True] = True
+    stored: int
+    server_time: Seconds
+    cursor: Number
+
+
+class Messages(Record, kw_only=True):
+    """A page of messages in arrival order.
+
+    ``server_time`` is the next ``since``, chosen so that nothing is lost;
+    ``cursor`` is the next ``after``.
+    """
+
+    ok: Literal[True] = True
+    messages: tuple[msgspec.Raw, ...]
+    server_time: Seconds
+    cursor: Number
+    more: bool = False
+
+
+SignalType = Literal[
+    "offer", "answer", "candidate", "media-offer", "media-answer", "media-candidate"
+]
+
+
+class LeaveSignal(Record, kw_only=True):
+    """Leave one WebRTC offer, answer or candidate for a node."""
+
+    session_id: SessionId
+    from_node_id: NodeId
+    to_node_id: NodeId
+    circle_hint: CircleHint
+    type: SignalType
+    payload: Annotated[str, Meta(max_length=MAX_PAYLOAD_CHARS)]
+    ttl_s: Any = None
+
+
+class PollSignals(Record, kw_only=True):
+    """Collect the signals left for a node after an id."""
+
+    to_node_id: NodeId
+    since_id: Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)] = 0
+    session_id: SessionId | None = None
+    circle_hint: CircleHint | None = None
+
+
+class SignalLeft(Record, kw_only=True):
+    """The answer to leaving a signal."""
+
+    ok: Literal[True] = True
+    server_time: Seconds
+    id: Number
+
+
+class Signal(Record, kw_only=True):
+    """One signal as its reader sees it; `id` grows in the order of becoming visible."""
+
+    id: Number
+    session_id: str
+    from_node: str
+    to_node: str
+    type: SignalType
+    payload: str
+    created_at: Seconds
+
+
+class Signals(Record, kw_only=True):
+    """The answer to polling signals."""
+
+    ok: Literal[True] = True
+    signals: tuple[Signal, ...]
+    server_time: Seconds
+
+
+# --- relay --------------------------------------------------------------------
+
+
+class OpenSession(Record, kw_only=True):
+    """Open or renew a relay session between two nodes of a circle."""
+
+    node_id: NodeId
+    target_node_id: NodeId
+    circle_hint: CircleHint
+    ttl_s: Duration = 60
+
+
+class SessionOpened(Record, kw_only=True):
+    """A relay session: the same pair gets the same session while it lives."""
+
+    ok: Literal[True] = True
+    relay_url: str
+    session_id: str
+    token: str
+    expires_at: Seconds
+    server_time: Seconds
+
+
+class OpenSubscription(Record, kw_only=True):
+    """Ask for a token that opens a subscription to a circle."""
+
+    node_id: NodeId
+    circle_hint: CircleHint
+    ttl_s: Duration = 60
+
+
+class SubscriptionOpened(Record, kw_only=True):
+    """A subscription token; it must be used before `expires_at`."""
+
+    ok: Literal[True] = True
+    relay_url: str
+    token: str
+    expires_at: Seconds
+    server_time: Seconds
+
+
+# --- service ------------------------------------------------------------------
+
+
+class Nothing(Record, kw_only=True):
+    """A call without parameters."""
+
+
+class Health(Record, kw_only=True):
+    """The service lives, and what its clock says."""
+
+    ok: Literal[True] = True
+    version: str
+    time: Seconds
+
+
+class VerifyKey(Record, kw_only=True):
+    """A public key of the service."""
+
+    kid: str
+    alg: Literal["ed25519"] = "ed25519"
+    verify_key: str
+
+
+class Info(Record, kw_only=True):
+    """Everything a client would otherwise have to guess."""
+
+    ok: Literal[True] = True
+    version: str
+    time: Seconds
+    protocol: int
+    unsigned: Literal["refuse", "allow"]
+    limits: dict[str, int]
+    keys: tuple[VerifyKey, ...]
+    websocket: str
+
+
+class ErrorBody(Record, kw_only=True):
+    """The body of every refusal; `detail` repeats `message` for older clients."""
+
+    ok: Literal[False] = False
+    code: str
+    message: str
+    retryable: bool
+    detail: str
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def from_json(value: Any, shape: type[_R]) -> _R:
+    """Read decoded JSON as a record.
+
+    Raises `InvalidRequest` naming the member and what is expected of it.
+    """
+    try:
+        return msgspec.convert(value, shape)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidRequest(plain(str(error))) from None
+
+
+def from_query(query: Mapping[str, str], shape: type[_R]) -> _R:
+    """Read query parameters as a record; numbers come as decimal digits."""
+    known = {name: value for name, value in query.items() if name in shape.__struct_fields__}
+    try:
+        return msgspec.convert(known, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(plain(str(error))) from None
+
+
+def plain(message: str) -> str:
+    """Turn msgspec's sentence into ours: lower case, the member first."""
+    text, _, path = message.partition(" - at `$")
+    member = path.rstrip("`").lstrip(".")
+    text = text[:1].lower() + text[1:]
+    return f"{member}: {text}" if member else text
