@@ -1,0 +1,113 @@
+"""A few verbs to store by, and what they promise whichever engine keeps the items.
+
+An item is *live* while `expires_at > now`, judged when it is read: engines remove
+what expired late or never, and no verb may notice. Lists are ordered by the sort
+key's UTF-8 bytes. Rules of the service, such as which key a record has, live in
+`tables`, not here.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Protocol
+
+__all__ = ["PAGE_BYTES", "Item", "Page", "Store", "Stores", "TableNames", "Unavailable", "cut"]
+
+PAGE_BYTES = 1_000_000
+
+
+class Item(NamedTuple):
+    """One stored record, addressed by its partition key and its sort key.
+
+    A counter that `add` made reads as an item whose body is its total in decimal.
+    """
+
+    pk: str
+    sk: str
+    expires_at: int
+    body: bytes = b""
+
+
+class Page(NamedTuple):
+    """Some live items in order, and whether there are further ones."""
+
+    items: tuple[Item, ...]
+    more: bool
+
+
+class Unavailable(Exception):  # noqa: N818 -- a state of the world, named like the refusal it becomes
+    """The engine is throttled, locked or out of reach; what was asked may or may not be written."""
+
+
+class Store(Protocol):
+    """One table. Every verb may raise `Unavailable`, and every verb may be repeated after it.
+
+    Keys are not empty, hold no lone surrogates, and are at most 1,024 bytes long;
+    an item is at most 400 KB.
+    """
+
+    def put(self, *items: Item) -> None:
+        """Keep *items*, replacing what has their keys; of two with one key, the later.
+
+        SQLite keeps all or none. DynamoDB keeps each by itself: after `Unavailable`
+        some may be there, so put what others refer to first, or all of it again.
+        """
+
+    def put_new(self, item: Item, *, now: int) -> bool:
+        """Keep *item* unless a live one has its key; say whether it was kept.
+
+        Of any number of concurrent callers exactly one is told True.
+        """
+
+    def get(self, pk: str, sk: str, *, now: int) -> Item | None:
+        """Return the live item, as of the last acknowledged write."""
+
+    def known(self, pk: str, sks: Collection[str], *, now: int) -> set[str]:
+        """Say which of the sort keys *sks* have a live item."""
+
+    def newest(self, pk: str, *, limit: int, now: int) -> Page:
+        """List live items from the highest sort key down.
+
+        The page ends at *limit* items, or with the item before the one that would
+        take it over `PAGE_BYTES`; it has at least one if there are any. The same
+        holds for `after`.
+        """
+
+    def after(self, pk: str, sk: str, *, limit: int, now: int) -> Page:
+        """List live items whose sort keys are greater than *sk*, which may be empty, upwards."""
+
+    def delete(self, pk: str, sk: str, *, now: int, body: bytes | None = None) -> bool:
+        """Remove the item, with *body* only if that is its body; say whether a live one went."""
+
+    def add(self, pk: str, sk: str, amount: int, *, expires_at: int, now: int) -> int:
+        """Add *amount* to a counter, let it live until *expires_at*, return the new total.
+
+        One that is missing, expired or not a counter starts from 0. No addition is
+        lost; one whose answer got lost on the way may count twice.
+        """
+
+
+class Stores(NamedTuple):
+    """The three tables, apart because the lives of their items differ."""
+
+    presence: Store
+    mail: Store
+    guard: Store
+
+
+class TableNames(NamedTuple):
+    """What the three tables are called in DynamoDB."""
+
+    presence: str
+    mail: str
+    guard: str
+
+
+def cut(items: Iterable[Item], limit: int) -> Page:
+    """Take a page from the front of *items*, reading one further at most."""
+    page: list[Item] = []
+    size = 0
+    for item in items:
+        size += len(item.sk) + len(item.body)
+        if len(page) >= limit or (page and size > PAGE_BYTES):
+            return Page(tuple(page), more=True)
+        page.append(item)
+    return Page(tuple(page), more=False)

@@ -1,0 +1,220 @@
+"""The three tables in one SQLite file, which several processes may share.
+
+WAL with synchronous=NORMAL: what was acknowledged survives `kill -9` of any process;
+after a power cut the last moments may be missing, but the file is whole.
+"""
+
+import itertools
+import sqlite3
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chalicelib.store import Item, Page, Stores, Unavailable, cut
+
+__all__ = ["Count", "SqliteStore", "SqliteStores", "open_sqlite"]
+
+_memories = itertools.count()
+
+_TABLE = """CREATE TABLE IF NOT EXISTS items (
+    pk TEXT NOT NULL, sk TEXT NOT NULL, expires_at INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (pk, sk)) WITHOUT ROWID"""
+_PUT = "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)"
+_PUT_NEW = """INSERT INTO items VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body
+    WHERE expires_at <= ? RETURNING 1"""
+# A counter's body is an INTEGER; the cast reads it as its decimal digits, and leaves blobs alone.
+_SELECT = "SELECT pk, sk, expires_at, CAST(body AS BLOB) FROM items WHERE pk = ? AND expires_at > ?"
+_GET = f"{_SELECT} AND sk = ?"
+_NEWEST = f"{_SELECT} ORDER BY sk DESC LIMIT ?"
+_AFTER = f"{_SELECT} AND sk > ? ORDER BY sk LIMIT ?"
+_KNOWN = "SELECT sk FROM items WHERE pk = ? AND expires_at > ? AND sk IN ({})"
+_DELETE = """DELETE FROM items WHERE pk = ?1 AND sk = ?2 AND (?3 IS NULL OR body = ?3)
+    RETURNING expires_at"""
+_ADD = """INSERT INTO items VALUES (?1, ?2, ?4, ?3)
+    ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body
+        + iif(expires_at > ?5 AND typeof(body) = 'integer', body, 0)
+    RETURNING body"""
+_SLICE_END = """SELECT pk, sk FROM items WHERE (pk, sk) > (?, ?)
+    ORDER BY pk, sk LIMIT 1 OFFSET ?"""
+_PURGE = """DELETE FROM items WHERE (pk, sk) > (?, ?) AND (pk, sk) <= (?, ?)
+    AND expires_at <= ? RETURNING 1"""
+_PURGE_REST = "DELETE FROM items WHERE (pk, sk) > (?, ?) AND expires_at <= ? RETURNING 1"
+_CENSUS = """SELECT kind, count(*), sum(items_of_pk) FROM (
+        SELECT substr(pk, 1, instr(pk || '#', '#') - 1) AS kind, count(*) AS items_of_pk
+        FROM items WHERE expires_at > ? GROUP BY pk)
+    GROUP BY kind"""
+
+_CHUNK = 500
+
+
+class Count(NamedTuple):
+    """How many partition keys of one kind there are, and live items under them."""
+
+    keys: int
+    items: int
+
+
+class _Database:
+    """One file and its idle connections: each is used by one thread at a time."""
+
+    def __init__(self, path: str | Path, *, busy_s: float) -> None:
+        memory = str(path) == ":memory:"
+        self._uri = memory
+        self._path = f"file:/muster-{next(_memories)}?vfs=memdb" if memory else str(path)
+        self._busy_s = busy_s
+        self._idle: deque[sqlite3.Connection] = deque()
+        with self.connection() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            uri=self._uri,
+            timeout=self._busy_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+        except sqlite3.OperationalError as error:
+            raise Unavailable(str(error)) from error
+
+    def run(self, sql: str, *values: object) -> list[Any]:
+        with self.connection() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+class SqliteStore:
+    """One table of the file; its verbs are those of `Store`."""
+
+    def __init__(self, database: _Database, table: str) -> None:
+        def sql(text: str) -> str:
+            return text.replace("items ", f"{table} ")
+
+        self._database = database
+        self._run = database.run
+        self._hand = ("", "")
+        self._put, self._put_new, self._get = sql(_PUT), sql(_PUT_NEW), sql(_GET)
+        self._newest, self._after, self._known = sql(_NEWEST), sql(_AFTER), sql(_KNOWN)
+        self._delete, self._add = sql(_DELETE), sql(_ADD)
+        self._slice_end, self._purge, self._purge_rest = sql(_SLICE_END), sql(_PURGE), sql(_PURGE_REST)
+        self._census = sql(_CENSUS)
+        self._run(sql(_TABLE))
+
+    def put(self, *items: Item) -> None:
+        if len(items) == 1:
+            self._run(self._put, *items[0])
+        elif items:
+            with self._database.connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.executemany(self._put, items)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    connection.rollback()
+                    raise
+
+    def put_new(self, item: Item, *, now: int) -> bool:
+        return bool(self._run(self._put_new, *item, now))
+
+    def get(self, pk: str, sk: str, *, now: int) -> Item | None:
+        return next(map(Item._make, self._run(self._get, pk, now, sk)), None)
+
+    def known(self, pk: str, sks: Collection[str], *, now: int) -> set[str]:
+        found: set[str] = set()
+        rest = iter(set(sks))
+        while chunk := tuple(itertools.islice(rest, _CHUNK)):
+            sql = self._known.format(",".join("?" * len(chunk)))
+            found.update(sk for (sk,) in self._run(sql, pk, now, *chunk))
+        return found
+
+    def newest(self, pk: str, *, limit: int, now: int) -> Page:
+        return self._page(limit, self._newest, pk, now, limit + 1)
+
+    def after(self, pk: str, sk: str, *, limit: int, now: int) -> Page:
+        return self._page(limit, self._after, pk, now, sk, limit + 1)
+
+    def delete(self, pk: str, sk: str, *, now: int, body: bytes | None = None) -> bool:
+        return any(expires_at > now for (expires_at,) in self._run(self._delete, pk, sk, body))
+
+    def add(self, pk: str, sk: str, amount: int, *, expires_at: int, now: int) -> int:
+        ((total,),) = self._run(self._add, pk, sk, amount, expires_at, now)
+        return int(total)
+
+    def purge(self, now: int, *, slice_items: int = 1_000) -> int:
+        """Look at the next so many items, remove the expired; say how many went.
+
+        Goes round the table, call after call: an index that would find them at
+        once would cost every write more than this costs.
+        """
+        ends = self._run(self._slice_end, *self._hand, slice_items - 1)
+        if ends:
+            gone = self._run(self._purge, *self._hand, *ends[0], now)
+        else:
+            gone = self._run(self._purge_rest, *self._hand, now)
+        self._hand = ends[0] if ends else ("", "")
+        return len(gone)
+
+    def census(self, now: int) -> dict[str, Count]:
+        """Count what is live by kind, the part of the partition key before its first `#`."""
+        return {kind: Count(keys, items) for kind, keys, items in self._run(self._census, now)}
+
+    def _page(self, limit: int, sql: str, *values: object) -> Page:
+        with self._database.connection() as connection:
+            cursor = connection.execute(sql, values)
+            try:
+                return cut(map(Item._make, cursor), limit)
+            finally:
+                cursor.close()
+
+
+class SqliteStores(Stores):
+    """The stores of one file, with what only its owner does."""
+
+    tables: tuple[SqliteStore, ...]
+    database: _Database
+
+    def purge(self, now: int, *, slice_items: int = 1_000) -> int:
+        """Remove expired items from the next slice of each table."""
+        return sum(table.purge(now, slice_items=slice_items) for table in self.tables)
+
+    def census(self, now: int) -> dict[str, dict[str, Count]]:
+        """Count what is live in each table; reads all of them, so not for every call."""
+        return {
+            name: table.census(now) for name, table in zip(self._fields, self.tables, strict=True)
+        }
+
+    def close(self) -> None:
+        """Close the file, which folds the write-ahead log into it."""
+        self.database.close()
+
+
+def open_sqlite(path: str | Path, *, busy_s: float = 5.0) -> SqliteStores:
+    """Open or make the file at *path*; `:memory:` keeps it nowhere.
+
+    A writer waits up to *busy_s* for another process before it is `Unavailable`.
+    """
+    database = _Database(path, busy_s=busy_s)
+    tables = tuple(SqliteStore(database, name) for name in Stores._fields)
+    stores = SqliteStores(*tables)
+    stores.tables, stores.database = tables, database
+    return stores
