@@ -1,0 +1,197 @@
+"""Messages, encrypted for a circle: the service and the network see only the envelope.
+
+An envelope is what a mailbox keeps: ``msg_id``, ``circle_id``, ``channel_id``,
+``author_node_id`` and ``created_ts`` in clear, and name and text in ``enc``
+(AES-256-GCM; the clear members are authenticated with it). Envelopes of older
+clients carry name and text in clear with a ``mac`` in place of ``enc``; they are
+read, never written. Every member holds the same key, so an envelope proves that
+a member wrote it, not which one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muster.circle import Circle, Entropy
+
+CONTROL = "__control"
+"""The channel that carries events between programs and not text between people."""
+
+HEADS = ("msg_id", "circle_id", "channel_id", "author_node_id", "created_ts")
+"""The members of an envelope that stay in clear, in the order of their authentication."""
+
+NONCE_BYTES = 12
+KEY_ID = "epoch-0"
+ALGORITHM = "AES-256-GCM"
+
+_TAG_BYTES = 16
+
+
+class Unreadable(Exception):
+    """The envelope is not one that this circle can read: another key, or altered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A message as people see it: who wrote what, where and when."""
+
+    msg_id: str
+    circle_id: str
+    channel_id: str
+    author_node_id: str
+    created_ts: int
+    display_name: str
+    text: str
+
+    def heads(self) -> dict[str, Any]:
+        """Return the members that stay in clear."""
+        return {name: getattr(self, name) for name in HEADS}
+
+
+def new_msg_id(node_id: str, *, now: int, entropy: Entropy = secrets.token_bytes) -> str:
+    """Make the name of a new message; unique without asking anyone."""
+    seed = f"{node_id}|{now}|{entropy(8).hex()}"
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
+
+
+def encrypt(circle: Circle, note: Note, *, nonce: bytes | None = None) -> dict[str, Any]:
+    """Write a note as an envelope.
+
+    A *nonce* is used once per circle; by default it is random, which is safe for
+    2^32 messages of a circle (NIST SP 800-38D, 8.3). Raises `ValueError` for a
+    note that nobody could read: half a surrogate pair, or a bar in an identifier.
+    """
+    if any("|" in str(head) for head in note.heads().values()):
+        raise ValueError("an identifier of a message cannot hold a '|'")
+    spent = secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce
+    plain = {"display_name": note.display_name, "text": note.text}
+    sealed = _cipher(circle).encrypt(spent, _compact(plain), aad(note))
+    return {
+        **note.heads(),
+        "enc": {
+            "alg": ALGORITHM,
+            "key_id": KEY_ID,
+            "nonce": base64.b64encode(spent).decode(),
+            "ciphertext": base64.b64encode(sealed).decode(),
+        },
+    }
+
+
+def decrypt(circle: Circle, envelope: Mapping[str, Any]) -> Note:
+    """Read an envelope, encrypted or of the older form.
+
+    Raises `Unreadable`, whatever is wrong with it.
+    """
+    if _text(envelope, "circle_id") != circle.circle_id:
+        raise Unreadable("the message belongs to another circle")
+    enc = envelope.get("enc")
+    if enc is None:
+        return _authenticated(circle, envelope)
+    note = _note(envelope, display_name="", text="")
+    plain = _opened(circle, enc, aad=aad(note))
+    return _note(envelope, display_name=_text(plain, "display_name"), text=_text(plain, "text"))
+
+
+def aad(note: Note) -> bytes:
+    """Return the bytes that are authenticated beside the ciphertext."""
+    return "|".join(str(head) for head in note.heads().values()).encode()
+
+
+def mac(circle: Circle, note: Note) -> str:
+    """Return the MAC of the older form, in hex."""
+    *names, created_ts = (str(head) for head in note.heads().values())
+    fields = (*names, note.display_name, created_ts, note.text)
+    return hmac.digest(circle.secret, "|".join(fields).encode(), "sha256").hex()
+
+
+def datachannel_auth(circle: Circle, my_nonce: str, peer_nonce: str) -> str:
+    """Return what proves to a peer, over a data channel, that we are of the circle."""
+    proof = f"dc-auth:{my_nonce}:{peer_nonce}".encode()
+    return hmac.digest(circle.secret, proof, "sha256").hex()
+
+
+def _cipher(circle: Circle) -> Any:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(circle.message_key)
+
+
+def _opened(circle: Circle, enc: Any, *, aad: bytes) -> Mapping[str, Any]:
+    from cryptography.exceptions import InvalidTag
+
+    if not isinstance(enc, Mapping):
+        raise Unreadable("enc is not an object")
+    nonce, sealed = _bytes(enc, "nonce"), _bytes(enc, "ciphertext")
+    if len(nonce) != NONCE_BYTES or len(sealed) < _TAG_BYTES:
+        raise Unreadable("the nonce or the ciphertext has the wrong length")
+    try:
+        plain = json.loads(_cipher(circle).decrypt(nonce, sealed, aad))
+    except InvalidTag:
+        raise Unreadable("the message was altered or encrypted with another key") from None
+    except (ValueError, RecursionError):
+        raise Unreadable("the decrypted message is not JSON") from None
+    if not isinstance(plain, Mapping):
+        raise Unreadable("the decrypted message is not an object")
+    return plain
+
+
+def _authenticated(circle: Circle, envelope: Mapping[str, Any]) -> Note:
+    name, text = _unambiguous(envelope, "display_name"), _text(envelope, "text")
+    note = _note(envelope, display_name=name, text=text)
+    if not hmac.compare_digest(mac(circle, note).encode(), _text(envelope, "mac").lower().encode()):
+        raise Unreadable("the message was altered or comes from another circle")
+    return note
+
+
+def _note(envelope: Mapping[str, Any], *, display_name: str, text: str) -> Note:
+    created_ts = envelope.get("created_ts")
+    if type(created_ts) is not int or not 0 <= created_ts < 2**53:
+        raise Unreadable("created_ts is not a number of seconds")
+    return Note(
+        msg_id=_unambiguous(envelope, "msg_id"),
+        circle_id=_unambiguous(envelope, "circle_id"),
+        channel_id=_unambiguous(envelope, "channel_id"),
+        author_node_id=_unambiguous(envelope, "author_node_id"),
+        created_ts=created_ts,
+        display_name=display_name,
+        text=text,
+    )
+
+
+def _text(members: Mapping[str, Any], name: str) -> str:
+    """Read a string that can be written as UTF-8, so that nothing later chokes on it."""
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise Unreadable(f"{name} is missing or not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Unreadable(f"{name} holds half a surrogate pair") from None
+    return value
+
+
+def _unambiguous(members: Mapping[str, Any], name: str) -> str:
+    """Read a member that is authenticated between bars: a bar inside could move a border."""
+    value = _text(members, name)
+    if "|" in value:
+        raise Unreadable(f"{name} holds a '|', which the authentication cannot tell from a border")
+    return value
+
+
+def _bytes(members: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(_text(members, name), validate=True)
+    except (binascii.Error, ValueError):
+        raise Unreadable(f"{name} is not padded standard base64") from None
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
