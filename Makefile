@@ -1,0 +1,122 @@
+# Muster. `make` alone lists what there is.
+
+PORT ?= 8787
+DATA ?= ./data
+UNSIGNED ?= refuse
+HOST ?= 127.0.0.1
+
+BIN := .venv/bin
+SOURCES := app.py capsules muster chalicelib infra tests
+PYTHON_READY := .venv/.ready
+DYNALITE_READY := tests/node_modules/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+.PHONY: help
+help: ## list these targets
+	@echo 'make run     starts the service on http://$(HOST):$(PORT); make test tests everything'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Setting up
+
+.PHONY: setup
+setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium
+	@.ci/setup chromium
+
+$(PYTHON_READY): requirements-dev.txt pyproject.toml
+	@.ci/setup python
+	@touch $@
+
+$(DYNALITE_READY): tests/package-lock.json $(PYTHON_READY)
+	@.ci/setup dynalite
+	@touch $@
+
+.PHONY: pins
+pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
+	@for name in requirements requirements-dev; do \
+		CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe \
+			--no-emit-index-url --no-emit-find-links --output-file=$$name.txt $$name.in; \
+	done
+
+## Running
+
+.PHONY: run
+run: serve ## set up what is missing and start the service; PORT=8787 HOST=127.0.0.1 DATA=./data UNSIGNED=refuse
+
+.PHONY: serve
+serve: $(PYTHON_READY) ## the same as run
+	@exec $(BIN)/muster serve --host $(HOST) --port $(PORT) --data $(DATA) --unsigned $(UNSIGNED)
+
+## Testing
+
+.PHONY: test
+test: setup ## set up and run every test suite; SUITES="unit cli" chooses, ARGS=... goes to pytest
+	@$(BIN)/python tests/suites.py $(SUITES) $(if $(ARGS),-- $(ARGS))
+
+.PHONY: browser
+browser: setup ## run the browser tests alone
+	@$(BIN)/python tests/suites.py browser
+
+.PHONY: deep
+deep: setup ## run the generated tests long, with the deep hypothesis profile
+	@HYPOTHESIS_PROFILE=deep $(BIN)/python tests/suites.py property attack -- --timeout=1800
+
+.PHONY: bench
+bench: $(PYTHON_READY) ## measure the service on this machine and print JSON
+	@$(BIN)/python -m infra.bench $(ARGS)
+
+.PHONY: golden
+golden: $(PYTHON_READY) ## rewrite the golden files and show what changed
+	@$(BIN)/python -m pytest -q tests/golden --rewrite-golden
+	@git --no-pager diff --stat -- tests/golden
+
+## Keeping the code in order
+
+.PHONY: format
+format: $(PYTHON_READY) ## rewrite the code as ruff formats it
+	@$(BIN)/ruff check --quiet --fix $(SOURCES) || true
+	@$(BIN)/ruff format $(SOURCES)
+
+.PHONY: lint
+lint: $(PYTHON_READY) ## look for mistakes and misspellings
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/codespell
+
+.PHONY: types
+types: $(PYTHON_READY) ## check the types, strictly
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: $(PYTHON_READY) ## check who imports whom
+	@$(BIN)/lint-imports
+
+.PHONY: openapi
+openapi: $(PYTHON_READY) ## write docs/openapi.json and docs/asyncapi.json
+	@$(BIN)/python -m infra.openapi
+
+.PHONY: openapi-check
+openapi-check: $(PYTHON_READY) ## check that the API documents are current
+	@$(BIN)/python -m infra.openapi --check
+
+.PHONY: static
+static: lint types imports openapi-check ## everything that runs no test: lint types imports openapi-check
+
+.PHONY: check
+check: static test ## everything that must be clean before a change goes in
+
+## Packaging
+
+.PHONY: package
+package: $(PYTHON_READY) ## pack the AWS side into build/aws
+	@rm -rf build/aws .chalice/deployments
+	@$(BIN)/chalice package --stage dev build/aws
+
+.PHONY: clean
+clean: ## remove everything that was made, except data
+	rm -rf .venv tests/node_modules build dist *.egg-info .chalice/deployments .chalice/deployed
+	rm -rf .coverage .coverage.* htmlcov .hypothesis .schemathesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

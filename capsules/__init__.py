@@ -1,0 +1,1 @@
+"""Signed metadata that anyone can verify: keys, tickets and capsules."""
