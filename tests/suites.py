@@ -1,0 +1,156 @@
+"""Run the test suites one after the other and say plainly what was run, and what was not.
+
+    python tests/suites.py [--no-coverage] [SUITE ...] [-- PYTEST ARGUMENTS]
+
+A skipped test must say what it needs ("needs chromium: ..."): any other skip fails the run,
+and so does a suite without tests.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+BUILD = ROOT / "build"
+REPORTS = BUILD / "reports"
+ORDER = ("unit", "contract", "golden", "property", "hosts", "attack", "client", "cli", "browser")
+NOTHING_COLLECTED = 5
+
+
+@dataclass(slots=True)
+class Result:
+    """What one suite came to."""
+
+    suite: str
+    passed: int = 0
+    failed: int = 0
+    expected_failures: int = 0
+    seconds: float = 0.0
+    exit_code: int = 0
+    skips: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def unexplained(self) -> int:
+        """How many tests were skipped without saying what they need."""
+        return sum(n for reason, n in self.skips.items() if not reason.startswith("needs "))
+
+    @property
+    def verdict(self) -> str:
+        """One or two words for the last column."""
+        if self.exit_code == NOTHING_COLLECTED:
+            return "NO TESTS"
+        if self.failed or self.exit_code:
+            return "FAILED"
+        if self.unexplained:
+            return "SKIPPED WITHOUT REASON"
+        return "ok" if not self.skips else "ok, in part"
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing stands against a release."""
+        return self.verdict.startswith("ok")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the chosen suites, or all; the number of bad ones decides the exit code."""
+    options, extra = _split(arguments)
+    measured = "--no-coverage" not in options
+    chosen = [option for option in options if not option.startswith("--")]
+    existing = suites()
+    unknown = sorted(set(chosen) - set(existing))
+    if unknown:
+        print(f"no such suite: {', '.join(unknown)}; there are: {', '.join(existing)}")
+        return 2
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    shutil.rmtree(BUILD / "coverage", ignore_errors=True)
+    (BUILD / "coverage").mkdir(parents=True)
+    results = [run(suite, extra, measured=measured) for suite in chosen or existing]
+    covered = not measured or _coverage(complete=not (chosen or extra))
+    report(results, missing=[] if chosen else [s for s in ORDER if s not in existing])
+    return 0 if covered and results and all(result.good for result in results) else 1
+
+
+def suites() -> list[str]:
+    """Every folder with tests: the known ones in their order, then what was added since."""
+    found = {
+        path.relative_to(TESTS).parts[0]
+        for path in TESTS.glob("*/**/test_*.py")
+        if "node_modules" not in path.parts
+    }
+    stray = [path.name for path in TESTS.glob("test_*.py")]
+    if stray:
+        raise SystemExit(f"tests belong in a suite's folder: {', '.join(stray)}")
+    return [*(s for s in ORDER if s in found), *sorted(found.difference(ORDER))]
+
+
+def run(suite: str, extra: list[str], *, measured: bool) -> Result:
+    """Run one suite in a process of its own."""
+    print(f"\n==> {suite}", flush=True)
+    file = REPORTS / f"{suite}.xml"
+    python = [sys.executable, "-m", *(["coverage", "run", "-m"] if measured else [])]
+    command = [*python, "pytest", "-q", f"tests/{suite}", f"--junit-xml={file}", *extra]
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    result = Result(suite, seconds=time.monotonic() - started, exit_code=done.returncode)
+    if file.exists():
+        _count(result, ET.parse(file))  # noqa: S314 - written by pytest a moment ago
+    return result
+
+
+def _count(result: Result, tree: "ET.ElementTree[ET.Element]") -> None:
+    for case in tree.iter("testcase"):
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            result.failed += 1
+        elif skipped is None:
+            result.passed += 1
+        elif skipped.get("type") == "pytest.xfail":
+            result.expected_failures += 1
+        else:
+            result.skips[skipped.get("message", "")] += 1
+
+
+def _coverage(*, complete: bool) -> bool:
+    coverage = [sys.executable, "-m", "coverage"]
+    quiet = subprocess.DEVNULL
+    subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, check=False, stderr=quiet)
+    floor = [] if complete else ["--fail-under=0"]
+    print("\n==> coverage", flush=True)
+    shown = subprocess.run([*coverage, "report", *floor], cwd=ROOT, check=False)
+    return shown.returncode == 0
+
+
+def report(results: list[Result], *, missing: list[str]) -> None:
+    """Print the table, then everything that did not run and why."""
+    print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'xfail':>7}{'seconds':>9}")
+    for r in results:
+        numbers = f"{r.passed:>8}{r.failed:>8}{r.skips.total():>9}{r.expected_failures:>7}"
+        print(f"{r.suite:<12}{numbers}{r.seconds:>9.1f}  {r.verdict}")
+    if len(results) > 1:
+        sums = [sum(r.passed for r in results), sum(r.failed for r in results)]
+        skipped = sum(r.skips.total() for r in results)
+        expected = sum(r.expected_failures for r in results)
+        seconds = sum(r.seconds for r in results)
+        print(f"{'all':<12}{sums[0]:>8}{sums[1]:>8}{skipped:>9}{expected:>7}{seconds:>9.1f}")
+    for r in results:
+        for reason, n in sorted(r.skips.items()):
+            print(f"NOT RUN: {n} of {r.suite}: {reason or 'no reason given'}")
+    if missing:
+        print(f"NOT RUN: no tests exist yet in {', '.join(missing)}")
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    border = arguments.index("--")
+    return arguments[:border], arguments[border + 1 :]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
