@@ -33,7 +33,7 @@ class Page(NamedTuple):
     more: bool
 
 
-class Unavailable(Exception):  # noqa: N818 -- a state of the world, named like the refusal it becomes
+class Unavailable(Exception):
     """The engine is throttled, locked or out of reach; what was asked may or may not be written."""
 
 

@@ -116,7 +116,11 @@ class SqliteStore:
         self._put, self._put_new, self._get = sql(_PUT), sql(_PUT_NEW), sql(_GET)
         self._newest, self._after, self._known = sql(_NEWEST), sql(_AFTER), sql(_KNOWN)
         self._delete, self._add = sql(_DELETE), sql(_ADD)
-        self._slice_end, self._purge, self._purge_rest = sql(_SLICE_END), sql(_PURGE), sql(_PURGE_REST)
+        self._slice_end, self._purge, self._purge_rest = (
+            sql(_SLICE_END),
+            sql(_PURGE),
+            sql(_PURGE_REST),
+        )
         self._census = sql(_CENSUS)
         self._run(sql(_TABLE))
 
