@@ -170,9 +170,7 @@ CODES = tuple(_CLASSES)
 """Every code an error body or an ERROR frame can carry."""
 
 
-def from_json(
-    body: Mapping[str, Any], *, status: int, retry_after_s: int | None = None
-) -> Refused:
+def from_json(body: Mapping[str, Any], *, status: int, retry_after_s: int | None = None) -> Refused:
     """Read an error body into the refusal the service raised.
 
     A body that is not Muster's (a proxy's page) becomes a refusal by its status.

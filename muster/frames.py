@@ -33,15 +33,15 @@ class _Tagged(msgspec.Struct, frozen=True, tag_field="t", omit_defaults=True):
     """The base of all frames: ``t`` tells them apart."""
 
 
-class Ping(_Tagged, kw_only=True, tag="PING"):
-    """Are you there?"""
+class Ping(_Tagged, frozen=True, kw_only=True, tag="PING"):
+    """Asks whether the other side is there."""
 
 
-class Pong(_Tagged, kw_only=True, tag="PONG"):
-    """Yes."""
+class Pong(_Tagged, frozen=True, kw_only=True, tag="PONG"):
+    """Answers a ping."""
 
 
-class Frame(_Tagged, kw_only=True, tag="FRAME"):
+class Frame(_Tagged, frozen=True, kw_only=True, tag="FRAME"):
     """One opaque payload for the other seat; ``from_`` is set by the service."""
 
     session_id: records.SessionId
@@ -50,7 +50,7 @@ class Frame(_Tagged, kw_only=True, tag="FRAME"):
     from_: str | None = msgspec.field(default=None, name="from")
 
 
-class Ack(_Tagged, kw_only=True, tag="ACK"):
+class Ack(_Tagged, frozen=True, kw_only=True, tag="ACK"):
     """An answer to a ``seq``: the service's own, or with ``from_`` the peer's."""
 
     session_id: records.SessionId
@@ -58,21 +58,21 @@ class Ack(_Tagged, kw_only=True, tag="ACK"):
     from_: str | None = msgspec.field(default=None, name="from")
 
 
-class Attached(_Tagged, kw_only=True, tag="ATTACHED"):
+class Attached(_Tagged, frozen=True, kw_only=True, tag="ATTACHED"):
     """The other seat is taken."""
 
     session_id: str
     node_id: str
 
 
-class Gone(_Tagged, kw_only=True, tag="GONE"):
+class Gone(_Tagged, frozen=True, kw_only=True, tag="GONE"):
     """The other seat is empty."""
 
     session_id: str
     node_id: str
 
 
-class Messages(_Tagged, kw_only=True, tag="MESSAGES"):
+class Messages(_Tagged, frozen=True, kw_only=True, tag="MESSAGES"):
     """Messages as they arrive; ``after`` and ``cursor`` say where they stand."""
 
     messages: tuple[msgspec.Raw, ...]
@@ -81,20 +81,20 @@ class Messages(_Tagged, kw_only=True, tag="MESSAGES"):
     cursor: records.Number
 
 
-class Signals(_Tagged, kw_only=True, tag="SIGNALS"):
+class Signals(_Tagged, frozen=True, kw_only=True, tag="SIGNALS"):
     """Signals for this node, as they arrive."""
 
     signals: tuple[records.Signal, ...]
 
 
-class Presence(_Tagged, kw_only=True, tag="PRESENCE"):
+class Presence(_Tagged, frozen=True, kw_only=True, tag="PRESENCE"):
     """Who came or changed, and who left."""
 
     joined: tuple[records.Peer, ...] = ()
     left: tuple[str, ...] = ()
 
 
-class Error(_Tagged, kw_only=True, tag="ERROR"):
+class Error(_Tagged, frozen=True, kw_only=True, tag="ERROR"):
     """A refusal on the socket; ``seq`` names the frame it answers."""
 
     code: str
@@ -121,7 +121,7 @@ def decode_from_node(text: str) -> FromNode:
     """
     if len(text) > MAX_TEXT_BYTES:
         raise PayloadTooLarge(f"a frame may have {MAX_TEXT_BYTES} bytes of text")
-    frame = _decode(text, FromNode)
+    frame: FromNode = _decode(text, FromNode)
     if isinstance(frame, Frame):
         payload_bytes(frame.payload_b64)
     return frame
@@ -132,7 +132,8 @@ def decode_from_service(text: str) -> FromService:
 
     Raises `InvalidFrame`.
     """
-    return _decode(text, FromService)
+    frame: FromService = _decode(text, FromService)
+    return frame
 
 
 def payload(data: bytes) -> str:

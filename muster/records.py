@@ -77,7 +77,7 @@ Limit = Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)]
 # --- presence -----------------------------------------------------------------
 
 
-class Endpoint(Record, kw_only=True):
+class Endpoint(Record, frozen=True, kw_only=True):
     """Where a node says it can be reached."""
 
     transport: Literal["tcp", "ws"]
@@ -87,7 +87,7 @@ class Endpoint(Record, kw_only=True):
     nat: Literal["unknown", "open", "restricted", "symmetric"] = "unknown"
 
 
-class Capabilities(Record, kw_only=True):
+class Capabilities(Record, frozen=True, kw_only=True):
     """What a node can do for others."""
 
     relay: bool = False
@@ -98,7 +98,7 @@ class Capabilities(Record, kw_only=True):
     can_anchor: bool = False
 
 
-class Register(Record, kw_only=True):
+class Register(Record, frozen=True, kw_only=True):
     """Keep where the calling node is, for `ttl_s` seconds."""
 
     node_id: NodeId
@@ -109,21 +109,21 @@ class Register(Record, kw_only=True):
     signing_key: RequestKey | None = None
 
 
-class Unregister(Record, kw_only=True):
+class Unregister(Record, frozen=True, kw_only=True):
     """Forget the calling node in this circle."""
 
     node_id: NodeId
     circle_hint: CircleHint
 
 
-class ListPeers(Record, kw_only=True):
+class ListPeers(Record, frozen=True, kw_only=True):
     """List a circle's live nodes; the newest first."""
 
     circle_hint: CircleHint
     limit: Limit = 50
 
 
-class Observed(Record, kw_only=True):
+class Observed(Record, frozen=True, kw_only=True):
     """Where the service saw the call come from."""
 
     host: str
@@ -131,14 +131,14 @@ class Observed(Record, kw_only=True):
     port: int | None = None
 
 
-class ObservedHost(Record, kw_only=True):
+class ObservedHost(Record, frozen=True, kw_only=True):
     """The observed endpoint as older clients know it."""
 
     host: str
     family: Literal["ipv4", "ipv6"]
 
 
-class Registered(Record, kw_only=True):
+class Registered(Record, frozen=True, kw_only=True):
     """The answer to a register."""
 
     ok: Literal[True] = True
@@ -148,14 +148,14 @@ class Registered(Record, kw_only=True):
     observed_host: ObservedHost | None = None
 
 
-class Unregistered(Record, kw_only=True):
+class Unregistered(Record, frozen=True, kw_only=True):
     """The answer to an unregister; repeating it is safe."""
 
     ok: Literal[True] = True
     removed: bool
 
 
-class Peer(Record, kw_only=True):
+class Peer(Record, frozen=True, kw_only=True):
     """A live node of the circle."""
 
     node_id: str
@@ -166,7 +166,7 @@ class Peer(Record, kw_only=True):
     expires_at: Seconds
 
 
-class Peers(Record, kw_only=True):
+class Peers(Record, frozen=True, kw_only=True):
     """The answer to a peers call."""
 
     ok: Literal[True] = True
@@ -177,21 +177,21 @@ class Peers(Record, kw_only=True):
 # --- mail ---------------------------------------------------------------------
 
 
-class MessageHead(Record, kw_only=True):
+class MessageHead(Record, frozen=True, kw_only=True):
     """The two members of a message that the service reads; the rest is opaque."""
 
     msg_id: MessageId
     created_ts: Seconds = 0
 
 
-class LeaveMessages(Record, kw_only=True):
+class LeaveMessages(Record, frozen=True, kw_only=True):
     """Leave up to 50 messages in a circle's mailbox: all of them or none."""
 
     circle_hint: CircleHint
     messages: Annotated[tuple[dict[str, Any], ...], Meta(max_length=MAX_BATCH)] = ()
 
 
-class PollMessages(Record, kw_only=True):
+class PollMessages(Record, frozen=True, kw_only=True):
     """Collect messages after a cursor.
 
     ``since`` is a `server_time` of an earlier answer; ``after`` a `cursor`, which
@@ -204,7 +204,7 @@ class PollMessages(Record, kw_only=True):
     limit: Limit = 200
 
 
-class MessagesLeft(Record, kw_only=True):
+class MessagesLeft(Record, frozen=True, kw_only=True):
     """The answer to leaving messages: how many were new, and where the mailbox stands."""
 
     ok: Literal[True] = True
@@ -213,7 +213,7 @@ class MessagesLeft(Record, kw_only=True):
     cursor: Number
 
 
-class Messages(Record, kw_only=True):
+class Messages(Record, frozen=True, kw_only=True):
     """A page of messages in arrival order.
 
     ``server_time`` is the next ``since``, chosen so that nothing is lost;
@@ -232,7 +232,7 @@ SignalType = Literal[
 ]
 
 
-class LeaveSignal(Record, kw_only=True):
+class LeaveSignal(Record, frozen=True, kw_only=True):
     """Leave one WebRTC offer, answer or candidate for a node."""
 
     session_id: SessionId
@@ -244,7 +244,7 @@ class LeaveSignal(Record, kw_only=True):
     ttl_s: Any = None
 
 
-class PollSignals(Record, kw_only=True):
+class PollSignals(Record, frozen=True, kw_only=True):
     """Collect the signals left for a node after an id."""
 
     to_node_id: NodeId
@@ -253,7 +253,7 @@ class PollSignals(Record, kw_only=True):
     circle_hint: CircleHint | None = None
 
 
-class SignalLeft(Record, kw_only=True):
+class SignalLeft(Record, frozen=True, kw_only=True):
     """The answer to leaving a signal."""
 
     ok: Literal[True] = True
@@ -261,7 +261,7 @@ class SignalLeft(Record, kw_only=True):
     id: Number
 
 
-class Signal(Record, kw_only=True):
+class Signal(Record, frozen=True, kw_only=True):
     """One signal as its reader sees it; `id` grows in the order of becoming visible."""
 
     id: Number
@@ -273,7 +273,7 @@ class Signal(Record, kw_only=True):
     created_at: Seconds
 
 
-class Signals(Record, kw_only=True):
+class Signals(Record, frozen=True, kw_only=True):
     """The answer to polling signals."""
 
     ok: Literal[True] = True
@@ -284,7 +284,7 @@ class Signals(Record, kw_only=True):
 # --- relay --------------------------------------------------------------------
 
 
-class OpenSession(Record, kw_only=True):
+class OpenSession(Record, frozen=True, kw_only=True):
     """Open or renew a relay session between two nodes of a circle."""
 
     node_id: NodeId
@@ -293,7 +293,7 @@ class OpenSession(Record, kw_only=True):
     ttl_s: Duration = 60
 
 
-class SessionOpened(Record, kw_only=True):
+class SessionOpened(Record, frozen=True, kw_only=True):
     """A relay session: the same pair gets the same session while it lives."""
 
     ok: Literal[True] = True
@@ -304,7 +304,7 @@ class SessionOpened(Record, kw_only=True):
     server_time: Seconds
 
 
-class OpenSubscription(Record, kw_only=True):
+class OpenSubscription(Record, frozen=True, kw_only=True):
     """Ask for a token that opens a subscription to a circle."""
 
     node_id: NodeId
@@ -312,7 +312,7 @@ class OpenSubscription(Record, kw_only=True):
     ttl_s: Duration = 60
 
 
-class SubscriptionOpened(Record, kw_only=True):
+class SubscriptionOpened(Record, frozen=True, kw_only=True):
     """A subscription token; it must be used before `expires_at`."""
 
     ok: Literal[True] = True
@@ -325,11 +325,11 @@ class SubscriptionOpened(Record, kw_only=True):
 # --- service ------------------------------------------------------------------
 
 
-class Nothing(Record, kw_only=True):
+class Nothing(Record, frozen=True, kw_only=True):
     """A call without parameters."""
 
 
-class Health(Record, kw_only=True):
+class Health(Record, frozen=True, kw_only=True):
     """The service lives, and what its clock says."""
 
     ok: Literal[True] = True
@@ -337,7 +337,7 @@ class Health(Record, kw_only=True):
     time: Seconds
 
 
-class VerifyKey(Record, kw_only=True):
+class VerifyKey(Record, frozen=True, kw_only=True):
     """A public key of the service."""
 
     kid: str
@@ -345,7 +345,7 @@ class VerifyKey(Record, kw_only=True):
     verify_key: str
 
 
-class Info(Record, kw_only=True):
+class Info(Record, frozen=True, kw_only=True):
     """Everything a client would otherwise have to guess."""
 
     ok: Literal[True] = True
@@ -358,7 +358,7 @@ class Info(Record, kw_only=True):
     websocket: str
 
 
-class ErrorBody(Record, kw_only=True):
+class ErrorBody(Record, frozen=True, kw_only=True):
     """The body of every refusal; `detail` repeats `message` for older clients."""
 
     ok: Literal[False] = False

@@ -1,0 +1,35 @@
+"""About: what the service tells of itself."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+
+from chalicelib import tokens
+from chalicelib.call import Call
+from chalicelib.service import Service
+from muster import records
+
+PROTOCOL = 1
+
+
+def health(service: Service, call: Call, ask: records.Nothing) -> records.Health:
+    """Say that the service lives, and what time it is."""
+    return records.Health(version=service.settings.version, time=call.now)
+
+
+def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:
+    """Tell every limit in force, and the service's public keys."""
+    verify_key = service.signer(now=call.now).verify_key
+    key = records.VerifyKey(
+        kid=tokens.key_id(verify_key),
+        verify_key=urlsafe_b64encode(verify_key).decode().rstrip("="),
+    )
+    return records.Info(
+        version=service.settings.version,
+        time=call.now,
+        protocol=PROTOCOL,
+        unsigned=service.settings.unsigned,
+        limits=service.settings.limits(),
+        keys=(key,),
+        websocket=service.settings.websocket_url or call.websocket_url,
+    )

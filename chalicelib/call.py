@@ -1,0 +1,99 @@
+"""One HTTP exchange without a framework, and what a use case wants sent.
+
+Hosts translate their events into a `Call` and a `Reply` back; the rest of the
+service knows no host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from muster import signing
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: header names in lower case, of repeated parameters the first."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    source_ip: str = ""
+    source_port: int | None = None
+    clock: float = 0.0
+    request_id: str = ""
+    websocket_url: str = ""
+
+    @property
+    def now(self) -> int:
+        """The second in which the call arrived, Unix time."""
+        return int(self.clock)
+
+    @property
+    def node_id(self) -> str:
+        """The node the caller says it is; proved only where a guard has checked it."""
+        return self.headers.get(signing.NODE, "")
+
+
+class Connection(NamedTuple):
+    """One open WebSocket: its id, and where the gateway that holds it can be reached."""
+
+    id: str
+    endpoint: str = ""
+
+
+class Send(NamedTuple):
+    """Text for a connection, and what else is to be sent if it arrived or was lost."""
+
+    connection: Connection
+    text: str
+    then: tuple[Send, ...] = ()
+    lost: tuple[Send, ...] = ()
+
+
+class Close(NamedTuple):
+    """The end of a connection, with a WebSocket close code."""
+
+    connection: Connection
+    code: int = 1000
+    reason: str = ""
+
+
+Effect = Send | Close
+
+
+class Done(NamedTuple):
+    """What a use case answers, and what is to be sent besides."""
+
+    answer: Any
+    effects: tuple[Effect, ...] = ()
+
+
+class Gone(Exception):
+    """The connection is not there any more."""
+
+
+class Sender(Protocol):
+    """Whoever holds the sockets: a gateway, or the one-machine host."""
+
+    def send(self, connection: Connection, text: str) -> None:
+        """Pass *text* to the connection; raises `Gone` if it is not there."""
+
+    def close(self, connection: Connection, code: int, reason: str) -> None:
+        """End the connection; one that is gone already is no error."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a call, and what is to be sent besides it."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    effects: tuple[Effect, ...] = ()
+    code: str = ""
+    route: str = ""

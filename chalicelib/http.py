@@ -1,0 +1,122 @@
+"""HTTP: a call in, a reply out; limit, read, guard, use case.
+
+The one place that makes an error body and the one that knows CORS. Nothing is
+raised from here: what a use case refuses becomes its status, what the store
+cannot do becomes 503, and what nobody foresaw becomes 500 and a log line.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from chalicelib import store
+from chalicelib.call import Call, Done, Reply
+from chalicelib.routes import PATHS, Route
+from chalicelib.service import Service
+from muster import records, strict
+from muster.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Refused,
+    Unavailable,
+)
+
+_log = logging.getLogger("muster")
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
+}
+PREFLIGHT = CORS | {
+    "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, X-Felund-Node, X-Felund-Ts, X-Felund-Nonce, "
+        "X-Felund-Signature"
+    ),
+    "Access-Control-Max-Age": "7200",
+}
+JSON = "application/json"
+
+_encoder = msgspec.json.Encoder()
+
+
+def handle(service: Service, call: Call) -> Reply:
+    """Answer a call, whatever it is."""
+    if call.method == "OPTIONS":
+        return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
+    try:
+        reply = _answer(service, call)
+    except Refused as refusal:
+        reply = refuse(refusal)
+    except store.Unavailable:
+        reply = refuse(Unavailable("the store did not answer in time; try again", retry_after_s=1))
+    except Exception:
+        _log.exception("unforeseen", extra={"request_id": call.request_id})
+        reply = refuse(InternalError("the service failed; the log has the request id"))
+    reply.route = route_name(call)
+    if call.request_id:
+        reply.headers["X-Request-Id"] = call.request_id
+    return reply
+
+
+def refuse(refusal: Refused) -> Reply:
+    """Return the reply for a refusal."""
+    headers = CORS | {"Content-Type": JSON, "Cache-Control": "no-store"}
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(refusal.retry_after_s)
+    if isinstance(refusal, MethodNotAllowed):
+        headers["Allow"] = refusal.allow
+    return Reply(
+        refusal.status,
+        body=_encoder.encode(refusal.to_json()),
+        headers=headers,
+        code=refusal.code,
+    )
+
+
+def route_name(call: Call) -> str:
+    """Return the route as logs and metrics name it; unknown ones share a name."""
+    known = PATHS.get(call.path, {})
+    return f"{call.method} {call.path}" if call.method in known else "unknown"
+
+
+def _answer(service: Service, call: Call) -> Reply:
+    service.limits.spend_address(call.source_ip, clock=call.clock)
+    route = _route(call)
+    ask = _read(service, call, route)
+    route.guard(service, call, ask)
+    done = route.use(service, call, ask)
+    answer, effects = done if isinstance(done, Done) else (done, ())
+    headers = CORS | {"Content-Type": JSON, "Cache-Control": "no-store"}
+    return Reply(200, body=_encoder.encode(answer), headers=headers, effects=effects)
+
+
+def _route(call: Call) -> Route:
+    methods = PATHS.get(call.path)
+    if methods is None:
+        raise NotFound(
+            "there is no such path; GET /v1/info and docs/protocol.md list what there is"
+        )
+    route = methods.get(call.method)
+    if route is None:
+        allow = ", ".join([*methods, "OPTIONS"])
+        raise MethodNotAllowed(f"this path takes {allow}", allow=allow)
+    return route
+
+
+def _read(service: Service, call: Call, route: Route) -> Any:
+    most = service.settings.body_bytes
+    if len(call.body) > most:
+        raise PayloadTooLarge(f"a body may have {most} bytes")
+    if route.method == "GET":
+        return records.from_query(call.query, route.ask)
+    value = strict.loads(call.body)
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body is not a JSON object")
+    return records.from_json(value, route.ask)

@@ -1,0 +1,236 @@
+"""Journal: an append-only list that no reader misses a line of.
+
+The number of an entry is its place. A writer reads the last entry and claims
+the next number with one conditional write; if somebody else had it first, the
+writer looks again. So an entry becomes visible only after all before it, on any
+number of machines and whatever their clocks say, and a reader who has seen
+number *n* will never be handed a smaller one (ADR 0004).
+
+An empty journal starts at the current millisecond, so that numbers do not start
+again when everything has expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from chalicelib.store import Item, Store, Unavailable
+
+ATTEMPTS = 200
+"""How often a writer looks for the end before it says the journal is too busy."""
+
+ENTRY_BYTES = 256 * 1024
+"""When an entry has reached this size the next part opens another; an item may have 400 KB."""
+
+SECOND_PARTS = 1_000
+SECOND_BYTES = 1024 * 1024
+"""What one second may hold; more is dated a second later, so that any two seconds fit one page."""
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """One thing written: its name (empty where names do not matter) and its bytes."""
+
+    name: str
+    body: bytes
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True):
+    """What an item of the journal holds."""
+
+    written_at: int
+    second_parts: int
+    second_bytes: int
+    total_parts: int
+    total_bytes: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: its number, its date (never before an earlier entry's), its parts.
+
+    The totals count all parts and bytes from the start of the journal to here.
+    """
+
+    number: int
+    written_at: int
+    second_parts: int
+    second_bytes: int
+    total_parts: int
+    total_bytes: int
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        """The bytes of its parts."""
+        return sum(len(part.body) for part in self.parts)
+
+
+Prepare = Callable[[Entry | None], Sequence[Part]]
+
+
+class Run(NamedTuple):
+    """Parts that stand in one entry: the entry's number, and that of the entry before it."""
+
+    before: int
+    number: int
+    parts: Sequence[Part]
+
+
+def append(store: Store, pk: str, prepare: Prepare, *, clock: float, lifetime_s: int) -> list[Run]:
+    """Write parts at the end, in one entry or, if they are large, several in a row.
+
+    *prepare* is given the last entry and returns what is to be written after it;
+    it is asked again whenever another writer was faster. Returns what was written.
+    """
+    runs: list[Run] = []
+    for _ in range(ATTEMPTS):
+        tail = last(store, pk, now=int(clock))
+        parts = prepare(tail)
+        if not parts:
+            return runs
+        fitting = _fitting(parts)
+        number = _claim(store, pk, tail, fitting, clock=clock, lifetime_s=lifetime_s)
+        if number is None:
+            continue
+        runs.append(Run(tail.number if tail else number - 1, number, fitting))
+        if len(fitting) == len(parts):
+            return runs
+    raise Unavailable("too many writers at once")
+
+
+def last(store: Store, pk: str, *, now: int) -> Entry | None:
+    """Return the newest entry."""
+    items = store.newest(pk, limit=1, now=now).items
+    return _entry(items[0]) if items else None
+
+
+def first(store: Store, pk: str, *, now: int) -> Entry | None:
+    """Return the oldest entry that is still kept."""
+    items = store.after(pk, "", limit=1, now=now).items
+    return _entry(items[0]) if items else None
+
+
+def latest(store: Store, pk: str, *, limit: int, now: int) -> tuple[list[Entry], bool]:
+    """Return the newest entries, oldest of them first, and whether older ones exist."""
+    page = store.newest(pk, limit=limit, now=now)
+    return [_entry(item) for item in reversed(page.items)], page.more
+
+
+def following(store: Store, pk: str, number: int, *, now: int, page: int = 100) -> Iterator[Entry]:
+    """Yield the entries after *number*, reading page by page as they are asked for."""
+    sk = _key(number)
+    while True:
+        found = store.after(pk, sk, limit=page, now=now)
+        for item in found.items:
+            yield _entry(item)
+        if not found.more or not found.items:
+            return
+        sk = found.items[-1].sk
+
+
+def before_date(store: Store, pk: str, date: int, *, now: int) -> int:
+    """Return the number after which the entries dated later than *date* begin.
+
+    Dates never fall along a journal, so this is a binary search: some fifteen
+    single reads in a journal of 20,000 entries.
+    """
+    oldest, newest = first(store, pk, now=now), last(store, pk, now=now)
+    if oldest is None or newest is None or oldest.written_at > date:
+        return 0
+    low, high = oldest.number, newest.number
+    while low < high:  # entry `low` is dated at or before `date`
+        middle = (low + high + 1) // 2
+        found = store.after(pk, _key(middle - 1), limit=1, now=now).items
+        entry = _entry(found[0]) if found else newest
+        if entry.written_at > date:
+            high = middle - 1
+        else:
+            low = max(middle, entry.number)
+    return low
+
+
+def _claim(
+    store: Store,
+    pk: str,
+    tail: Entry | None,
+    parts: Sequence[Part],
+    *,
+    clock: float,
+    lifetime_s: int,
+) -> int | None:
+    now = int(clock)
+    line = _line(tail, parts, now=now)
+    number = tail.number + 1 if tail else int(clock * 1000)
+    item = Item(pk, _key(number), line.written_at + lifetime_s, msgspec.msgpack.encode(line))
+    if not store.put_new(item, now=now):
+        return None
+    if tail is None and not _alone(store, item, now=now):
+        return None
+    return number
+
+
+def _alone(store: Store, item: Item, *, now: int) -> bool:
+    """Make sure that nobody else started the same empty journal at another number.
+
+    Two who do would not have competed for one key; both see it here, withdraw,
+    and append behind whichever entry is left.
+    """
+    found = store.after(item.pk, "", limit=2, now=now).items
+    if all(other.sk == item.sk for other in found):
+        return True
+    store.delete(item.pk, item.sk, now=now, body=item.body)
+    return False
+
+
+def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
+    size = sum(len(part.body) for part in parts)
+    if tail is None:
+        return _Line(now, len(parts), size, len(parts), size, tuple(parts))
+    date = max(now, tail.written_at)
+    if date == tail.written_at and (
+        tail.second_parts >= SECOND_PARTS or tail.second_bytes >= SECOND_BYTES
+    ):
+        date += 1
+    same = date == tail.written_at
+    return _Line(
+        date,
+        len(parts) + (tail.second_parts if same else 0),
+        size + (tail.second_bytes if same else 0),
+        tail.total_parts + len(parts),
+        tail.total_bytes + size,
+        tuple(parts),
+    )
+
+
+def _fitting(parts: Sequence[Part]) -> Sequence[Part]:
+    size = 0
+    for count, part in enumerate(parts):
+        size += len(part.body)
+        if size > ENTRY_BYTES:
+            return parts[: max(count, 1)]
+    return parts
+
+
+def _entry(item: Item) -> Entry:
+    line = _decoder.decode(item.body)
+    return Entry(
+        int(item.sk),
+        line.written_at,
+        line.second_parts,
+        line.second_bytes,
+        line.total_parts,
+        line.total_bytes,
+        line.parts,
+    )
+
+
+def _key(number: int) -> str:
+    return f"{number:016d}"
+
+
+_decoder = msgspec.msgpack.Decoder(_Line)

@@ -1,0 +1,58 @@
+"""Logs: one JSON line a call, for people who keep their users' secrets.
+
+A line has the request id, node, a shortened circle hint, route, status and
+latency. It never has a secret, a payload, a whole hint or an address.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from chalicelib.call import Call, Reply
+
+HINT_CHARS = 6
+
+_log = logging.getLogger("muster.calls")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record and what was added to it as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, separators=(",", ":"), default=str)
+
+
+def call(made: Call, reply: Reply, *, latency_s: float) -> None:
+    """Log one answered call."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    _log.info(
+        "%s %d",
+        reply.route,
+        reply.status,
+        extra={
+            "request_id": made.request_id,
+            "node_id": made.node_id[:128],
+            "circle_hint": shorten(made.query.get("circle_hint", "")),
+            "status": reply.status,
+            "code": reply.code,
+            "latency_ms": round(latency_s * 1000, 2),
+        },
+    )
+
+
+def shorten(circle_hint: str) -> str:
+    """Return as much of a circle hint as logs may hold."""
+    return circle_hint[:HINT_CHARS] + "…" if circle_hint else ""

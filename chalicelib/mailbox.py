@@ -1,0 +1,293 @@
+"""Mailbox: a circle's messages, in the order they arrived, for 30 days.
+
+The service reads two members of a message, its id and its time; the rest is
+sealed. Messages are told apart by id within their circle: the first copy wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from chalicelib import journal, rooms, tables
+from chalicelib.call import Call, Done, Effect, Send
+from chalicelib.service import Service
+from muster import frames, records
+from muster.errors import MailboxFull, PayloadTooLarge
+
+GRACE_S = 20
+"""How long after a writer read its clock its entry may still land, clock differences included."""
+
+PAGE_MOST = 500
+REPLY_BYTES = 4 * 1024 * 1024
+BACKLOG = 200
+
+_FRAME_ROOM = frames.MAX_PUSH_BYTES - 256
+
+
+def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
+    """Keep the messages that are new to the circle, all or none, and push them to its room."""
+    parts = _parts(service, ask)
+    pk = tables.mail_key(ask.circle_hint)
+    cursor = 0
+
+    def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
+        nonlocal cursor
+        cursor = tail.number if tail else 0
+        seen = _seen(service, ask.circle_hint, tail, parts, now=call.now)
+        new = [part for part in parts if part.name not in seen]
+        if new:
+            _admit(service, pk, tail, new, now=call.now)
+            _name_last(service, ask.circle_hint, tail)
+        return new
+
+    runs = journal.append(
+        service.stores.mail,
+        pk,
+        prepare,
+        clock=call.clock,
+        lifetime_s=service.settings.message_s,
+    )
+    answer = records.MessagesLeft(
+        stored=sum(len(run.parts) for run in runs),
+        server_time=call.now,
+        cursor=runs[-1].number if runs else cursor,
+    )
+    return Done(answer, _push(service, call, ask.circle_hint, runs))
+
+
+def poll(service: Service, call: Call, ask: records.PollMessages) -> records.Messages:
+    """Return messages after a cursor: exact for `after`, at least once for `since`."""
+    limit = min(max(ask.limit, 1), PAGE_MOST)
+    pk = tables.mail_key(ask.circle_hint)
+    if ask.after is not None:
+        return _poll_after(service, call, pk, ask.after, limit=limit)
+    return _poll_since(service, call, pk, ask.since, limit=limit)
+
+
+def backlog(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
+    """Return the messages of the last two minutes for a socket that has just opened."""
+    pk = tables.mail_key(socket.circle_hint)
+    entries, _ = journal.latest(service.stores.mail, pk, limit=BACKLOG, now=now)
+    runs: list[journal.Run] = []
+    count = 0
+    for entry, older in zip(reversed(entries), [*reversed(entries[:-1]), None], strict=True):
+        count += len(entry.parts)
+        if entry.written_at <= now - service.settings.backlog_s or (runs and count > BACKLOG):
+            break
+        runs.insert(
+            0, journal.Run(older.number if older else entry.number - 1, entry.number, entry.parts)
+        )
+    return tuple(Send(socket.connection, frames.encode(frame)) for frame in _packed(runs, now=now))
+
+
+def _parts(service: Service, ask: records.LeaveMessages) -> tuple[journal.Part, ...]:
+    """Check every message before any is written; of copies in one batch the first counts."""
+    most = service.settings.message_bytes
+    parts: dict[str, journal.Part] = {}
+    for message in ask.messages:
+        head = records.from_json(message, records.MessageHead)
+        body = msgspec.json.encode(message)
+        if len(body) > most:
+            raise PayloadTooLarge(f"a message may have {most} bytes; {head.msg_id} is larger")
+        parts.setdefault(head.msg_id, journal.Part(head.msg_id, body))
+    return tuple(parts.values())
+
+
+def _seen(
+    service: Service,
+    circle_hint: str,
+    tail: journal.Entry | None,
+    parts: Sequence[journal.Part],
+    *,
+    now: int,
+) -> set[str]:
+    """Return which messages the mailbox has: by name, or in its last entry.
+
+    An entry's names are written down before the next entry is appended, so the
+    last one is the only one whose names may be missing; it is read anyway.
+    """
+    seen = {part.name for part in tail.parts} if tail else set()
+    ask = [part.name for part in parts if part.name not in seen]
+    return seen | (
+        tables.known_messages(service.stores, circle_hint, ask, now=now) if ask else set()
+    )
+
+
+def _name_last(service: Service, circle_hint: str, tail: journal.Entry | None) -> None:
+    """Write down the names of the last entry, as something is about to follow it."""
+    if tail is not None:
+        tables.remember_messages(
+            service.stores,
+            circle_hint,
+            (part.name for part in tail.parts),
+            until=tail.written_at + service.settings.message_s,
+        )
+
+
+def _admit(
+    service: Service,
+    pk: str,
+    tail: journal.Entry | None,
+    new: Sequence[journal.Part],
+    *,
+    now: int,
+) -> None:
+    """Refuse what would take the mailbox over its bounds; nothing that waits is dropped for it."""
+    chosen = service.settings
+    count, size = len(new), sum(len(part.body) for part in new)
+    if tail is None or (
+        tail.total_parts + count <= chosen.mailbox_messages
+        and tail.total_bytes + size <= chosen.mailbox_bytes
+    ):
+        return
+    oldest = journal.first(service.stores.mail, pk, now=now)
+    if oldest is not None:
+        count += tail.total_parts - oldest.total_parts + len(oldest.parts)
+        size += tail.total_bytes - oldest.total_bytes + oldest.size
+    if count > chosen.mailbox_messages or size > chosen.mailbox_bytes:
+        raise MailboxFull(
+            f"the circle's mailbox holds {chosen.mailbox_messages} messages and "
+            f"{chosen.mailbox_bytes} bytes at the most; older ones must expire first",
+            retry_after_s=3600,
+        )
+
+
+def _push(
+    service: Service, call: Call, circle_hint: str, runs: Sequence[journal.Run]
+) -> tuple[Effect, ...]:
+    """Return the new messages for everybody who listens, the poster's own sockets left out."""
+    if not runs:
+        return ()
+    listeners = rooms.others(service, circle_hint, call)
+    if not listeners:
+        return ()
+    return tuple(
+        Send(socket.connection, text)
+        for text in [frames.encode(frame) for frame in _packed(runs, now=call.now)]
+        for socket in listeners
+    )
+
+
+def _poll_after(
+    service: Service, call: Call, pk: str, after: int, *, limit: int
+) -> records.Messages:
+    taken: list[journal.Entry] = []
+    count = size = 0
+    entries = journal.following(service.stores.mail, pk, after, now=call.now)
+    for entry in entries:
+        if count >= limit or size >= REPLY_BYTES:
+            return _page(taken, server_time=call.now, cursor=taken[-1].number, more=True)
+        taken.append(entry)
+        count += len(entry.parts)
+        size += entry.size
+    return _page(
+        taken, server_time=call.now, cursor=taken[-1].number if taken else after, more=False
+    )
+
+
+def _poll_since(
+    service: Service, call: Call, pk: str, since: int, *, limit: int
+) -> records.Messages:
+    """Return whole seconds of messages and a `server_time` that loses none.
+
+    Existing clients ask next for what is dated after the `server_time` they got
+    (or the second before it), so that must be a date C that nothing unseen can
+    have: dates never fall along the journal, so the second before the last entry
+    is safe, and so is any time at which every writer still at work has started
+    later. A page that is cut is cut between seconds and spans at least two of
+    them, or a client that steps back one second would stay where it is.
+    """
+    newest, entries = _dated_after(service, pk, since, now=call.now)
+    settled = call.now - 1 - GRACE_S
+    if newest is None:
+        return _page([], server_time=settled, cursor=0, more=False)
+    taken: list[journal.Entry] = []
+    dates: list[int] = []
+    count = 0
+    for entry in entries:
+        if not dates or entry.written_at != dates[-1]:
+            if count >= limit and len(dates) >= 2:
+                return _page(taken, server_time=dates[-1], cursor=taken[-1].number, more=True)
+            dates.append(entry.written_at)
+        taken.append(entry)
+        count += len(entry.parts)
+    end = taken[-1] if taken else newest
+    return _page(taken, server_time=max(end.written_at - 1, settled), cursor=end.number, more=False)
+
+
+def _dated_after(
+    service: Service, pk: str, since: int, *, now: int
+) -> tuple[journal.Entry | None, Iterable[journal.Entry]]:
+    """Return the newest entry and those dated after *since*; near the end, few are read."""
+    store = service.stores.mail
+    found: list[journal.Entry] = []
+    for size in (1, 8, 64):
+        found, older = journal.latest(store, pk, limit=size, now=now)
+        if not found:
+            return None, ()
+        if not older or found[0].written_at <= since:
+            return found[-1], [entry for entry in found if entry.written_at > since]
+    start = journal.before_date(store, pk, since, now=now)
+    return found[-1], journal.following(store, pk, start, now=now)
+
+
+def _page(
+    entries: Sequence[journal.Entry], *, server_time: int, cursor: int, more: bool
+) -> records.Messages:
+    return records.Messages(
+        messages=tuple(msgspec.Raw(part.body) for entry in entries for part in entry.parts),
+        server_time=max(server_time, 0),
+        cursor=cursor,
+        more=more,
+    )
+
+
+def _packed(runs: Iterable[journal.Run], *, now: int) -> Iterator[frames.Messages]:
+    """Pack messages into frames that a gateway passes.
+
+    A frame's cursor moves only past entries it holds whole. For an entry that no
+    frame can hold whole it stays where it was, which tells the reader to poll.
+    """
+    held: list[journal.Run] = []
+    size = 0
+    for run in runs:
+        length = sum(len(part.body) + 1 for part in run.parts)
+        if held and (size + length > _FRAME_ROOM or held[-1].number != run.before):
+            yield _frame(held, now=now)
+            held, size = [], 0
+        if length <= _FRAME_ROOM:
+            held.append(run)
+            size += length
+        else:
+            yield from _pieces(run, now=now)
+    if held:
+        yield _frame(held, now=now)
+
+
+def _frame(runs: Sequence[journal.Run], *, now: int) -> frames.Messages:
+    return frames.Messages(
+        messages=tuple(msgspec.Raw(part.body) for run in runs for part in run.parts),
+        server_time=now,
+        after=runs[0].before,
+        cursor=runs[-1].number,
+    )
+
+
+def _pieces(run: journal.Run, *, now: int) -> Iterator[frames.Messages]:
+    """Pack as much of a large entry as frames can hold; the rest waits in the mailbox."""
+    held: list[msgspec.Raw] = []
+    size = 0
+    for part in run.parts:
+        if size + len(part.body) + 1 > _FRAME_ROOM and held:
+            yield frames.Messages(
+                messages=tuple(held), server_time=now, after=run.before, cursor=run.before
+            )
+            held, size = [], 0
+        if len(part.body) + 1 <= _FRAME_ROOM:
+            held.append(msgspec.Raw(part.body))
+            size += len(part.body) + 1
+    yield frames.Messages(
+        messages=tuple(held), server_time=now, after=run.before, cursor=run.before
+    )

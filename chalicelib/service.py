@@ -1,0 +1,69 @@
+"""The service: what every use case is given, put together once by the host."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from chalicelib import tables
+from chalicelib.call import Sender
+from chalicelib.limits import Limits
+from chalicelib.settings import Settings
+from chalicelib.store import Item, Stores
+from chalicelib.tokens import Ed25519Signer, Signer
+
+_V = TypeVar("_V")
+
+
+@dataclass(slots=True)
+class Service:
+    """Settings, stores, and the sender; plus what a warm process may remember."""
+
+    settings: Settings
+    stores: Stores
+    sender: Sender
+    entropy: Callable[[int], bytes]
+    limits: Limits = field(init=False)
+    pins: Memory[Item] = field(init=False)
+    heard: Memory[bool] = field(init=False)
+    _signer: Signer | None = None
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(self.stores.guard, self.settings)
+        self.pins = Memory(4096)
+        self.heard = Memory(4096)
+
+    def signer(self, *, now: int) -> Signer:
+        """Return the service's key; made once per deployment and kept in the store."""
+        if self._signer is None:
+            seed = tables.service_seed(self.stores, self.entropy(32), now=now)
+            self._signer = Ed25519Signer(seed)
+        return self._signer
+
+
+class Memory(Generic[_V]):
+    """A few values a process has read and that cannot change while they are believed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[str, tuple[int, _V]] = OrderedDict()
+
+    def recall(self, key: str, *, now: int) -> _V | None:
+        """Return what was kept under *key*, if it is still to be believed."""
+        kept = self._values.get(key)
+        if kept is None or kept[0] <= now:
+            return None
+        return kept[1]
+
+    def keep(self, key: str, value: _V, *, until: int) -> None:
+        """Remember *value*; the oldest are forgotten first."""
+        self._values[key] = (until, value)
+        self._values.move_to_end(key)
+        while len(self._values) > self._size:
+            self._values.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Do not believe *key* any longer."""
+        self._values.pop(key, None)

@@ -1,0 +1,96 @@
+"""Settings: what an operator may choose, with the limits that follow from it.
+
+Read once by the host, from the environment (``MUSTER_…``) or the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from muster import __version__, frames, records, signing
+
+Unsigned = Literal["refuse", "allow"]
+
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every choice and every bound of the service; times in seconds, sizes in bytes."""
+
+    unsigned: Unsigned = "refuse"
+    websocket_url: str = ""
+    version: str = __version__
+
+    body_bytes: int = 1024 * 1024
+    presence_min_ttl_s: int = 30
+    presence_max_ttl_s: int = 600
+    circle_members: int = 512
+    pin_s: int = 30 * DAY_S
+
+    message_bytes: int = 256 * 1024
+    message_s: int = 30 * DAY_S
+    mailbox_messages: int = 20_000
+    mailbox_bytes: int = 64 * 1024 * 1024
+    backlog_s: int = 120
+
+    signal_max_ttl_s: int = 120
+    candidate_max_ttl_s: int = 60
+    signals_waiting: int = 2_000
+
+    session_min_ttl_s: int = 30
+    session_max_ttl_s: int = 120
+    idle_s: int = 30
+    socket_s: int = 2 * 3600
+
+    address_burst: int = 2_000
+    address_per_s: int = 200
+    node_burst: int = 1_000
+    node_per_s: int = 100
+
+    def __post_init__(self) -> None:
+        if self.unsigned not in get_args(Unsigned):
+            raise ValueError("unsigned must be 'refuse' or 'allow'")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{field.name} must be at least 1")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read ``MUSTER_<FIELD>`` for each field; a value that does not fit is refused."""
+        chosen: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environment.get(f"MUSTER_{field.name.upper()}")
+            if text:
+                chosen[field.name] = _read(field, text)
+        return cls(**chosen)
+
+    def limits(self) -> dict[str, int]:
+        """Return every limit in force, as `GET /v1/info` tells it."""
+        numbers = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), int)
+        }
+        return numbers | {
+            "window_s": signing.WINDOW_S,
+            "batch_messages": records.MAX_BATCH,
+            "endpoints": records.MAX_ENDPOINTS,
+            "signal_payload_chars": records.MAX_PAYLOAD_CHARS,
+            "frame_payload_bytes": records.MAX_FRAME_BYTES,
+            "frame_text_bytes": frames.MAX_TEXT_BYTES,
+        }
+
+
+def _read(field: Field[Any], text: str) -> object:
+    if not isinstance(field.default, int):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"MUSTER_{field.name.upper()} must be a whole number, not {text!r}"
+        ) from None

@@ -1,0 +1,143 @@
+"""Signals: WebRTC offers, answers and candidates left for a node.
+
+Reading takes nothing away, because one node has several readers, each with its
+own cursor; and numbers never start again, because a reader whose cursor is
+higher would go deaf.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from chalicelib import journal, rooms, tables
+from chalicelib.call import Call, Done
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from muster import frames, records
+from muster.errors import MailboxFull
+
+PAGE = 200
+PAGE_BYTES = 2 * 1024 * 1024
+
+_STALE = {
+    # A fresh offer starts a new connection: all the old one said is void. A media
+    # offer renegotiates a connection whose candidates stay good.
+    "offer": frozenset({"offer", "answer", "candidate"}),
+    "media-offer": frozenset({"media-offer"}),
+}
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A signal as it is stored."""
+
+    session_id: str
+    from_node: str
+    type: records.SignalType
+    payload: str
+    created_at: int
+    expires_at: int
+    circle_hint: str
+
+
+_decoder = msgspec.json.Decoder(_Kept)
+
+
+def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
+    """Keep a signal for its node until it expires, and tell the node if it listens."""
+    kept = _Kept(
+        session_id=ask.session_id,
+        from_node=ask.from_node_id,
+        type=ask.type,
+        payload=ask.payload,
+        created_at=call.now,
+        expires_at=call.now + _ttl(service.settings, ask),
+        circle_hint=ask.circle_hint,
+    )
+    part = journal.Part("", msgspec.json.encode(kept))
+    pk = tables.signal_key(ask.to_node_id)
+
+    def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
+        _room_for_one(service, pk, tail, now=call.now)
+        return (part,)
+
+    runs = journal.append(
+        service.stores.mail, pk, prepare, clock=call.clock, lifetime_s=tables.SIGNAL_KEPT_S
+    )
+    number = runs[-1].number
+    frame = frames.Signals(signals=(_signal(number, ask.to_node_id, kept),))
+    effects = rooms.tell(service, ask.circle_hint, frame, call, only=ask.to_node_id)
+    return Done(records.SignalLeft(server_time=call.now, id=number), effects)
+
+
+def poll(service: Service, call: Call, ask: records.PollSignals) -> records.Signals:
+    """Return the signals for a node after an id, oldest first."""
+    found: list[tuple[int, _Kept]] = []
+    size = 0
+    pk = tables.signal_key(ask.to_node_id)
+    entries = journal.following(service.stores.mail, pk, max(ask.since_id, 0), now=call.now)
+    for entry in entries:
+        for part in entry.parts:
+            kept = _decoder.decode(part.body)
+            if kept.expires_at > call.now and _wanted(kept, ask):
+                found.append((entry.number, kept))
+                size += len(part.body)
+        if len(found) >= PAGE or size >= PAGE_BYTES:
+            break
+    signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in _fresh(found))
+    return records.Signals(signals=signals, server_time=call.now)
+
+
+def _wanted(kept: _Kept, ask: records.PollSignals) -> bool:
+    return ask.session_id in (None, kept.session_id) and ask.circle_hint in (None, kept.circle_hint)
+
+
+def _fresh(found: Iterable[tuple[int, _Kept]]) -> list[tuple[int, _Kept]]:
+    """Drop what a newer offer of the same session and sender has made void."""
+    fresh: list[tuple[int, _Kept]] = []
+    for number, kept in found:
+        void = _STALE.get(kept.type)
+        if void:
+            fresh = [
+                (older, other)
+                for older, other in fresh
+                if not (
+                    other.type in void
+                    and other.session_id == kept.session_id
+                    and other.from_node == kept.from_node
+                    and other.circle_hint == kept.circle_hint
+                )
+            ]
+        fresh.append((number, kept))
+    return fresh
+
+
+def _room_for_one(service: Service, pk: str, tail: journal.Entry | None, *, now: int) -> None:
+    most = service.settings.signals_waiting
+    if tail is None or tail.total_parts < most:
+        return
+    oldest = journal.first(service.stores.mail, pk, now=now)
+    if oldest is not None and tail.total_parts - oldest.total_parts + 1 >= most:
+        raise MailboxFull(f"{most} signals wait for this node; try again later", retry_after_s=60)
+
+
+def _ttl(settings: Settings, ask: records.LeaveSignal) -> int:
+    longest = settings.candidate_max_ttl_s if "candidate" in ask.type else settings.signal_max_ttl_s
+    wanted = ask.ttl_s
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not math.isfinite(wanted):
+        return longest
+    return int(min(max(wanted, 10), longest))
+
+
+def _signal(number: int, to_node_id: str, kept: _Kept) -> records.Signal:
+    return records.Signal(
+        id=number,
+        session_id=kept.session_id,
+        from_node=kept.from_node,
+        to_node=to_node_id,
+        type=kept.type,
+        payload=kept.payload,
+        created_at=kept.created_at,
+    )

@@ -1,0 +1,156 @@
+"""Sockets: one WebSocket endpoint with two uses, told apart when it opens.
+
+With a relay token a socket takes a seat in a session; otherwise it subscribes to
+a circle. Everything here returns what is to be sent to whom; the host sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from chalicelib import mailbox, relay, tables, tokens
+from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
+from chalicelib.service import Service
+from muster import frames, records
+from muster.errors import InvalidToken, Refused
+
+WAY = "/v1/relay/ws"
+
+
+class Opened(NamedTuple):
+    """An accepted socket: the subprotocol to name, and what to send others at once."""
+
+    subprotocol: str | None
+    effects: tuple[Effect, ...] = ()
+
+
+class Wanted(records.Record, frozen=True, kw_only=True):
+    """What a socket without a token asks for, in the query."""
+
+    circle_hint: records.CircleHint
+    node_id: records.NodeId
+
+
+def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
+    """Admit a socket, or refuse it; `greet` follows once it can be sent to."""
+    service.limits.spend_address(call.source_ip, clock=call.clock)
+    text, subprotocol = _token(call)
+    if not text:
+        return Opened(None, _subscribe_unsigned(service, call, connection))
+    token = tokens.read(service.signer(now=call.now), text, now=call.now)
+    for name in ("circle_hint", "node_id"):
+        if call.query.get(name, getattr(token, name)) != getattr(token, name):
+            raise InvalidToken(f"the token is for another {name}")
+    if token.use == "relay":
+        return Opened(subprotocol, relay.attach(service, token, connection, now=call.now))
+    _join(service, connection, token.circle_hint, token.node_id, now=call.now, legacy=False)
+    return Opened(subprotocol)
+
+
+def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
+    """Return what a socket is told first: its backlog, or who sits opposite."""
+    socket = tables.socket(service.stores, connection.id, now=now)
+    if socket is None:
+        return ()
+    if socket.session_id:
+        return relay.greet(service, socket, now=now)
+    return mailbox.backlog(service, socket, now=now)
+
+
+def receive(service: Service, connection: Connection, text: str, *, now: int) -> tuple[Effect, ...]:
+    """Take a text frame from a socket and return what follows from it."""
+    try:
+        frame = frames.decode_from_node(text)
+        if isinstance(frame, frames.Frame | frames.Ack):
+            return relay.passed(service, connection, frame, now=now)
+        relay.hear(service, connection, now=now)
+        return (Send(connection, _PONG),) if isinstance(frame, frames.Ping) else ()
+    except Refused as refusal:
+        return _refuse(service, connection, refusal, now=now)
+
+
+def closed(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
+    """Forget a socket that is gone, and tell whoever sat opposite."""
+    socket = tables.socket(service.stores, connection.id, now=now)
+    if socket is None:
+        return ()
+    held = tables.drop_socket(service.stores, socket, now=now)
+    return relay.left(service, socket, now=now) if held and socket.session_id else ()
+
+
+def deliver(service: Service, effects: Iterable[Effect], *, now: int) -> None:
+    """Perform effects; a connection that is gone is forgotten, and no other."""
+    waiting = list(effects)
+    while waiting:
+        effect = waiting.pop(0)
+        if isinstance(effect, Close):
+            service.sender.close(effect.connection, effect.code, effect.reason)
+            continue
+        try:
+            service.sender.send(effect.connection, effect.text)
+        except Gone:
+            waiting.extend(effect.lost)
+            waiting.extend(closed(service, effect.connection, now=now))
+        else:
+            waiting.extend(effect.then)
+
+
+def _token(call: Call) -> tuple[str, str | None]:
+    """Find the token: a browser cannot set headers, so it may stand in three places."""
+    scheme, _, text = call.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and text:
+        return text.strip(), None
+    offered = [part.strip() for part in call.headers.get("sec-websocket-protocol", "").split(",")]
+    if frames.SUBPROTOCOL in offered:
+        rest = [part for part in offered if part.startswith(tokens.PREFIX + ".")]
+        return (rest[0] if rest else call.query.get("token", "")), frames.SUBPROTOCOL
+    return call.query.get("token", ""), None
+
+
+def _subscribe_unsigned(service: Service, call: Call, connection: Connection) -> tuple[Effect, ...]:
+    if service.settings.unsigned == "refuse":
+        raise InvalidToken(
+            "this service opens sockets only with a token: POST /v1/relay/subscription "
+            "or /v1/relay/session, signed, gives one"
+        )
+    wanted = records.from_query(call.query, Wanted)
+    _join(service, connection, wanted.circle_hint, wanted.node_id, now=call.now, legacy=True)
+    return ()
+
+
+def _join(
+    service: Service,
+    connection: Connection,
+    circle_hint: str,
+    node_id: str,
+    *,
+    now: int,
+    legacy: bool,
+) -> None:
+    socket = tables.Socket(
+        id=connection.id,
+        endpoint=connection.endpoint,
+        circle_hint=circle_hint,
+        node_id=node_id,
+        until=now + service.settings.socket_s,
+        legacy=legacy,
+    )
+    tables.save_socket(service.stores, socket, now=now)
+
+
+def _refuse(
+    service: Service, connection: Connection, refusal: Refused, *, now: int
+) -> tuple[Effect, ...]:
+    """Answer a frame with a refusal; sockets of older clients are not answered."""
+    socket = tables.socket(service.stores, connection.id, now=now)
+    if socket is None:
+        return (Close(connection, 1008, "unknown socket"),)
+    if socket.legacy:
+        return ()
+    return relay.refused(connection, refusal)
+
+
+_PONG = frames.encode(frames.Pong())
+
+__all__ = ["WAY", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]

@@ -1,0 +1,249 @@
+"""Tables: which key and lifetime every record has; the only module that knows.
+
+================  ======================  ==================  =======================
+record            table, partition        sort key            lives
+================  ======================  ==================  =======================
+presence          presence circle#HINT    NODE                ttl_s
+pinned key        presence key#HINT       -                   30 days after last use
+socket            presence socket#ID      -                   as long as a socket may
+room member       presence room#HINT      CONNECTION          the same
+relay session     presence session#SID    -                   ttl_s, renewable
+seat              presence session#SID    seat NODE           as long as a socket may
+occupied seats    presence seats          CONNECTION          the same
+messages          mail mail#HINT          number              30 days
+message names     mail mid#HINT           MSG_ID              30 days
+signals           mail signal#NODE        number              5 minutes
+nonce             guard nonce#HINT        NONCE               the window
+calls             guard count#KEY         window              the window
+service key       guard service           key                 for ever
+================  ======================  ==================  =======================
+
+Variable parts stand last in a key, so no name can reach into another's space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from chalicelib.call import Connection
+from chalicelib.store import Item, Store, Stores
+from muster import records, signing
+
+FOREVER = 32_503_680_000
+"""The year 3000, for what does not expire."""
+
+SIGNAL_KEPT_S = 300
+"""All signals are kept equally long, whatever their ttl, so that the last number is the highest."""
+
+NONCE_SLACK_S = 60
+"""How much longer than the window a nonce is kept, for machines whose clocks differ."""
+
+_ROOM_PAGE = 1_024
+
+
+# --- presence -----------------------------------------------------------------
+
+
+class PresenceHead(msgspec.Struct, frozen=True):
+    """What ordering a list of peers needs of each."""
+
+    node_id: str
+    observed_at: int
+
+
+_heads = msgspec.json.Decoder(PresenceHead)
+_peers = msgspec.json.Decoder(records.Peer)
+
+
+def save_presence(stores: Stores, peer: records.Peer) -> None:
+    """Keep a presence until it expires, in place of the node's last one."""
+    body = msgspec.json.encode(peer)
+    stores.presence.put(Item("circle#" + peer.circle_hint, peer.node_id, peer.expires_at, body))
+
+
+def presence(stores: Stores, circle_hint: str, node_id: str, *, now: int) -> records.Peer | None:
+    """Return a node's presence in a circle, if it is live."""
+    item = stores.presence.get("circle#" + circle_hint, node_id, now=now)
+    return _peers.decode(item.body) if item else None
+
+
+def drop_presence(stores: Stores, circle_hint: str, node_id: str, *, now: int) -> bool:
+    """Forget a node's presence; say whether there was one."""
+    return stores.presence.delete("circle#" + circle_hint, node_id, now=now)
+
+
+def presences(
+    stores: Stores, circle_hint: str, *, limit: int, now: int
+) -> list[tuple[PresenceHead, msgspec.Raw]]:
+    """Return a circle's live presences as stored JSON, up to *limit* of them."""
+    found = _all(stores.presence, "circle#" + circle_hint, limit=limit, now=now)
+    return [(_heads.decode(item.body), msgspec.Raw(item.body)) for item in found]
+
+
+# --- circle keys, nonces, the service's key -----------------------------------
+
+
+def pin(stores: Stores, circle_hint: str, key: bytes, *, until: int, now: int) -> bool:
+    """Pin a circle's request key unless one is pinned; say whether it was kept."""
+    return stores.presence.put_new(Item("key#" + circle_hint, "-", until, key), now=now)
+
+
+def keep_pin(stores: Stores, circle_hint: str, key: bytes, *, until: int) -> None:
+    """Let a pinned key live on."""
+    stores.presence.put(Item("key#" + circle_hint, "-", until, key))
+
+
+def pinned(stores: Stores, circle_hint: str, *, now: int) -> Item | None:
+    """Return the circle's pinned request key as an item, body and expiry."""
+    return stores.presence.get("key#" + circle_hint, "-", now=now)
+
+
+def spend(stores: Stores, circle_hint: str, nonce: str, *, signed_at: int, now: int) -> bool:
+    """Spend a nonce of a circle; False if it was spent before."""
+    until = max(signed_at, now) + signing.WINDOW_S + NONCE_SLACK_S
+    return stores.guard.put_new(Item("nonce#" + circle_hint, nonce, until), now=now)
+
+
+def service_seed(stores: Stores, fresh: bytes, *, now: int) -> bytes:
+    """Return the service's key seed: the one kept, or *fresh* if there is none yet."""
+    stores.guard.put_new(Item("service", "key", FOREVER, fresh), now=now)
+    kept = stores.guard.get("service", "key", now=now)
+    return kept.body if kept else fresh
+
+
+# --- mail ---------------------------------------------------------------------
+
+
+def mail_key(circle_hint: str) -> str:
+    """Return the partition of a circle's journal of messages."""
+    return "mail#" + circle_hint
+
+
+def signal_key(node_id: str) -> str:
+    """Return the partition of a node's journal of signals."""
+    return "signal#" + node_id
+
+
+def known_messages(
+    stores: Stores, circle_hint: str, msg_ids: Collection[str], *, now: int
+) -> set[str]:
+    """Return which of these messages the mailbox has had and still knows."""
+    return stores.mail.known("mid#" + circle_hint, msg_ids, now=now)
+
+
+def remember_messages(
+    stores: Stores, circle_hint: str, msg_ids: Iterable[str], *, until: int
+) -> None:
+    """Let the mailbox know these messages by name."""
+    stores.mail.put(*(Item("mid#" + circle_hint, msg_id, until) for msg_id in msg_ids))
+
+
+# --- sockets ------------------------------------------------------------------
+
+
+class Socket(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an open WebSocket is for."""
+
+    id: str
+    endpoint: str
+    circle_hint: str
+    node_id: str
+    until: int
+    session_id: str = ""
+    legacy: bool = False
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection to send to."""
+        return Connection(self.id, self.endpoint)
+
+
+class Seated(msgspec.Struct, frozen=True):
+    """An occupied seat as the sweeper sees it."""
+
+    socket: Socket
+    active_at: int
+
+
+_sockets = msgspec.json.Decoder(Socket)
+_seated = msgspec.json.Decoder(Seated)
+
+
+def save_socket(stores: Stores, socket: Socket, *, now: int) -> None:
+    """Keep what a connection is for: in its room, or on its seat."""
+    body = msgspec.json.encode(socket)
+    own = Item("socket#" + socket.id, "-", socket.until, body)
+    if socket.session_id:
+        stores.presence.put(
+            own,
+            Item("session#" + socket.session_id, "seat " + socket.node_id, socket.until, body),
+            _occupied(socket, now=now),
+        )
+    else:
+        stores.presence.put(own, Item("room#" + socket.circle_hint, socket.id, socket.until, body))
+
+
+def socket(stores: Stores, connection_id: str, *, now: int) -> Socket | None:
+    """Return what a connection is for."""
+    item = stores.presence.get("socket#" + connection_id, "-", now=now)
+    return _sockets.decode(item.body) if item else None
+
+
+def drop_socket(stores: Stores, socket: Socket, *, now: int) -> bool:
+    """Forget a connection, and no other: a seat taken by a newer one stays taken."""
+    store, body = stores.presence, msgspec.json.encode(socket)
+    held = store.delete("socket#" + socket.id, "-", now=now)
+    if not socket.session_id:
+        store.delete("room#" + socket.circle_hint, socket.id, now=now)
+        return held
+    store.delete("seats", socket.id, now=now)
+    seat = store.delete(
+        "session#" + socket.session_id, "seat " + socket.node_id, now=now, body=body
+    )
+    return held and seat
+
+
+def room(stores: Stores, circle_hint: str, *, now: int) -> list[Socket]:
+    """Return the circle's subscriptions."""
+    found = _all(stores.presence, "room#" + circle_hint, limit=_ROOM_PAGE, now=now)
+    return [_sockets.decode(item.body) for item in found]
+
+
+def save_session(stores: Stores, session_id: str, *, until: int) -> None:
+    """Open a relay session, or renew it."""
+    stores.presence.put(Item("session#" + session_id, "-", until))
+
+
+def session(stores: Stores, session_id: str, *, now: int) -> tuple[bool, list[Socket]]:
+    """Return whether a session is live, and its occupied seats."""
+    items = stores.presence.after("session#" + session_id, "", limit=8, now=now).items
+    seats = [_sockets.decode(item.body) for item in items if item.sk != "-"]
+    return len(seats) < len(items), seats
+
+
+def touch(stores: Stores, socket: Socket, *, now: int) -> None:
+    """Note that a seat was heard from."""
+    stores.presence.put(_occupied(socket, now=now))
+
+
+def occupied(stores: Stores, after: str, *, limit: int, now: int) -> Sequence[Seated]:
+    """Return occupied seats in the order of their connections, for the sweeper."""
+    page = stores.presence.after("seats", after, limit=limit, now=now)
+    return [_seated.decode(item.body) for item in page.items]
+
+
+def _occupied(socket: Socket, *, now: int) -> Item:
+    return Item("seats", socket.id, socket.until, msgspec.json.encode(Seated(socket, now)))
+
+
+def _all(store: Store, pk: str, *, limit: int, now: int) -> list[Item]:
+    found: list[Item] = []
+    sk, more = "", True
+    while more and len(found) < limit:
+        page = store.after(pk, sk, limit=limit - len(found), now=now)
+        found.extend(page.items)
+        more = page.more and bool(page.items)
+        sk = found[-1].sk if found else sk
+    return found
