@@ -25,12 +25,13 @@ help: ## list these targets
 .PHONY: setup
 setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium
 	@.ci/setup chromium
+	@echo "==> everything is set up: make run, make test"
 
 $(PYTHON_READY): requirements-dev.txt pyproject.toml
 	@.ci/setup python
 	@touch $@
 
-$(DYNALITE_READY): tests/package-lock.json $(PYTHON_READY)
+$(DYNALITE_READY): tests/package-lock.json | $(PYTHON_READY)
 	@.ci/setup dynalite
 	@touch $@
 
