@@ -98,9 +98,11 @@ def _headers(call: Call) -> tuple[str, str, str]:
         raise InvalidSignature("a signed call has all four X-Felund headers")
     _, timestamp, nonce, claimed = found
     if not signing.TIME_PATTERN.fullmatch(timestamp):
-        raise InvalidRequest("X-Felund-Ts is not a Unix time in decimal digits")
+        raise InvalidRequest("X-Felund-Ts is not a Unix time in seconds, ten decimal digits")
     if not signing.NONCE_PATTERN.fullmatch(nonce):
-        raise InvalidRequest("X-Felund-Nonce is not 32 lower-case hex digits")
+        raise InvalidRequest(
+            "X-Felund-Nonce is not 8 to 128 printable characters; 32 hex digits are usual"
+        )
     return timestamp, nonce, claimed
 
 

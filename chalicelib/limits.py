@@ -52,7 +52,18 @@ class Limits:
         chosen = self._settings
         self._spend(f"node#{circle_hint} {node_id}", clock, chosen.node_burst, chosen.node_per_s)
 
+    def spend_frame(self, connection_id: str, *, clock: float) -> None:
+        """Take one frame from a socket's bucket; a socket is one process's at a time."""
+        chosen = self._settings
+        self._take("socket#" + connection_id, clock, chosen.frame_burst, chosen.frames_per_s)
+
     def _spend(self, key: str, clock: float, burst: int, per_s: int) -> None:
+        bucket = self._take(key, clock, burst, per_s)
+        bucket.unshared += 1
+        if bucket.unshared >= SHARE_EVERY:
+            self._share(key, bucket, clock, burst + per_s * SHARE_S)
+
+    def _take(self, key: str, clock: float, burst: int, per_s: int) -> _Bucket:
         bucket = self._bucket(key, clock, burst)
         bucket.tokens = min(burst, bucket.tokens + max(0.0, clock - bucket.at) * per_s)
         bucket.at = clock
@@ -61,9 +72,7 @@ class Limits:
         if bucket.tokens < 1:
             raise _limited((1 - bucket.tokens) / per_s)
         bucket.tokens -= 1
-        bucket.unshared += 1
-        if bucket.unshared >= SHARE_EVERY:
-            self._share(key, bucket, clock, burst + per_s * SHARE_S)
+        return bucket
 
     def _share(self, key: str, bucket: _Bucket, clock: float, allowed: int) -> None:
         spent, bucket.unshared = bucket.unshared, 0

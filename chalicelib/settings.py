@@ -49,6 +49,8 @@ class Settings:
     address_per_s: int = 200
     node_burst: int = 1_000
     node_per_s: int = 100
+    frame_burst: int = 2_000
+    frames_per_s: int = 1_000
 
     def __post_init__(self) -> None:
         if self.unsigned not in get_args(Unsigned):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from chalicelib import mailbox, relay, tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
 from chalicelib.service import Service
+from chalicelib.store import Unavailable
 from muster import frames, records
 from muster.errors import InvalidToken, Refused
 
@@ -61,6 +62,7 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
 def receive(service: Service, connection: Connection, text: str, *, now: int) -> tuple[Effect, ...]:
     """Take a text frame from a socket and return what follows from it."""
     try:
+        service.limits.spend_frame(connection.id, clock=now)
         frame = frames.decode_from_node(text)
         if isinstance(frame, frames.Frame | frames.Ack):
             return relay.passed(service, connection, frame, now=now)
@@ -91,9 +93,17 @@ def deliver(service: Service, effects: Iterable[Effect], *, now: int) -> None:
             service.sender.send(effect.connection, effect.text)
         except Gone:
             waiting.extend(effect.lost)
-            waiting.extend(closed(service, effect.connection, now=now))
+            waiting.extend(_forget(service, effect.connection, now=now))
         else:
             waiting.extend(effect.then)
+
+
+def _forget(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
+    """Forget a connection that is gone; if the store is away, the next push will find it again."""
+    try:
+        return closed(service, connection, now=now)
+    except Unavailable:
+        return ()
 
 
 def _token(call: Call) -> tuple[str, str | None]:

@@ -172,17 +172,17 @@ _seated = msgspec.json.Decoder(Seated)
 
 
 def save_socket(stores: Stores, socket: Socket, *, now: int) -> None:
-    """Keep what a connection is for: in its room, or on its seat."""
-    body = msgspec.json.encode(socket)
-    own = Item("socket#" + socket.id, "-", socket.until, body)
+    """Keep what a connection is for, and then its place in a room or on a seat.
+
+    In this order, so that whoever finds it in its place can also forget it.
+    """
+    store, body = stores.presence, msgspec.json.encode(socket)
+    store.put(Item("socket#" + socket.id, "-", socket.until, body))
     if socket.session_id:
-        stores.presence.put(
-            own,
-            Item("session#" + socket.session_id, "seat " + socket.node_id, socket.until, body),
-            _occupied(socket, now=now),
-        )
+        seat = Item("session#" + socket.session_id, "seat " + socket.node_id, socket.until, body)
+        store.put(seat, _occupied(socket, now=now))
     else:
-        stores.presence.put(own, Item("room#" + socket.circle_hint, socket.id, socket.until, body))
+        store.put(Item("room#" + socket.circle_hint, socket.id, socket.until, body))
 
 
 def socket(stores: Stores, connection_id: str, *, now: int) -> Socket | None:
@@ -192,17 +192,21 @@ def socket(stores: Stores, connection_id: str, *, now: int) -> Socket | None:
 
 
 def drop_socket(stores: Stores, socket: Socket, *, now: int) -> bool:
-    """Forget a connection, and no other: a seat taken by a newer one stays taken."""
-    store, body = stores.presence, msgspec.json.encode(socket)
-    held = store.delete("socket#" + socket.id, "-", now=now)
-    if not socket.session_id:
-        store.delete("room#" + socket.circle_hint, socket.id, now=now)
-        return held
-    store.delete("seats", socket.id, now=now)
-    seat = store.delete(
-        "session#" + socket.session_id, "seat " + socket.node_id, now=now, body=body
-    )
-    return held and seat
+    """Forget a connection, and no other: a seat taken by a newer one stays taken.
+
+    Says whether the connection still had its place.
+    """
+    store, place = stores.presence, False
+    if socket.session_id:
+        body = msgspec.json.encode(socket)
+        store.delete("seats", socket.id, now=now)
+        place = store.delete(
+            "session#" + socket.session_id, "seat " + socket.node_id, now=now, body=body
+        )
+    else:
+        place = store.delete("room#" + socket.circle_hint, socket.id, now=now)
+    store.delete("socket#" + socket.id, "-", now=now)
+    return place
 
 
 def room(stores: Stores, circle_hint: str, *, now: int) -> list[Socket]:

@@ -2,9 +2,8 @@
 
 The canonical string joins its parts without separators and leaves the query
 out, because existing clients compute it so (docs/protocol.md, Signing). The
-service makes up for both: the time must be decimal digits and the nonce has a
-fixed alphabet, so no border can move, and a query selects the key it is
-verified with.
+service makes up for both: the time has exactly ten digits and the paths are
+fixed, so no border can move, and a query selects the key it is verified with.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ SIGNATURE = "x-felund-signature"
 WINDOW_S = 300
 """Accepted difference between the signed time and the service's clock, in seconds."""
 
-NONCE_PATTERN = re.compile(r"[0-9a-f]{32}")
-"""A nonce: 16 random bytes in lower-case hex."""
+NONCE_PATTERN = re.compile(r"[!-~]{8,128}")
+"""A nonce: clients send 16 random bytes in hex; any printable word of 8 to 128 will do."""
 
-TIME_PATTERN = re.compile(r"[1-9][0-9]{9,11}")
-"""A signed time: Unix seconds, ten to twelve digits."""
+TIME_PATTERN = re.compile(r"[1-9][0-9]{9}")
+"""A signed time: Unix seconds, ten digits, until the year 2286."""
 
 
 def request_key(secret: bytes) -> bytes:
