@@ -1,0 +1,69 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENT = {"httpx2", "rich", "websockets"}
+SERVER = {"prometheus_client", "uvicorn", "wsproto"}
+SLOW = {"boto3", "cryptography", "jsonschema", "sqlite3"}
+
+
+def imported_with(module: str) -> set[str]:
+    program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", program]
+    unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    done = subprocess.run(
+        command, cwd=ROOT, env=unmeasured, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_cold_start_imports_no_client_no_server_and_nothing_slow() -> None:
+    assert not imported_with("app") & (CLIENT | SERVER | SLOW)
+
+
+def test_the_aws_host_does_not_know_the_other_host() -> None:
+    assert not {
+        name for name in imported_with("app") if name.startswith(("chalicelib.local", "infra"))
+    }
+
+
+def test_the_wire_protocol_starts_without_the_client_and_the_service() -> None:
+    assert not imported_with("muster") & (CLIENT | SERVER | SLOW | {"chalicelib", "infra", "app"})
+
+
+@pytest.mark.parametrize("package", ["capsules", "muster"])
+def test_chalice_finds_the_packages_it_must_pack(package: str) -> None:
+    link = ROOT / "vendor" / package
+
+    assert link.readlink() == Path("..") / package
+    assert (link / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_pin_has_its_hash_and_names_no_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    pins = [line for line in text.splitlines() if "==" in line and not line.startswith((" ", "#"))]
+
+    assert pins
+    assert all(line.endswith(" \\") for line in pins)
+    assert "://" not in text
+
+
+def test_lambda_gets_neither_chalice_nor_an_sdk() -> None:
+    pins = (ROOT / "requirements.txt").read_text()
+
+    assert not [name for name in ("boto", "chalice", "pip==") if name in pins]
+
+
+def test_npm_packages_are_locked_without_naming_a_registry() -> None:
+    lock = json.loads((ROOT / "tests" / "package-lock.json").read_text())
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+
+    assert packages
+    assert all("integrity" in entry and "resolved" not in entry for entry in packages.values())
