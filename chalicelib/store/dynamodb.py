@@ -251,6 +251,7 @@ def open_dynamodb(
     *meter* is told the capacity units of each request and the verb that made it.
     """
     client = client or open_client(endpoint_url=endpoint_url, region=region)
+    client.meta.events.register("response-received.dynamodb", _require_whole, unique_id="muster")
     return Stores(*(DynamoStore(client, name, meter=meter, pause=pause) for name in tables))
 
 
@@ -271,6 +272,14 @@ def create_tables(client: "DynamoDBClient", tables: TableNames) -> None:
         )
     for name in tables:
         client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+
+
+def _require_whole(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
+    """Refuse an answer that was broken off: botocore takes it for an empty one, "no such item"."""
+    if response_dict and response_dict["status_code"] == 200:
+        body, said = response_dict["body"], response_dict["headers"].get("Content-Length", 0)
+        if len(body) < int(said) or body[:1] != b"{" or body[-1:] != b"}":
+            raise Unavailable("an answer was broken off")
 
 
 def _meaning(error: Exception) -> Exception | None:

@@ -23,7 +23,7 @@ LIMITS = st.integers(1, 4)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a dictionary of key to (expires_at, bytes of an item or total of a counter)."""
+    """A store beside a dictionary: key to expires_at and an item's bytes or a counter's total."""
 
     engine: str
     dynalite_url: str
