@@ -72,7 +72,9 @@ def main(arguments: list[str]) -> int:
     (BUILD / "coverage").mkdir(parents=True)
     results = [run(suite, extra, measured=measured) for suite in chosen or existing]
     covered = not measured or _coverage(complete=not (chosen or extra))
-    report(results, missing=[] if chosen else [s for s in ORDER if s not in existing])
+    report(
+        results, covered=covered, missing=[] if chosen else [s for s in ORDER if s not in existing]
+    )
     return 0 if covered and results and all(result.good for result in results) else 1
 
 
@@ -126,7 +128,7 @@ def _coverage(*, complete: bool) -> bool:
     return shown.returncode == 0
 
 
-def report(results: list[Result], *, missing: list[str]) -> None:
+def report(results: list[Result], *, covered: bool, missing: list[str]) -> None:
     """Print the table, then everything that did not run and why."""
     print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'xfail':>7}{'seconds':>9}")
     for r in results:
@@ -141,6 +143,8 @@ def report(results: list[Result], *, missing: list[str]) -> None:
     for r in results:
         for reason, n in sorted(r.skips.items()):
             print(f"NOT RUN: {n} of {r.suite}: {reason or 'no reason given'}")
+    if not covered:
+        print("FAILED: coverage is below its floor (the list above says where)")
     if missing:
         print(f"NOT RUN: no tests exist yet in {', '.join(missing)}")
 
