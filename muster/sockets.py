@@ -1,0 +1,144 @@
+"""Sockets: a WebSocket that speaks frames, kept alive and known to be dead.
+
+`Socket` is the seam: subscriptions and links need these three verbs and a way to
+connect, which tests script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from muster import __version__, errors, frames
+from muster.backoff import Rim
+from muster.frames import FromNode, FromService
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+PING_S = 20.0
+"""How often a node says PING; the service ends a session that is silent for 30 s."""
+
+OPEN_TIMEOUT_S = 8.0
+CLOSE_TIMEOUT_S = 1.0
+
+
+class Unreachable(Exception):
+    """The service did not answer, or not in time, or not as Muster does."""
+
+
+class Closed(Exception):
+    """The socket is closed, or so silent that it must be."""
+
+
+class Socket(Protocol):
+    """An open WebSocket on which frames go out and come in."""
+
+    async def send(self, frame: FromNode) -> None:
+        """Send a frame; raises `Closed`."""
+
+    async def receive(self) -> FromService:
+        """Wait for the next frame; raises `Closed`. May be cancelled without loss."""
+
+    async def close(self) -> None:
+        """Close the socket; never raises, and may be repeated."""
+
+
+Connect = Callable[[str, str], Awaitable[Socket]]
+"""Opens a socket to a URL with a token; raises `Refused` or `Unreachable`."""
+
+
+async def connect(url: str, token: str) -> Socket:
+    """Open a WebSocket with a token in its header, where no log will keep it."""
+    from websockets.asyncio.client import connect as open_websocket
+    from websockets.exceptions import InvalidStatus, WebSocketException
+
+    try:
+        connection = await open_websocket(
+            url,
+            additional_headers={"Authorization": f"Bearer {token}"},
+            user_agent_header=f"muster/{__version__}",
+            compression=None,  # payloads are encrypted
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,  # PING frames do that, also through API Gateway
+            max_size=2 * frames.MAX_PUSH_BYTES,
+        )
+    except InvalidStatus as refused:
+        raise _refusal(refused.response.status_code, bytes(refused.response.body or b"")) from None
+    except (OSError, TimeoutError, WebSocketException, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise Unreachable(f"cannot open a WebSocket to {url}: {reason}") from error
+    return _WebSocket(connection)
+
+
+async def listen(socket: Socket, rim: Rim) -> AsyncGenerator[FromService]:
+    """Yield what arrives; answer PING, say PING, and raise `Closed` on a dead socket."""
+    hearing = asyncio.ensure_future(socket.receive())
+    beat = asyncio.ensure_future(rim.sleep(PING_S))
+    heard = True
+    try:
+        while True:
+            await asyncio.wait({hearing, beat}, return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                frame, heard = hearing.result(), True
+                hearing = asyncio.ensure_future(socket.receive())
+                if isinstance(frame, frames.Ping):
+                    await socket.send(frames.Pong())
+                elif not isinstance(frame, frames.Pong):
+                    yield frame
+            if beat.done():
+                if not heard:
+                    raise Closed("the service has not answered a PING")
+                beat, heard = asyncio.ensure_future(rim.sleep(PING_S)), False
+                await socket.send(frames.Ping())
+    finally:
+        hearing.cancel()
+        beat.cancel()
+        await asyncio.gather(hearing, beat, return_exceptions=True)
+
+
+class _WebSocket:
+    """A `Socket` on a real connection."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def send(self, frame: FromNode) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            await self._connection.send(frames.encode(frame))
+        except ConnectionClosed as closed:
+            raise Closed(str(closed)) from None
+
+    async def receive(self) -> FromService:
+        from websockets.exceptions import ConnectionClosed
+
+        while True:
+            try:
+                text = await self._connection.recv()
+            except ConnectionClosed as closed:
+                raise Closed(str(closed)) from None
+            try:
+                frame: FromService = _decoder.decode(text)
+            except msgspec.MsgspecError:
+                continue  # of a newer version, or not for us
+            return frame
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+def _refusal(status: int, body: bytes) -> errors.Refused:
+    try:
+        content = msgspec.json.decode(body, type=dict)
+    except msgspec.MsgspecError:
+        content = {}
+    return errors.from_json(content, status=status)
+
+
+_decoder = msgspec.json.Decoder(frames.FromService)
