@@ -70,15 +70,17 @@ def backlog(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effec
     """Return the messages of the last two minutes for a socket that has just opened."""
     pk = tables.mail_key(socket.circle_hint)
     entries, _ = journal.latest(service.stores.mail, pk, limit=BACKLOG, now=now)
-    runs: list[journal.Run] = []
-    count = 0
-    for entry, older in zip(reversed(entries), [*reversed(entries[:-1]), None], strict=True):
-        count += len(entry.parts)
-        if entry.written_at <= now - service.settings.backlog_s or (runs and count > BACKLOG):
+    start, count = len(entries), 0
+    while start and entries[start - 1].written_at > now - service.settings.backlog_s:
+        count += len(entries[start - 1].parts)
+        if count > BACKLOG and start < len(entries):
             break
-        runs.insert(
-            0, journal.Run(older.number if older else entry.number - 1, entry.number, entry.parts)
-        )
+        start -= 1
+    before = entries[start - 1].number if start else 0
+    runs = []
+    for entry in entries[start:]:
+        runs.append(journal.Run(before or entry.number - 1, entry.number, entry.parts))
+        before = entry.number
     return tuple(Send(socket.connection, frames.encode(frame)) for frame in _packed(runs, now=now))
 
 

@@ -1,0 +1,131 @@
+import pytest
+
+from tests.support.circle import ANN, BOB, HINT, START, world
+
+
+def test_a_registered_node_is_found_by_another_member() -> None:
+    here = world()
+    here.register(ANN)
+    here.register(BOB)
+
+    status, body = here.call("GET", "/v1/peers", query={"circle_hint": HINT}, node=BOB)
+
+    assert status == 200
+    assert [peer["node_id"] for peer in body["peers"]] == [ANN]
+    assert body["peers"][0]["endpoints"] == [
+        {"transport": "tcp", "host": "192.0.2.7", "port": 9999, "family": "ipv4", "nat": "unknown"}
+    ]
+
+
+def test_a_node_is_gone_at_the_second_it_expires() -> None:
+    here = world()
+    here.register(ANN, ttl_s=60)
+    here.clock = START + 59
+    assert here.call("GET", "/v1/peers", query={"circle_hint": HINT}, node=BOB)[1]["peers"]
+
+    here.clock = START + 60
+
+    assert here.call("GET", "/v1/peers", query={"circle_hint": HINT}, node=BOB)[1]["peers"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(1, 30), (120, 120), (90.7, 90), (10_000, 600), (1e300, 600), (-5, 30)]
+)
+def test_a_lifetime_is_clamped_not_refused(asked: float, kept: int) -> None:
+    _, body = world().register(ANN, ttl_s=asked)
+
+    assert body["expires_at"] - body["server_time"] == kept
+
+
+def test_the_caller_learns_where_it_was_seen() -> None:
+    _, body = world().register(ANN)
+
+    assert body["observed_endpoint"] == {"host": "192.0.2.1", "port": 4242, "family": "ipv4"}
+    assert body["observed_host"] == {"host": "192.0.2.1", "family": "ipv4"}
+
+
+def test_a_forwarded_address_from_a_stranger_counts_for_nothing() -> None:
+    here = world()
+    body = {"node_id": ANN, "circle_hint": HINT}
+    here.register(ANN)
+    raw = b'{"node_id":"ann-0001","circle_hint":"e03c84dccc271635"}'
+    headers = here.signed("POST", "/v1/register", raw, node=ANN, key=_key())
+    headers["x-forwarded-for"] = "203.0.113.9"
+    headers["x-real-ip"] = "203.0.113.9"
+
+    _, answer = here.call("POST", "/v1/register", raw, headers=headers)
+
+    assert body and answer["observed_endpoint"]["host"] == "192.0.2.1"
+
+
+def test_the_newest_come_first_and_the_limit_holds() -> None:
+    here = world()
+    for second, node in enumerate(["node-aaa", "node-bbb", "node-ccc"]):
+        here.clock = START + second
+        here.register(node)
+
+    _, body = here.call("GET", "/v1/peers", query={"circle_hint": HINT, "limit": "2"}, node=ANN)
+
+    assert [peer["node_id"] for peer in body["peers"]] == ["node-ccc", "node-bbb"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "100000"])
+def test_an_odd_limit_is_clamped(limit: str) -> None:
+    here = world()
+    here.register(BOB)
+
+    status, body = here.call("GET", "/v1/peers", query={"circle_hint": HINT, "limit": limit})
+
+    assert (status, len(body["peers"])) == (200, 1)
+
+
+def test_unregistering_twice_is_safe() -> None:
+    here = world()
+    here.register(ANN)
+    body = {"node_id": ANN, "circle_hint": HINT}
+
+    first = here.call("DELETE", "/v1/register", body)
+    second = here.call("DELETE", "/v1/register", body)
+
+    assert (first, second) == (
+        (200, {"ok": True, "removed": True}),
+        (200, {"ok": True, "removed": False}),
+    )
+
+
+def test_a_full_circle_refuses_newcomers_and_keeps_its_members() -> None:
+    here = world(circle_members=2)
+    here.register(ANN)
+    here.register(BOB)
+
+    newcomer = here.register("eve-0003")
+    member = here.register(ANN)
+
+    assert (newcomer[0], newcomer[1]["code"]) == (409, "CIRCLE_FULL")
+    assert member[0] == 200
+
+
+def test_subscribers_hear_who_comes_moves_and_leaves_but_not_refreshes() -> None:
+    here = world()
+    here.register(BOB)
+    bob = here.subscribe(BOB, "c-bob")
+
+    here.register(ANN)
+    here.register(ANN)
+    here.register(ANN, endpoints=[])
+    here.call("DELETE", "/v1/register", {"node_id": ANN, "circle_hint": HINT})
+
+    told = here.gateway.take(bob.id)
+    assert [(frame["t"], list(frame)[1]) for frame in told] == [
+        ("PRESENCE", "joined"),
+        ("PRESENCE", "joined"),
+        ("PRESENCE", "left"),
+    ]
+    assert told[2]["left"] == [ANN]
+
+
+def _key() -> bytes:
+    from muster import signing
+    from tests.support.circle import SECRET
+
+    return signing.request_key(SECRET)
