@@ -6,9 +6,10 @@ after a power cut the last moments may be missing, but the file is whole.
 
 import itertools
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ class _Database:
         self._busy_s = busy_s
         self._idle: deque[sqlite3.Connection] = deque()
         with self.connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -101,6 +102,16 @@ class _Database:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL; where processes meet in this step SQLite refuses without waiting."""
+    for _ in range(100):
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        time.sleep(0.01)
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 class SqliteStore:

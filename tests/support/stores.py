@@ -12,7 +12,7 @@ import moto
 
 from chalicelib.store import Stores, TableNames
 from chalicelib.store.dynamodb import Meter, create_tables, open_client, open_dynamodb
-from chalicelib.store.sqlite import open_sqlite
+from chalicelib.store.sqlite import SqliteStores, open_sqlite
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -36,7 +36,7 @@ def opened(engine: str, *, directory: Path, dynalite_url: str) -> Iterator[Store
 
 
 @contextmanager
-def in_sqlite(path: Path) -> Iterator[Stores]:
+def in_sqlite(path: Path) -> Iterator[SqliteStores]:
     stores = open_sqlite(path)
     try:
         yield stores
