@@ -1,0 +1,1 @@
+"""What an operator or a member runs: the `muster` command and the API documents."""

@@ -1,0 +1,328 @@
+"""Chat: `muster send` and `muster listen`, enough for people to talk through a service."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from infra import hints, output
+from infra.base import base_url
+from infra.home import Home, Membership
+from infra.output import Misuse
+from muster import crypto
+from muster.backoff import Backoff
+from muster.client import Client
+from muster.crypto import CONTROL, Note
+from muster.errors import InvalidSignature, Refused
+from muster.sockets import Unreachable
+from muster.subscription import Event, Joined, Left, Subscription
+
+TTL_S = 120
+CHANNEL = "general"
+RECENT = 20
+"""How many messages the first `listen` shows."""
+
+PATIENCE_S = 3.0
+"""How long a socket may take to open, or to come back, before we speak of it."""
+
+BACKOFF = Backoff(attempts=3)
+"""A person waits: a few quick attempts, then say what is wrong."""
+
+_AGO = re.compile(r"(\d{1,9})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+# --- send ---------------------------------------------------------------------
+
+
+def send(arguments: argparse.Namespace) -> int:
+    """Leave a text in the circle's mailbox."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.circle)
+    base = base_url(arguments.base or membership.base_url)
+    text = _text(arguments.text)
+    name = arguments.name or os.environ.get("MUSTER_NAME") or _user()
+    note = asyncio.run(_send(membership, base, home.node_id(), text, name=name))
+    if arguments.json:
+        output.dump({"circle": membership.name, **_told(note)})
+    else:
+        output.show(f"sent to '{membership.name}'")
+    return output.OK
+
+
+async def _send(membership: Membership, base: str, node_id: str, text: str, *, name: str) -> Note:
+    # The service does not echo to the node that posts, but a `listen` in the next
+    # terminal, of the same home, is to hear it: so the call is another node's.
+    async with _client(base, membership, f"{node_id}-send") as client:
+        with _explained(base):
+            try:
+                return await _post(client, node_id, text, name=name)
+            except InvalidSignature:
+                await client.register(ttl_s=30)  # pins the circle's key, if nobody was here yet
+                note = await _post(client, node_id, text, name=name)
+                await client.unregister()
+                return note
+
+
+async def _post(client: Client, node_id: str, text: str, *, name: str) -> Note:
+    now = client.now()
+    note = Note(
+        msg_id=crypto.new_msg_id(node_id, now=now),
+        circle_id=client.circle.circle_id,
+        channel_id=CHANNEL,
+        author_node_id=node_id,
+        created_ts=now,
+        display_name=name,
+        text=text,
+    )
+    await client.leave_messages([crypto.encrypt(client.circle, note)])
+    return note
+
+
+def _text(words: list[str]) -> str:
+    text = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
+    if not text.strip():
+        raise Misuse("there is nothing to send", "muster send TEXT")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Misuse("the text is not UTF-8", "check the terminal's locale") from None
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
+
+
+# --- listen -------------------------------------------------------------------
+
+
+def listen(arguments: argparse.Namespace) -> int:
+    """Show what was said since the last time, and what is said from now on."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.circle)
+    base = base_url(arguments.base or membership.base_url)
+    since = None if arguments.since is None else _since(arguments.since, now=time.time())
+    listener = Listener(home, membership, base, as_json=arguments.json)
+    asyncio.run(listener.run(since=since))
+    return output.OK
+
+
+@dataclass
+class Listener:
+    """One `muster listen`: shows events, stays registered, remembers how far it came."""
+
+    home: Home
+    membership: Membership
+    base: str
+    as_json: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    day: str = ""
+    kept: int = 0
+
+    async def run(self, *, since: float | None) -> None:
+        """Listen until Ctrl-C, SIGTERM, or a refusal that waiting does not mend."""
+        node_id = self.home.node_id()
+        async with _client(self.base, self.membership, node_id) as client, _stopping() as stop:
+            with _explained(self.base):
+                await client.register(ttl_s=TTL_S)
+                try:
+                    await self._catch_up(client, since=since)
+                    await self._stay(client, stop)
+                finally:
+                    await self._leave(client)
+
+    async def _catch_up(self, client: Client, *, since: float | None) -> None:
+        """Show what was missed; the first time, the last of what there is."""
+        kept = self.home.cursor(self.membership, self.base)
+        client.cursor = 0 if since is not None else kept or 0
+        missed = [note async for note in client.receive()]
+        older = 0
+        if since is not None:
+            missed = [note for note in missed if note.created_ts >= since]
+        elif kept is None:
+            older = max(len(missed) - RECENT, 0)
+            missed = missed[older:]
+        if older:
+            self._remark(f"{older} older messages: muster listen --since all")
+        if missed and kept is not None and since is None:
+            self._remark(f"{len(missed)} while you were away:")
+        for note in missed:
+            self._show(note)
+        if client.unreadable:
+            self._remark(f"{client.unreadable} messages could not be read")
+        self._keep(client.cursor)
+        self._remark(f"listening to '{self.membership.name}' at {self.base}; Ctrl-C ends it")
+
+    async def _stay(self, client: Client, stop: asyncio.Event) -> None:
+        async with Subscription(client, after=client.cursor, signals=False) as events:
+            tasks = [
+                asyncio.create_task(work)
+                for work in (
+                    self._follow(events),
+                    self._stay_registered(client),
+                    self._watch(events),
+                    stop.wait(),
+                )
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self._keep(events.cursor)
+
+    async def _follow(self, events: Subscription) -> None:
+        async for event in events:
+            self._show(event)
+            self._keep(events.cursor)
+
+    async def _stay_registered(self, client: Client) -> None:
+        wait_s = TTL_S / 2
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                await client.register(ttl_s=TTL_S)
+                wait_s = TTL_S / 2
+            except (Refused, Unreachable) as error:
+                if isinstance(error, Refused) and not error.retryable:
+                    raise
+                wait_s = 5.0
+
+    async def _watch(self, events: Subscription) -> None:
+        """Say when there is no live connection, once it lasts, and when it is back."""
+        said_lost, down_s, step_s = False, 0.0, 0.25
+        while True:
+            await asyncio.sleep(step_s)
+            down_s = 0.0 if events.live else down_s + step_s
+            if down_s >= PATIENCE_S and not said_lost:
+                said_lost = True
+                self._remark("no live connection: asking every few seconds, and trying again")
+            elif events.live and said_lost:
+                said_lost = False
+                self._remark("the connection is live again")
+
+    async def _leave(self, client: Client) -> None:
+        with suppress(Refused, Unreachable, TimeoutError):
+            async with asyncio.timeout(2):
+                await client.unregister()
+
+    def _keep(self, cursor: int) -> None:
+        if cursor != self.kept:
+            self.home.keep_cursor(self.membership, self.base, cursor)
+            self.kept = cursor
+
+    # --- what is shown --------------------------------------------------------
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case Note():
+                self.names[event.author_node_id] = event.display_name
+                if self.as_json:
+                    output.dump({"t": "message", **_told(event)})
+                elif event.channel_id != CONTROL:
+                    self._show_note(event)
+            case Joined():
+                self._presence("joined", event.peer.node_id)
+            case Left():
+                self._presence("left", event.node_id)
+            case _:
+                pass
+
+    def _show_note(self, note: Note) -> None:
+        try:
+            written = datetime.fromtimestamp(note.created_ts).astimezone()
+            day, hour = f"{written:%Y-%m-%d}", f"{written:%H:%M}"
+        except (OverflowError, ValueError, OSError):
+            day, hour = "some day", "--:--"
+        if day != self.day:
+            self.day = day
+            output.show(f"-- {day} --")
+        who = output.clean(note.display_name).replace("\n", " ") or note.author_node_id[:8]
+        text = output.clean(note.text).replace("\n", "\n" + " " * 6)
+        output.show(f"{hour} {who}: {text}")
+
+    def _presence(self, what: str, node_id: str) -> None:
+        if self.as_json:
+            output.dump({"t": what, "node_id": node_id})
+        else:
+            name = self.names.get(node_id)
+            called = f"{name} ({node_id[:8]})" if name else node_id[:24]
+            self._remark(f"{called} {what}")
+
+    def _remark(self, text: str) -> None:
+        """Say something about the listening, beside what is heard."""
+        output.say(f"* {text}")
+
+
+def _since(text: str, *, now: float) -> float:
+    """Read when to start: a while ago, a date, or everything."""
+    if text == "all":
+        return 0.0
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return now - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise Misuse(
+            f"--since {text} is no time", "write 10m, 2h, 3d, 2026-01-31, 2026-01-31T12:00 or all"
+        ) from None
+
+
+# --- both ---------------------------------------------------------------------
+
+
+def _client(base: str, membership: Membership, node_id: str) -> Client:
+    return Client(base, membership.circle, node_id, backoff=BACKOFF)
+
+
+@contextmanager
+def _explained(base: str) -> Iterator[None]:
+    """Turn what a service refuses, or the network, into a line with a hint."""
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise hints.explain(error, base) from None
+
+
+@asynccontextmanager
+async def _stopping() -> AsyncIterator[asyncio.Event]:
+    """Turn Ctrl-C and SIGTERM into an event, so that there is time to say goodbye."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _told(note: Note) -> dict[str, Any]:
+    return {
+        "msg_id": note.msg_id,
+        "node_id": note.author_node_id,
+        "name": note.display_name,
+        "channel": note.channel_id,
+        "created_at": note.created_ts,
+        "text": note.text,
+    }

@@ -1,0 +1,425 @@
+"""Doctor: two fresh peers meet through a running service, and each step is timed.
+
+The steps are a table and know no network: whoever calls `examine` says how a
+client is made, so the same steps run against a URL and, in tests, against the
+AWS host without a gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from infra import hints
+from infra.output import Failure
+from muster import frames, records, signing
+from muster.circle import Circle, signal_session
+from muster.client import Client
+from muster.errors import InvalidSignature, Refused
+from muster.sockets import Socket, Unreachable
+
+PROTOCOL = 1
+DEADLINE_S = 10.0
+TTL_S = 60
+LOOSE_S = 2.0
+"""Clocks that differ by less are said to agree; the service tells whole seconds."""
+
+Make = Callable[[Circle, str], Client]
+"""Makes a client for a node of a circle, pointed at the service to be examined."""
+
+Status = Literal["ok", "failed", "skipped"]
+_F = TypeVar("_F", bound=frames.FromService)
+
+
+@dataclass(slots=True)
+class Visit:
+    """What the steps share: two nodes of a fresh circle, and what they have got so far."""
+
+    make: Make
+    circle: Circle
+    near: Client
+    far: Client
+    version: str = ""
+    subscription: Socket | None = None
+    seats: tuple[Socket, Socket] | None = None
+    session_id: str = ""
+    texts: list[str] = field(default_factory=list)
+
+
+class Step(NamedTuple):
+    """One thing that must work: what it is called, what it does, what it needs."""
+
+    name: str
+    what: str
+    work: Callable[[Visit], Awaitable[str]]
+    needs: tuple[str, ...] = ()
+    opens_websocket: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step went, and when; times in milliseconds since the start."""
+
+    name: str
+    what: str
+    status: Status
+    started_ms: float
+    took_ms: float
+    detail: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the whole examination went."""
+
+    base: str
+    version: str
+    took_ms: float
+    steps: tuple[Outcome, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything worked."""
+        return all(step.status == "ok" for step in self.steps)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The steps that failed."""
+        return [step for step in self.steps if step.status == "failed"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report for programs."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+async def examine(
+    make: Make,
+    *,
+    base: str,
+    deadline_s: float = DEADLINE_S,
+    starting: Callable[[Step], None] | None = None,
+) -> Report:
+    """Take every step that can be taken, each within its deadline, and report."""
+    circle = Circle.new()
+    visit = Visit(
+        make=make,
+        circle=circle,
+        near=make(circle, "doctor-near-" + secrets.token_hex(6)),
+        far=make(circle, "doctor-far-" + secrets.token_hex(6)),
+    )
+    started = time.perf_counter()
+    outcomes: dict[str, Outcome] = {}
+    try:
+        for step in STEPS:
+            if starting is not None:
+                starting(step)
+            outcomes[step.name] = await _take(
+                step, visit, outcomes, base=base, started=started, deadline_s=deadline_s
+            )
+    finally:
+        await _tidy(visit)
+    return Report(base, visit.version, _ms(started), tuple(outcomes.values()))
+
+
+async def _take(
+    step: Step,
+    visit: Visit,
+    before: dict[str, Outcome],
+    *,
+    base: str,
+    started: float,
+    deadline_s: float,
+) -> Outcome:
+    begun = _ms(started)
+    missing = [name for name in step.needs if before[name].status != "ok"]
+    if missing:
+        return Outcome(step.name, step.what, "skipped", begun, 0.0, detail=f"needs '{missing[0]}'")
+    try:
+        async with asyncio.timeout(deadline_s):
+            detail = await step.work(visit)
+    except Exception as error:
+        explain = hints.websocket if step.opens_websocket else hints.explain
+        failure = explain(error, base)
+        if isinstance(error, TimeoutError):
+            failure = Failure(f"not done after {deadline_s:g} s", failure.hint)
+        took = round(_ms(started) - begun, 3)
+        return Outcome(
+            step.name,
+            step.what,
+            "failed",
+            begun,
+            took,
+            error=failure.message,
+            hint=failure.hint,
+        )
+    return Outcome(step.name, step.what, "ok", begun, round(_ms(started) - begun, 3), detail=detail)
+
+
+async def _tidy(visit: Visit) -> None:
+    """Close what is open; leave nobody registered, whatever happened."""
+    for socket in (visit.subscription, *(visit.seats or ())):
+        if socket is not None:
+            await socket.close()
+    for client in (visit.near, visit.far):
+        with suppress(Refused, Unreachable, TimeoutError):
+            async with asyncio.timeout(1):
+                await client.unregister()
+        await client.aclose()
+
+
+# --- the steps ----------------------------------------------------------------
+
+
+async def _reach(visit: Visit) -> str:
+    health = await visit.near.health()
+    visit.version = health.version
+    return f"muster {health.version}"
+
+
+async def _info(visit: Visit) -> str:
+    info = await visit.near.info()
+    if info.protocol != PROTOCOL:
+        raise Failure(
+            f"the service speaks protocol {info.protocol}, this command {PROTOCOL}",
+            "update whichever is older",
+        )
+    policy = "refused" if info.unsigned == "refuse" else "allowed"
+    return f"protocol {info.protocol}, unsigned calls {policy}"
+
+
+async def _clock(visit: Visit) -> str:
+    before = time.time()
+    health = await visit.near.health()
+    behind_s = health.time + 0.5 - (before + time.time()) / 2
+    apart = abs(behind_s)
+    if apart <= LOOSE_S:
+        return "the clocks agree"
+    which = "behind" if behind_s > 0 else "ahead of"
+    said = f"this machine is {apart:.0f} s {which} the service"
+    if apart > signing.WINDOW_S:
+        raise Failure(said, f"signed calls may be {signing.WINDOW_S} s off; set the wrong clock")
+    return said
+
+
+async def _register(visit: Visit) -> str:
+    seen = await visit.near.register([_endpoint(4001)], ttl_s=TTL_S)
+    await visit.far.register([_endpoint(4002)], ttl_s=TTL_S)
+    if seen.observed_endpoint is None:
+        return "two nodes"
+    return f"two nodes, seen at {seen.observed_endpoint.host}"
+
+
+async def _find(visit: Visit) -> str:
+    for client, other in ((visit.near, visit.far), (visit.far, visit.near)):
+        found = {peer.node_id: peer for peer in (await client.peers()).peers}
+        if list(found) != [other.node_id]:
+            raise Failure(
+                f"{_name(client, visit)} does not see exactly the other node",
+                "do several services share this address without sharing their store?",
+            )
+        if not found[other.node_id].endpoints:
+            raise Failure("the other node's endpoint was lost", "the service is broken")
+    return "each sees the other"
+
+
+async def _outsider(visit: Visit) -> str:
+    """Knock with the circle's hint, but not its secret."""
+    stranger = visit.make(_forged(visit.circle), "doctor-stranger-" + secrets.token_hex(6))
+    async with stranger:
+        for knock in (stranger.register, stranger.peers, stranger.poll_messages):
+            try:
+                await knock()
+            except InvalidSignature:
+                continue
+            raise Failure(
+                f"a stranger without the secret may {knock.__name__.replace('_', ' ')}",
+                "do not use this service",
+            )
+    return "a stranger is refused"
+
+
+async def _signal(visit: Visit) -> str:
+    near, far = visit.near, visit.far
+    session = signal_session(near.node_id, far.node_id)
+    await near.leave_signal(far.node_id, "offer", "an offer")
+    offer = _signal_for(await far.poll_signals(session_id=session), "offer", near)
+    await far.leave_signal(near.node_id, "answer", f"an answer to {offer.payload}")
+    answer = _signal_for(await near.poll_signals(session_id=session), "answer", far)
+    if answer.payload != "an answer to an offer":
+        raise Failure("a signal was changed on the way", "the service is broken")
+    return "offer and answer"
+
+
+async def _subscribe(visit: Visit) -> str:
+    opened = await visit.far.open_subscription()
+    visit.subscription = await visit.far.attach(opened)
+    return f"WebSocket at {opened.relay_url.partition('?')[0]}"
+
+
+async def _push(visit: Visit) -> str:
+    if visit.subscription is None:
+        raise RuntimeError("there is no subscription")
+    text = "pushed " + secrets.token_hex(4)
+    sent = time.perf_counter()
+    # The push may overtake the answer to the call that causes it.
+    pushed = asyncio.ensure_future(_pushed(visit, visit.subscription, text))
+    try:
+        await visit.near.send(text, display_name="doctor")
+        arrived = await pushed
+    finally:
+        pushed.cancel()
+    visit.texts.append(text)
+    return f"encrypted, there after {(arrived - sent) * 1000:.1f} ms"
+
+
+async def _pushed(visit: Visit, socket: Socket, text: str) -> float:
+    while True:
+        told = await _next(socket, frames.Messages)
+        if any(note.text == text for note in visit.far.read(told.messages)):
+            return time.perf_counter()
+
+
+async def _collect(visit: Visit) -> str:
+    text = "left " + secrets.token_hex(4)
+    await visit.far.send(text, display_name="doctor")
+    visit.texts.append(text)
+    found = [note.text async for note in visit.near.receive()]
+    if found != visit.texts:
+        raise Failure(
+            f"{len(visit.texts)} messages were left and {len(found)} collected",
+            "the service is broken, or several services share this address",
+        )
+    return f"{len(found)} messages, in order"
+
+
+async def _relay(visit: Visit) -> str:
+    near, far = visit.near, visit.far
+    mine = await near.open_relay(far.node_id)
+    theirs = await far.open_relay(near.node_id)
+    if mine.session_id != theirs.session_id:
+        raise Failure("the two nodes were given different sessions", "the service is broken")
+    visit.session_id = mine.session_id
+    seats = [await near.attach(mine)]
+    try:
+        seats.append(await far.attach(theirs))
+        for seat in seats:
+            await _next(seat, frames.Attached)
+    except BaseException:
+        for seat in seats:
+            await seat.close()
+        raise
+    visit.seats = (seats[0], seats[1])
+    return "both seats taken"
+
+
+async def _frames(visit: Visit) -> str:
+    if visit.seats is None:
+        raise RuntimeError("there is no relay session")
+    near, far = visit.seats
+    times = [
+        await _pass(visit, origin, target, seq=seq, payload=secrets.token_bytes(size))
+        for seq, size in enumerate((64, records.MAX_FRAME_BYTES))
+        for origin, target in ((near, far), (far, near))
+    ]
+    small = min(times) * 1000
+    return f"{len(times)} passed and acknowledged, one way {small:.1f} ms"
+
+
+async def _pass(visit: Visit, origin: Socket, target: Socket, *, seq: int, payload: bytes) -> float:
+    """Pass one frame, have it acknowledged by service and peer; return its seconds one way."""
+    sent = time.perf_counter()
+    frame = frames.Frame(session_id=visit.session_id, seq=seq, payload_b64=frames.payload(payload))
+    await origin.send(frame)
+    came = await _next(target, frames.Frame)
+    took = time.perf_counter() - sent
+    if (came.seq, came.payload_b64) != (seq, frame.payload_b64):
+        raise Failure("a frame was changed on the way", "the service is broken")
+    await target.send(frames.Ack(session_id=visit.session_id, seq=seq))
+    acks = [await _next(origin, frames.Ack) for _ in range(2)]
+    if {ack.from_ is None for ack in acks} != {True, False} or any(ack.seq != seq for ack in acks):
+        raise Failure(
+            "a frame was not acknowledged by service and peer, once each", "the service is broken"
+        )
+    return took
+
+
+async def _leave(visit: Visit) -> str:
+    for client in (visit.near, visit.far):
+        if not (await client.unregister()).removed:
+            raise Failure(
+                f"{_name(client, visit)} was not registered any more",
+                "do several services share this address without sharing their store?",
+            )
+    if (await visit.near.peers()).peers:
+        raise Failure("a node that left is still listed", "the service is broken")
+    return "nobody is left"
+
+
+STEPS = (
+    Step("reach", "the service answers", _reach),
+    Step("info", "it says what it is", _info, ("reach",)),
+    Step("clock", "the clocks agree", _clock, ("reach",)),
+    Step("register", "two nodes register", _register, ("reach",)),
+    Step("find", "they find each other", _find, ("register",)),
+    Step("outsider", "strangers are kept out", _outsider, ("register",)),
+    Step("signal", "they exchange signals", _signal, ("register",)),
+    Step("subscribe", "one subscribes", _subscribe, ("register",), opens_websocket=True),
+    Step("push", "a message is pushed", _push, ("subscribe",)),
+    Step("collect", "messages are collected", _collect, ("register",)),
+    Step("relay", "both attach to the relay", _relay, ("register",), opens_websocket=True),
+    Step("frames", "frames pass both ways", _frames, ("relay",)),
+    Step("unregister", "they leave", _leave, ("register",)),
+)
+
+
+# --- what steps need ----------------------------------------------------------
+
+
+async def _next(socket: Socket, wanted: type[_F]) -> _F:
+    """Wait for a frame of a kind; pass over others, and raise what the service refuses."""
+    while True:
+        frame = await socket.receive()
+        if isinstance(frame, wanted):
+            return frame
+        if isinstance(frame, frames.Error):
+            raise Failure(f"the relay refused: {frame.message}", f"code {frame.code}")
+        if isinstance(frame, frames.Ping):
+            await socket.send(frames.Pong())
+
+
+def _signal_for(found: records.Signals, kind: str, sender: Client) -> records.Signal:
+    for signal in found.signals:
+        if signal.type == kind and signal.from_node == sender.node_id:
+            return signal
+    raise Failure(
+        f"the {kind} did not arrive",
+        "do several services share this address without sharing their store?",
+    )
+
+
+def _forged(circle: Circle) -> Circle:
+    """Return what an outsider can have: the circle's hint, and a key of its own."""
+    forged = copy.copy(circle)
+    object.__setattr__(forged, "request_key", secrets.token_bytes(32))
+    return forged
+
+
+def _endpoint(port: int) -> records.Endpoint:
+    """Return an endpoint that leads nowhere (RFC 5737)."""
+    return records.Endpoint(transport="tcp", host="192.0.2.1", port=port)
+
+
+def _name(client: Client, visit: Visit) -> str:
+    return "the first node" if client is visit.near else "the second node"
+
+
+def _ms(since: float) -> float:
+    return round((time.perf_counter() - since) * 1000, 3)

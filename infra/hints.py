@@ -1,0 +1,145 @@
+"""Hints: what a failure on the way to a service means, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from infra.output import Failure
+from muster import errors
+from muster.client import BadReply
+from muster.sockets import Closed, Unreachable
+
+START_ONE = "is it running? 'muster serve' starts one"
+
+_REFUSED: dict[type[errors.Refused], str] = {
+    errors.ExpiredTimestamp: "set this machine's clock, or the service's",
+    errors.InvalidToken: "the service did not accept its own token; do several services share "
+    "this address without sharing their store?",
+    errors.SessionExpired: "try again; the session ran out on the way",
+    errors.NonceReplay: "something on the way repeats calls; look for a proxy that retries",
+    errors.CircleFull: "somebody has to leave first, or the operator raises circle_members",
+    errors.PayloadTooLarge: "send less at a time; 'muster info' lists the limits",
+    errors.MailboxFull: "older messages must expire first",
+    errors.InternalError: "the service's log says why",
+    errors.Unavailable: "the service or its store is overloaded or being restarted; try again",
+    errors.MethodNotAllowed: "something on the way changes calls; is this the service's URL?",
+}
+
+
+def explain(error: BaseException, base_url: str) -> Failure:
+    """Turn what was raised on the way to a service into a failure with a hint."""
+    match error:
+        case Failure():
+            return error
+        case errors.Refused():
+            return _refused(error)
+        case BadReply():
+            return Failure(_first_line(error), "is this the service's URL?")
+        case Closed():
+            return Failure(
+                "the WebSocket was closed", "a proxy may close long connections; try again"
+            )
+        case TimeoutError():
+            return Failure(
+                f"{base_url} took too long", "is the network slow, or the service overloaded?"
+            )
+        case Unreachable():
+            return _unreachable(error, base_url)
+    return Failure(
+        f"{type(error).__name__}: {error}", "this is a mistake in muster; please report it"
+    )
+
+
+def _refused(refusal: errors.Refused) -> Failure:
+    message = f"refused: {refusal.message}"
+    if isinstance(refusal, errors.RateLimited):
+        wait_s = refusal.retry_after_s
+        again = f"wait {wait_s} s" if wait_s else "wait a little"
+        return Failure(message, f"{again} and try again; 'muster info' lists the limits")
+    if isinstance(refusal, errors.InvalidSignature):
+        return Failure(message, _signature_hint(refusal.message))
+    if isinstance(refusal, errors.NotFound) and "such path" in refusal.message:
+        return Failure(message, "the service is older than this command; update it")
+    for kind, hint in _REFUSED.items():
+        if isinstance(refusal, kind):
+            return Failure(message, hint)
+    return Failure(message)
+
+
+def _signature_hint(message: str) -> str:
+    if "without a word from Muster" in message:
+        return "something before the service wants a password"
+    if "no request key" in message:
+        return "nobody of the circle has registered here yet; 'muster listen' does"
+    return (
+        "either another secret came first for this circle, or a proxy on the way drops the "
+        "X-Felund headers or changes the path after /v1"
+    )
+
+
+def _unreachable(error: Unreachable, base_url: str) -> Failure:
+    parts = urlsplit(base_url)
+    place, https = parts.netloc, parts.scheme == "https"
+    for cause in _causes(error):
+        match cause:
+            case socket.gaierror():
+                return Failure(
+                    f"there is no host '{parts.hostname}'", "check the spelling, or the DNS"
+                )
+            case ssl.SSLCertVerificationError():
+                reason = cause.verify_message
+                return Failure(
+                    f"{place} shows a certificate that cannot be trusted: {reason}",
+                    "use the name the certificate is for, and renew it if it has expired",
+                )
+            case ssl.SSLError():
+                return Failure(
+                    f"{place} does not speak TLS as expected", "try http:// in place of https://"
+                )
+            case ConnectionRefusedError():
+                return Failure(f"nothing listens at {place}", START_ONE)
+            case ConnectionResetError():
+                return Failure(
+                    f"{place} broke off",
+                    "it may have been stopped just now" if https else "does it want https://?",
+                )
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
+                return Failure(f"there is no way to {place}", "is this machine online?")
+            case TimeoutError():
+                return Failure(
+                    f"{place} did not answer in time",
+                    "is the address right, and no firewall between?",
+                )
+    return Failure(_first_line(error), f"is {place} a Muster service?")
+
+
+def websocket(error: BaseException, base_url: str) -> Failure:
+    """Explain why a WebSocket did not open where HTTP did."""
+    failure = explain(error, base_url)
+    if isinstance(error, errors.Refused) and "code" not in vars(error) and error.status in (401,):
+        return failure
+    return Failure(
+        failure.message,
+        "HTTP works and the WebSocket does not: a proxy on the way must pass "
+        "'Upgrade: websocket' for /v1/relay/ws; see websocket_url in 'muster info'",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        else:
+            yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

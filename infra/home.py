@@ -1,0 +1,191 @@
+"""Home: what a member keeps between two commands, readable by nobody else.
+
+``MUSTER_HOME`` or ``~/.muster`` holds one file for the node, one for each circle
+(its secret and where it meets) and one for each circle's cursors (how far
+`listen` has read). Files are replaced whole, so a crash leaves the old or the new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from infra.output import Failure, Misuse
+from muster.circle import Circle
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+"""A circle's name: it is a file's name too."""
+
+DEFAULT_NAME = "circle"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A circle this home belongs to: our name for it, and where it meets."""
+
+    name: str
+    circle: Circle
+    base_url: str
+
+
+class Home:
+    """The folder, read and written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._circles = path / "circles"
+        self._cursors = path / "cursors"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Find the home: ``MUSTER_HOME``, else ``~/.muster``."""
+        named = environment.get("MUSTER_HOME")
+        return cls(Path(named).expanduser() if named else Path.home() / ".muster")
+
+    def node_id(self) -> str:
+        """Return this home's node id; made at the first use."""
+        path = self.path / "node.json"
+        if not path.exists():
+            fresh = json.dumps({"node_id": secrets.token_hex(12)})
+            with suppress(FileExistsError):  # another command was first, and its id counts
+                self._write(path, fresh, new=True)
+        node_id = self._read(path).get("node_id")
+        if not isinstance(node_id, str) or not re.fullmatch(r"[!-~]{8,128}", node_id):
+            raise _damaged(path)
+        return node_id
+
+    # --- circles --------------------------------------------------------------
+
+    def memberships(self) -> list[Membership]:
+        """Return all circles, by name."""
+        paths = sorted(self._circles.glob("*.json")) if self._circles.is_dir() else []
+        return [self._membership(path) for path in paths]
+
+    def chosen(self, name: str | None) -> Membership:
+        """Return the circle of that name; without a name, the only one there is."""
+        found = self.memberships()
+        if name is not None:
+            for membership in found:
+                if membership.name == name:
+                    return membership
+            raise Misuse(f"there is no circle '{name}'", _names(found))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise Misuse("there is no circle yet", "'muster circle new' makes one, or join CODE")
+        raise Misuse("there are several circles", f"choose one with --circle: {_names(found)}")
+
+    def keep(self, membership: Membership, *, new: bool = False) -> None:
+        """Keep a circle; as a *new* one only if none has its name."""
+        path = self._circles / f"{membership.name}.json"
+        content = {"secret": membership.circle.secret.hex(), "base_url": membership.base_url}
+        try:
+            self._write(path, json.dumps(content), new=new)
+        except FileExistsError:
+            raise Misuse(
+                f"there is a circle '{membership.name}' already", "choose another --name"
+            ) from None
+
+    def free_name(self) -> str:
+        """Return a name that no circle has."""
+        taken = {membership.name for membership in self.memberships()}
+        number = 1
+        while (name := DEFAULT_NAME if number == 1 else f"{DEFAULT_NAME}-{number}") in taken:
+            number += 1
+        return name
+
+    # --- cursors --------------------------------------------------------------
+
+    def cursor(self, membership: Membership, base_url: str) -> int | None:
+        """Return how far this home has read a circle at a service, if it ever has."""
+        path = self._cursors / f"{membership.name}.json"
+        kept = self._read(path).get(_place(membership, base_url)) if path.exists() else None
+        return kept if isinstance(kept, int) else None
+
+    def keep_cursor(self, membership: Membership, base_url: str, cursor: int) -> None:
+        """Remember how far this home has read."""
+        path = self._cursors / f"{membership.name}.json"
+        kept = self._read(path) if path.exists() else {}
+        self._write(path, json.dumps({**kept, _place(membership, base_url): cursor}))
+
+    # --- files ----------------------------------------------------------------
+
+    def _membership(self, path: Path) -> Membership:
+        content = self._read(path)
+        secret, base_url = content.get("secret"), content.get("base_url")
+        if not isinstance(secret, str) or not isinstance(base_url, str):
+            raise _damaged(path)
+        try:
+            return Membership(path.stem, Circle.from_secret_hex(secret), base_url)
+        except ValueError:
+            raise _damaged(path) from None
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            with path.open(encoding="utf-8") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    raise Failure(f"others can read {path}", f"chmod -R go= {self.path}")
+                content = json.load(file)
+        except OSError as error:
+            raise _unusable(error, path) from None
+        except ValueError:
+            raise _damaged(path) from None
+        if not isinstance(content, dict):
+            raise _damaged(path)
+        return content
+
+    def _write(self, path: Path, text: str, *, new: bool = False) -> None:
+        """Write a file whole; a *new* one raises `FileExistsError` where there is one."""
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                os.link(fresh, path)
+            else:
+                fresh.replace(path)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _unusable(error, path) from None
+        finally:
+            with suppress(OSError):
+                fresh.unlink()
+
+
+def check_name(name: str) -> str:
+    """Return a circle's name if it can be one."""
+    if not NAME.fullmatch(name):
+        raise Misuse(
+            f"'{name}' cannot name a circle", "use up to 32 letters, digits, dots, bars and dashes"
+        )
+    return name
+
+
+def _place(membership: Membership, base_url: str) -> str:
+    """Name a mailbox: a service, and whose circle; a name may come to mean another circle."""
+    return f"{base_url} {membership.circle.circle_hint}"
+
+
+def _names(found: list[Membership]) -> str:
+    return ", ".join(membership.name for membership in found) or "there is none at all yet"
+
+
+def _unusable(error: OSError, path: Path) -> Failure:
+    reason = (error.strerror or str(error)).lower()
+    return Failure(f"cannot use {path}: {reason}", "MUSTER_HOME chooses another place")
+
+
+def _damaged(path: Path) -> Failure:
+    return Failure(f"{path} is damaged", "put a copy back, or remove it and join again")

@@ -1,0 +1,104 @@
+"""Output: what people read, what programs read, and how a failure is said in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+class Failure(Exception):
+    """Something that did not work, and what to do about it."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class Misuse(Failure):
+    """The command was not called as it wants to be."""
+
+    exit_code = USAGE
+
+
+def complain(failure: Failure) -> int:
+    """Say what went wrong, on one line; return the exit code."""
+    say(f"muster: {failure}")
+    return failure.exit_code
+
+
+def say(text: str, *, stream: TextIO | None = None) -> None:
+    """Tell a person something that is not the data they asked for."""
+    print(_encodable(clean(text), stream or sys.stderr), file=stream or sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print text, other people's included, at once."""
+    print(_encodable(text, sys.stdout), flush=True)
+
+
+def dump(value: Any) -> None:
+    """Print a value as one line of JSON, at once."""
+    print(json.dumps(value, ensure_ascii=True, separators=(",", ":")), flush=True)
+
+
+def clean(text: str) -> str:
+    """Take from other people's text what a terminal would obey instead of show.
+
+    Control characters and those that turn the direction of writing become visible
+    escapes; a line break stays one.
+    """
+    return "".join(
+        character if character == "\n" or not _obeyed(character) else _escape(character)
+        for character in text.replace("\r\n", "\n").replace("\t", "    ")
+    )
+
+
+def console() -> Console:
+    """Return where tables are drawn; as wide as needed where there is no terminal."""
+    from rich.console import Console
+
+    drawn = Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+    return (
+        drawn
+        if drawn.is_terminal
+        else Console(highlight=False, emoji=False, markup=False, width=110)
+    )
+
+
+def plain(stream: TextIO | None = None) -> bool:
+    """Say whether only ASCII can be drawn."""
+    encoding = (stream or sys.stdout).encoding or "ascii"
+    try:
+        "✓█".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def _obeyed(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or (
+        character in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,0 +1,66 @@
+"""Waterfall: a doctor's report, drawn: what was done when, and how long it took."""
+
+from __future__ import annotations
+
+from infra import output
+from infra.doctor import Outcome, Report
+
+BAR_CELLS = 24
+
+
+def draw(report: Report) -> None:
+    """Print a report for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    ascii_only = output.plain()
+    marks = {"ok": "ok", "failed": "NO", "skipped": "--"}
+    if not ascii_only:
+        marks = {"ok": "✓", "failed": "✗", "skipped": "·"}
+    styles = {"ok": "green", "failed": "bold red", "skipped": "dim"}
+    table = Table.grid(padding=(0, 1), collapse_padding=False)
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for step in report.steps:
+        style = styles[step.status]
+        table.add_row(
+            Text(marks[step.status], style=style),
+            Text(step.what, style="" if step.status == "ok" else style),
+            Text(output.clean(step.error or step.detail), style="dim" if not step.error else ""),
+            Text("" if step.status == "skipped" else f"{step.took_ms:.1f} ms"),
+            Text(bar(step, report.took_ms, ascii_only=ascii_only), style=style),
+        )
+    console = output.console()
+    console.print(table)
+    console.print(Text(output.clean(_verdict(report)), style=_verdict_style(report)))
+    for step in report.failed:
+        console.print(Text(output.clean(f"{step.what}: {step.error}"), style="red"))
+        if step.hint:
+            console.print(Text(output.clean(f"  hint: {step.hint}")))
+
+
+def bar(step: Outcome, all_ms: float, *, ascii_only: bool, cells: int = BAR_CELLS) -> str:
+    """Draw when a step was: never shorter than a cell, never outside the picture."""
+    if step.status == "skipped" or all_ms <= 0:
+        return " " * cells
+    first = min(int(step.started_ms / all_ms * cells), cells - 1)
+    length = max(1, min(round(step.took_ms / all_ms * cells), cells - first))
+    return (" " * first + ("#" if ascii_only else "█") * length).ljust(cells)
+
+
+def _verdict(report: Report) -> str:
+    passed = sum(step.status == "ok" for step in report.steps)
+    if report.ok:
+        return (
+            f"All {passed} steps passed in {report.took_ms:.0f} ms. Nodes can meet at {report.base}"
+        )
+    skipped = sum(step.status == "skipped" for step in report.steps)
+    aside = f", {skipped} could not be tried" if skipped else ""
+    return f"{len(report.failed)} of {len(report.steps)} steps failed{aside}."
+
+
+def _verdict_style(report: Report) -> str:
+    return "bold green" if report.ok else "bold red"
