@@ -91,7 +91,7 @@ def _is_text(value: Any) -> bool:
 def _deeper(value: Any, depth: int) -> bool:
     """Say whether *value* nests deeper than *depth*; level by level, without recursion."""
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [
             child
             for parent in level

@@ -418,17 +418,14 @@ def socket(here: World, token: str, **query: str) -> None:
     open_socket(here.service, call, Connection("c-evil"))
 
 
-def forged(here: World, **claims: Any) -> str:
+def forged(here: World) -> str:
     """Write a token that says what one wants, signed by another key."""
     token = tokens.Token(
-        **{
-            "use": "relay",
-            "circle_hint": HINT,
-            "node_id": ANN,
-            "expires_at": here.now + 60,
-            "session_id": "a" * 32,
-        }
-        | claims
+        use="relay",
+        circle_hint=HINT,
+        node_id=ANN,
+        expires_at=here.now + 60,
+        session_id="a" * 32,
     )
     return tokens.issue(tokens.Ed25519Signer(b"\x42" * 32), token)
 

@@ -1,6 +1,7 @@
 import pytest
 
-from tests.support.circle import ANN, BOB, HINT, START, world
+from muster import signing
+from tests.support.circle import ANN, BOB, HINT, SECRET, START, world
 
 
 def test_a_registered_node_is_found_by_another_member() -> None:
@@ -46,16 +47,15 @@ def test_the_caller_learns_where_it_was_seen() -> None:
 
 def test_a_forwarded_address_from_a_stranger_counts_for_nothing() -> None:
     here = world()
-    body = {"node_id": ANN, "circle_hint": HINT}
     here.register(ANN)
     raw = b'{"node_id":"ann-0001","circle_hint":"e03c84dccc271635"}'
-    headers = here.signed("POST", "/v1/register", raw, node=ANN, key=_key())
+    headers = here.signed("POST", "/v1/register", raw, node=ANN, key=signing.request_key(SECRET))
     headers["x-forwarded-for"] = "203.0.113.9"
     headers["x-real-ip"] = "203.0.113.9"
 
     _, answer = here.call("POST", "/v1/register", raw, headers=headers)
 
-    assert body and answer["observed_endpoint"]["host"] == "192.0.2.1"
+    assert answer["observed_endpoint"]["host"] == "192.0.2.1"
 
 
 def test_the_newest_come_first_and_the_limit_holds() -> None:
@@ -122,10 +122,3 @@ def test_subscribers_hear_who_comes_moves_and_leaves_but_not_refreshes() -> None
         ("PRESENCE", "left"),
     ]
     assert told[2]["left"] == [ANN]
-
-
-def _key() -> bytes:
-    from muster import signing
-    from tests.support.circle import SECRET
-
-    return signing.request_key(SECRET)

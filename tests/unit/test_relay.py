@@ -84,7 +84,7 @@ def test_a_peers_own_acknowledgement_is_passed_with_its_name(pair: Pair) -> None
 
 
 def test_a_name_cannot_be_forged_in_a_frame(pair: Pair) -> None:
-    pair.here.say(pair.ann, pair.frame(**{"from": "carl-003"}))
+    pair.here.say(pair.ann, pair.frame() | {"from": "carl-003"})
 
     assert pair.told(pair.bob)[0]["from"] == ANN
 

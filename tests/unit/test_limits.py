@@ -1,0 +1,125 @@
+import pytest
+
+from chalicelib.limits import SHARE_EVERY, SHARE_S, Limits, network
+from chalicelib.settings import Settings
+from chalicelib.store import Store, Unavailable
+from chalicelib.store.sqlite import open_sqlite
+from muster.errors import RateLimited
+from tests.support.circle import ANN, HINT, world
+
+
+@pytest.fixture
+def guard() -> Store:
+    return open_sqlite(":memory:").guard
+
+
+def spent(limits: Limits, calls: int, clock: float = 1_000.0) -> int:
+    """Say how many of *calls* were let through."""
+    passed = 0
+    for _ in range(calls):
+        try:
+            limits.spend_address("192.0.2.1", clock=clock)
+        except RateLimited:
+            continue
+        passed += 1
+    return passed
+
+
+def test_a_bucket_holds_its_burst_and_fills_with_time(guard: Store) -> None:
+    limits = Limits(guard, Settings(address_burst=10, address_per_s=2))
+
+    assert spent(limits, 20) == 10
+    assert spent(limits, 20, clock=1_003.0) == 6
+    assert spent(limits, 20, clock=2_000.0) == 10
+
+
+def test_a_clock_that_steps_back_fills_nothing(guard: Store) -> None:
+    limits = Limits(guard, Settings(address_burst=10, address_per_s=2))
+    spent(limits, 10)
+
+    assert spent(limits, 5, clock=900.0) == 0
+
+
+def test_many_processes_share_one_limit(guard: Store) -> None:
+    settings = Settings(address_burst=100, address_per_s=1)
+    processes = [Limits(guard, settings) for _ in range(20)]
+
+    passed = sum(spent(limits, 100) for limits in processes)
+
+    assert passed <= 100 + SHARE_S * 1 + SHARE_EVERY * len(processes)
+
+
+def test_a_key_that_is_shut_opens_with_the_next_window(guard: Store) -> None:
+    settings = Settings(address_burst=SHARE_EVERY, address_per_s=1)
+    first, second = Limits(guard, settings), Limits(guard, settings)
+    spent(first, SHARE_EVERY)
+    spent(second, SHARE_EVERY)
+
+    assert spent(second, 1, clock=1_001.0) == 0
+    assert spent(second, 1, clock=1_010.0) == 1
+
+
+def test_an_ordinary_caller_costs_the_store_nothing() -> None:
+    class Untouched:
+        def __getattr__(self, name: str) -> None:
+            raise AssertionError(name)
+
+    limits = Limits(Untouched(), Settings())  # type: ignore[arg-type]
+
+    assert spent(limits, SHARE_EVERY - 1) == SHARE_EVERY - 1
+
+
+def test_a_store_that_does_not_answer_stops_nobody() -> None:
+    class Away:
+        def add(self, *args: object, **kwargs: object) -> int:
+            raise Unavailable("throttled")
+
+    limits = Limits(Away(), Settings())  # type: ignore[arg-type]
+
+    assert spent(limits, 3 * SHARE_EVERY) == 3 * SHARE_EVERY
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("not:an:address", "not:an:address"),
+        ("", ""),
+    ],
+)
+def test_ipv6_counts_by_its_network(address: str, counted: str) -> None:
+    assert network(address) == counted
+
+
+def test_a_node_has_its_own_limit_wherever_it_calls_from() -> None:
+    here = world(node_burst=3, node_per_s=1)
+    here.register(ANN)
+
+    answers = [
+        here.call("GET", "/v1/peers", query={"circle_hint": HINT}, source_ip=f"192.0.2.{host}")
+        for host in range(4)
+    ]
+
+    assert [status for status, _ in answers] == [200, 200, 429, 429]
+
+
+def test_a_stranger_cannot_use_up_a_nodes_limit() -> None:
+    here = world(node_burst=3, node_per_s=1)
+    here.register(ANN)
+    for _ in range(10):
+        here.call("GET", "/v1/peers", query={"circle_hint": HINT}, key=b"\x66" * 32)
+
+    assert here.call("GET", "/v1/peers", query={"circle_hint": HINT})[0] == 200
+
+
+def test_memory_for_buckets_is_bounded(guard: Store) -> None:
+    limits = Limits(guard, Settings())
+    for host in range(21_000):
+        limits.spend_address(f"address-{host}", clock=1.0)
+
+    assert len(limits._buckets) <= 20_000
