@@ -1,0 +1,241 @@
+"""The AWS host: API Gateway's events become calls, and replies what it expects.
+
+One `Host` a container: it builds the service from the environment when the first
+event comes, and keeps it. Nothing is raised to API Gateway, which would answer in
+words of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from chalice.app import Response
+
+from chalicelib import gateway, http, log, relay, sockets, store, tables
+from chalicelib.call import Call, Close, Connection, Effect, Reply
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from chalicelib.store import Stores, TableNames
+from muster.errors import InternalError, PayloadTooLarge, Refused, Unavailable
+
+Event = Mapping[str, Any]
+Environment = Mapping[str, str]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""What API Gateway is to pass on for every path, so that it is we who refuse."""
+
+ANSWER_BYTES = 3_000_000
+"""The largest body that still fits into Lambda's 6 MB if each of its characters is escaped."""
+
+SWEEP_S = 8.0
+
+_log = logging.getLogger("muster")
+
+
+class Answer(Response):
+    """A reply as Chalice wants it; a response that is none was not made by the service."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.body.decode(), dict(reply.headers), reply.status)
+
+
+class Host:
+    """What one container keeps between events."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._pushes = gateway.Pushes()
+
+    @cached_property
+    def service(self) -> Service:
+        """The service, from the environment."""
+        if "AWS_LAMBDA_FUNCTION_NAME" in self._environment:
+            _log_to_stdout()
+        return Service(
+            Settings.from_environment(self._environment),
+            _open_stores(self._environment),
+            gateway.GatewaySender(self._open_gateway),
+            os.urandom,
+        )
+
+    @cached_property
+    def later(self) -> gateway.Later:
+        """Whoever greets connections that are being opened."""
+        return gateway.Greeter(
+            gateway.open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"]
+        )
+
+    def answer(self, event: Event) -> Answer:
+        """Answer an HTTP call."""
+        return Answer(self._answered(event, self._call))
+
+    def connect(self, event: Event) -> dict[str, Any]:
+        """Admit a connection, or refuse it with the status of the refusal."""
+        reply = self._answered(event, self._connect)
+        return {"statusCode": reply.status, "headers": reply.headers, "body": reply.body.decode()}
+
+    def receive(self, event: Event) -> None:
+        """Take a frame."""
+        connection = _connection(event)
+        text = _body(event).decode(errors="surrogateescape")
+        now = int(time.time())
+        try:
+            effects = sockets.receive(self.service, connection, text, now=now)
+        except Exception as error:
+            effects = relay.refused(connection, _refusal(error))
+        self._deliver(effects, now=now)
+
+    def disconnect(self, event: Event) -> None:
+        """Forget a connection that has ended."""
+        self._perform(lambda now: sockets.closed(self.service, _connection(event), now=now))
+
+    def greet(self, event: Event) -> None:
+        """Tell a new connection what it is told first, now that it can be sent to."""
+        connection = Connection(event["id"], event["endpoint"])
+        self._perform(lambda now: self._greeting(connection, now=now))
+
+    def sweep(self) -> None:
+        """End the seats that are idle or out of time."""
+        self._perform(lambda now: relay.sweep(self.service, now=now), within_s=SWEEP_S)
+
+    def _answered(self, event: Event, ask: Callable[[Call, Event], Reply]) -> Reply:
+        clock = time.time()
+        call = Call("", "", clock=clock)
+        try:
+            call = read(event, clock=clock)
+            reply = ask(call, event)
+        except Exception as error:
+            reply = http.refuse(_refusal(error))
+        reply.headers.setdefault("X-Request-Id", call.request_id)
+        self._deliver(reply.effects, now=call.now)
+        log.call(call, reply, latency_s=time.time() - clock)
+        return reply
+
+    def _call(self, call: Call, event: Event) -> Reply:
+        reply = http.handle(self.service, call)
+        if len(reply.body) > ANSWER_BYTES:
+            raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")
+        return reply
+
+    def _connect(self, call: Call, event: Event) -> Reply:
+        connection, later = _connection(event), self.later
+        opened = sockets.open_socket(self.service, call, connection)
+        self._deliver(opened.effects, now=call.now)
+        later.greet(connection)
+        headers = {"Sec-WebSocket-Protocol": opened.subprotocol} if opened.subprotocol else {}
+        return Reply(200, headers=headers, route=f"GET {sockets.WAY}")
+
+    def _greeting(self, connection: Connection, *, now: int) -> tuple[Effect, ...]:
+        """Return the greeting; a socket that was forgotten while it opened must open again."""
+        effects = sockets.greet(self.service, connection, now=now)
+        if not effects and tables.socket(self.service.stores, connection.id, now=now) is None:
+            return (Close(connection, 1012, "open it again"),)
+        return effects
+
+    def _perform(
+        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = gateway.PUSH_S
+    ) -> None:
+        now = int(time.time())
+        try:
+            effects = step(now)
+        except store.Unavailable:
+            _log.warning("the store did not answer in time")
+        else:
+            self._deliver(effects, now=now, within_s=within_s)
+
+    def _deliver(
+        self, effects: tuple[Effect, ...], *, now: int, within_s: float = gateway.PUSH_S
+    ) -> None:
+        if effects:
+            self._pushes.deliver(self.service, effects, now=now, within_s=within_s)
+
+    def _open_gateway(self, endpoint: str) -> Any:
+        """Make a client for one gateway; AWS's own variable may name another place."""
+        override = self._environment.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI")
+        return gateway.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
+
+
+def read(event: Event, *, clock: float) -> Call:
+    """Read a REST call or a `$connect`.
+
+    The path is the resource's: the event's own may begin with a domain's prefix.
+    The address is the one the gateway saw, whatever X-Forwarded-For says.
+    """
+    context = event.get("requestContext") or {}
+    method = context.get("httpMethod", "GET")
+    return Call(
+        method="GET" if method == "HEAD" else method,
+        path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
+        query={name: values[0] for name, values in _all(event, "QueryStringParameters") if values},
+        headers={name.lower(): ", ".join(values) for name, values in _all(event, "Headers")},
+        body=_body(event),
+        source_ip=(context.get("identity") or {}).get("sourceIp") or "",
+        clock=clock,
+        request_id=context.get("requestId", ""),
+    )
+
+
+def _all(event: Event, name: str) -> list[tuple[str, list[str]]]:
+    return list((event.get("multiValue" + name) or {}).items())
+
+
+def _body(event: Event) -> bytes:
+    """Return the body as it was sent: signatures cover its bytes."""
+    body = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        return b64decode(body)
+    return str(body).encode(errors="surrogatepass")
+
+
+def _connection(event: Event) -> Connection:
+    """Return the connection and where its gateway takes what is for it.
+
+    A domain of one's own hides the stage, so the gateway is named by its API.
+    """
+    context = event["requestContext"]
+    domain = context["domainName"]
+    if ".execute-api." not in domain:
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        suffix = ".cn" if str(region).startswith("cn-") else ""
+        domain = f"{context['apiId']}.execute-api.{region}.amazonaws.com{suffix}"
+    return Connection(context["connectionId"], f"https://{domain}/{context['stage']}")
+
+
+def _refusal(error: Exception) -> Refused:
+    """Return the refusal for what went wrong."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, store.Unavailable):
+        return Unavailable("the store did not answer in time; try again", retry_after_s=1)
+    _log.error("unforeseen", exc_info=error)
+    return InternalError("the service failed; the log has the request id")
+
+
+def _open_stores(environment: Environment) -> Stores:
+    """Open the store of ``MUSTER_STORE``: DynamoDB, or ``sqlite:PATH`` on one's own machine."""
+    engine, _, path = environment.get("MUSTER_STORE", "dynamodb").partition(":")
+    if engine == "sqlite":
+        from chalicelib.store.sqlite import open_sqlite
+
+        return open_sqlite(path)
+    from chalicelib.store.dynamodb import open_client, open_dynamodb
+
+    names = (environment[f"MUSTER_TABLE_{name.upper()}"] for name in TableNames._fields)
+    # Twice at the most, so that there is an answer before Lambda's own time is out.
+    client = open_client(endpoint_url=None, region=None, read_s=2, attempts=2)
+    return open_dynamodb(tables=TableNames(*names), client=client)
+
+
+def _log_to_stdout() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(log.JsonLines())
+    muster = logging.getLogger("muster")
+    muster.handlers, muster.propagate = [handler], False
+    muster.setLevel(logging.INFO)
