@@ -13,6 +13,7 @@ from muster import errors
 from muster.client import BadReply
 from muster.sockets import Closed, Unreachable
 
+NOT_OURS = "is this the service's URL?"
 START_ONE = "is it running? 'muster serve' starts one"
 
 _REFUSED: dict[type[errors.Refused], str] = {
@@ -38,7 +39,7 @@ def explain(error: BaseException, base_url: str) -> Failure:
         case errors.Refused():
             return _refused(error)
         case BadReply():
-            return Failure(_first_line(error), "is this the service's URL?")
+            return Failure(_first_line(error).removesuffix(f"; {NOT_OURS}"), NOT_OURS)
         case Closed():
             return Failure(
                 "the WebSocket was closed", "a proxy may close long connections; try again"
@@ -55,6 +56,9 @@ def explain(error: BaseException, base_url: str) -> Failure:
 
 
 def _refused(refusal: errors.Refused) -> Failure:
+    said, separator, ours = refusal.message.partition(f"; {NOT_OURS}")
+    if separator:
+        return Failure(said, NOT_OURS + ours)
     message = f"refused: {refusal.message}"
     if isinstance(refusal, errors.RateLimited):
         wait_s = refusal.retry_after_s
@@ -63,7 +67,10 @@ def _refused(refusal: errors.Refused) -> Failure:
     if isinstance(refusal, errors.InvalidSignature):
         return Failure(message, _signature_hint(refusal.message))
     if isinstance(refusal, errors.NotFound) and "such path" in refusal.message:
-        return Failure(message, "the service is older than this command; update it")
+        return Failure(
+            "there is a Muster service, but not at this path",
+            "check the path of the URL; or the service is older than this command",
+        )
     for kind, hint in _REFUSED.items():
         if isinstance(refusal, kind):
             return Failure(message, hint)
@@ -71,8 +78,6 @@ def _refused(refusal: errors.Refused) -> Failure:
 
 
 def _signature_hint(message: str) -> str:
-    if "without a word from Muster" in message:
-        return "something before the service wants a password"
     if "no request key" in message:
         return "nobody of the circle has registered here yet; 'muster listen' does"
     return (
@@ -117,15 +122,15 @@ def _unreachable(error: Unreachable, base_url: str) -> Failure:
     return Failure(_first_line(error), f"is {place} a Muster service?")
 
 
-def websocket(error: BaseException, base_url: str) -> Failure:
+def websocket(error: Exception, base_url: str) -> Failure:
     """Explain why a WebSocket did not open where HTTP did."""
     failure = explain(error, base_url)
-    if isinstance(error, errors.Refused) and "code" not in vars(error) and error.status in (401,):
-        return failure
+    if isinstance(error, errors.Refused) and not error.message.startswith("the service answered"):
+        return failure  # the service has said why
     return Failure(
         failure.message,
-        "HTTP works and the WebSocket does not: a proxy on the way must pass "
-        "'Upgrade: websocket' for /v1/relay/ws; see websocket_url in 'muster info'",
+        "HTTP works and the WebSocket does not: a proxy on the way must pass 'Upgrade: websocket' "
+        "for /v1/relay/ws, and MUSTER_WEBSOCKET_URL must lead there if the service is behind one",
     )
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from infra import output
 from infra.doctor import Outcome, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 BAR_CELLS = 24
 
@@ -25,21 +31,34 @@ def draw(report: Report) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for step in report.steps:
+        if step.status == "skipped" and report.steps[0].status == "failed":
+            continue  # nothing at all could be tried
         style = styles[step.status]
         table.add_row(
             Text(marks[step.status], style=style),
             Text(step.what, style="" if step.status == "ok" else style),
-            Text(output.clean(step.error or step.detail), style="dim" if not step.error else ""),
+            Text("failed" if step.error else output.clean(step.detail), style="dim"),
             Text("" if step.status == "skipped" else f"{step.took_ms:.1f} ms"),
             Text(bar(step, report.took_ms, ascii_only=ascii_only), style=style),
         )
     console = output.console()
-    console.print(table)
+    _print(console, table)
     console.print(Text(output.clean(_verdict(report)), style=_verdict_style(report)))
     for step in report.failed:
         console.print(Text(output.clean(f"{step.what}: {step.error}"), style="red"))
         if step.hint:
             console.print(Text(output.clean(f"  hint: {step.hint}")))
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print a table; without a terminal, also without the blanks at the ends of lines."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        output.show(line.rstrip())
 
 
 def bar(step: Outcome, all_ms: float, *, ascii_only: bool, cells: int = BAR_CELLS) -> str:

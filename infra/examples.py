@@ -1,0 +1,189 @@
+"""Examples: one call and one answer for each route, as records, so that they always fit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chalicelib.settings import Settings
+from muster import errors, records
+from muster.circle import Circle
+
+NOW = 1_790_000_000
+SECRET = bytes(range(32))
+CIRCLE = Circle(SECRET)
+HINT = CIRCLE.circle_hint
+NODE = "0f1e2d3c4b5a69788796a5b4"
+OTHER = "c0ffee00c0ffee00c0ffee00"
+MESSAGE = {
+    "msg_id": "6b86b273ff34fce19d6b804eff5a3f57",
+    "circle_id": CIRCLE.circle_id,
+    "channel_id": "general",
+    "author_node_id": NODE,
+    "created_ts": NOW,
+    "enc": {
+        "alg": "AES-256-GCM",
+        "key_id": "epoch-0",
+        "nonce": "AAECAwQFBgcICQoL",
+        "ciphertext": "c2VhbGVkOyB0aGUgc2VydmljZSBjYW5ub3QgcmVhZCBpdA==",
+    },
+}
+SIGNAL_SESSION = ":".join(sorted((NODE, OTHER)))
+TOKEN = "muster1.eyJ1c2UiOiJyZWxheSJ9.c2lnbmF0dXJl"  # noqa: S105 - opens nothing
+RELAY_URL = "ws://127.0.0.1:8787/v1/relay/ws"
+
+_ENDPOINT = records.Endpoint(transport="tcp", host="192.0.2.7", port=9000)
+_PEER = records.Peer(
+    node_id=OTHER,
+    circle_hint=HINT,
+    endpoints=(_ENDPOINT,),
+    capabilities=records.Capabilities(),
+    observed_at=NOW - 12,
+    expires_at=NOW + 108,
+)
+_RAW = (msgspec.Raw(msgspec.json.encode(MESSAGE)),)
+
+_EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
+    ("GET", "/v1/health"): (
+        records.Nothing(),
+        records.Health(version="0.1.0", time=NOW),
+    ),
+    ("GET", "/v1/info"): (
+        records.Nothing(),
+        records.Info(
+            version="0.1.0",
+            time=NOW,
+            protocol=1,
+            unsigned="refuse",
+            limits=Settings().limits(),
+            keys=(
+                records.VerifyKey(
+                    kid="0123456789abcdef",
+                    verify_key="A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg",
+                ),
+            ),
+            websocket=RELAY_URL,
+        ),
+    ),
+    ("POST", "/v1/register"): (
+        records.Register(
+            node_id=NODE,
+            circle_hint=HINT,
+            endpoints=(_ENDPOINT,),
+            signing_key=CIRCLE.request_key.hex(),
+        ),
+        records.Registered(
+            server_time=NOW,
+            expires_at=NOW + 120,
+            observed_endpoint=records.Observed(host="198.51.100.4", family="ipv4", port=40404),
+            observed_host=records.ObservedHost(host="198.51.100.4", family="ipv4"),
+        ),
+    ),
+    ("DELETE", "/v1/register"): (
+        records.Unregister(node_id=NODE, circle_hint=HINT),
+        records.Unregistered(removed=True),
+    ),
+    ("GET", "/v1/peers"): (
+        records.ListPeers(circle_hint=HINT),
+        records.Peers(peers=(_PEER,), server_time=NOW),
+    ),
+    ("POST", "/v1/messages"): (
+        records.LeaveMessages(circle_hint=HINT, messages=(MESSAGE,)),
+        records.MessagesLeft(stored=1, server_time=NOW, cursor=1_790_000_000_123),
+    ),
+    ("GET", "/v1/messages"): (
+        records.PollMessages(circle_hint=HINT, after=1_790_000_000_122),
+        records.Messages(messages=_RAW, server_time=NOW - 1, cursor=1_790_000_000_123),
+    ),
+    ("POST", "/v1/signal"): (
+        records.LeaveSignal(
+            session_id=SIGNAL_SESSION,
+            from_node_id=NODE,
+            to_node_id=OTHER,
+            circle_hint=HINT,
+            type="offer",
+            payload="v=0\r\n",
+            ttl_s=60,
+        ),
+        records.SignalLeft(server_time=NOW, id=1_790_000_000_001),
+    ),
+    ("GET", "/v1/signal"): (
+        records.PollSignals(
+            to_node_id=OTHER, since_id=0, session_id=SIGNAL_SESSION, circle_hint=HINT
+        ),
+        records.Signals(
+            signals=(
+                records.Signal(
+                    id=1_790_000_000_001,
+                    session_id=SIGNAL_SESSION,
+                    from_node=NODE,
+                    to_node=OTHER,
+                    type="offer",
+                    payload="v=0\r\n",
+                    created_at=NOW,
+                ),
+            ),
+            server_time=NOW,
+        ),
+    ),
+    ("POST", "/v1/relay/session"): (
+        records.OpenSession(node_id=NODE, target_node_id=OTHER, circle_hint=HINT),
+        records.SessionOpened(
+            relay_url=RELAY_URL,
+            session_id="00112233445566778899aabbccddeeff",
+            token=TOKEN,
+            expires_at=NOW + 60,
+            server_time=NOW,
+        ),
+    ),
+    ("POST", "/v1/relay/subscription"): (
+        records.OpenSubscription(node_id=NODE, circle_hint=HINT),
+        records.SubscriptionOpened(
+            relay_url=RELAY_URL, token=TOKEN, expires_at=NOW + 60, server_time=NOW
+        ),
+    ),
+}
+
+
+class _Signed(NamedTuple):
+    secret: bytes
+    method: str
+    path: str
+    body: bytes
+    nonce: bytes
+
+
+SIGNED = _Signed(
+    secret=SECRET,
+    method="DELETE",
+    path="/register",
+    body=msgspec.json.encode(_EXAMPLES["DELETE", "/v1/register"][0]),
+    nonce=bytes(range(16)),
+)
+
+
+def of(method: str, path: str) -> tuple[records.Record, records.Record]:
+    """Return a route's example: what is asked, and what is answered."""
+    return _EXAMPLES[method, path]
+
+
+def plain(record: records.Record) -> dict[str, Any]:
+    """Return a record as JSON has it."""
+    members: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
+    return members
+
+
+def status_of(code: str) -> int:
+    """Return the HTTP status that goes with a code."""
+    return _refusal(code).status
+
+
+def refusal(code: str) -> dict[str, Any]:
+    """Return an error body with that code."""
+    return _refusal(code).to_json()
+
+
+def _refusal(code: str) -> errors.Refused:
+    body = {"code": code, "message": "what was wrong, for people"}
+    return errors.from_json(body, status=400)
