@@ -1,36 +1,57 @@
-"""The server under the one-machine host: uvicorn, with its gaps closed."""
+"""The server under the one-machine host: uvicorn, with every wait and size bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
+import math
+import secrets
 import socket
+from http import HTTPStatus
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-if TYPE_CHECKING:
-    from chalicelib.local import Host
+from chalicelib import http
+from chalicelib.call import Reply
+from chalicelib.local_app import Host
+from chalicelib.local_sockets import WebSocket
+from muster.errors import InvalidRequest, RateLimited, Unavailable
+
+HEAD_S = 10.0
+"""How long the head of a request may take to arrive."""
+
+REQUEST_S = 60.0
+"""How long a whole request may take to arrive; what reads the body is stricter."""
+
+LINGER_S = 5.0
+"""How long the rest of a request that was answered early is read, so that the answer arrives."""
 
 KEEP_ALIVE_S = 65
 GOODBYE_S = 2.0
 STOP_S = 3
+SILENT_S = 30
+"""A peer that acknowledges nothing for so long, or reads nothing, is gone (TCP_USER_TIMEOUT)."""
 
-MOST_FRAME_BYTES = 256 * 1024
-"""Beyond the largest frame there may be, so that a frame over the limit is refused in good order."""
+MOST_URL_BYTES = 8 * 1024
+MOST_HEAD_BYTES = 32 * 1024
+MOST_HEADERS = 100
 
 
-def run(app: Host, listener: socket.socket) -> None:
+def run(host: Host, listener: socket.socket) -> None:
     """Serve on *listener* until SIGTERM or SIGINT, then stop in good order."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)
     config = uvicorn.Config(
-        app,
+        host,
         loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=MOST_FRAME_BYTES,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
+        http=functools.partial(Http, host),  # type: ignore[arg-type]  # it is only called
+        ws=functools.partial(WebSocket, host),  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -39,28 +60,154 @@ def run(app: Host, listener: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
-    _Server(config, app).run(sockets=[listener])
+    Server(config, host).run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, which says goodbye to sockets and then exits with 0."""
+class Server(uvicorn.Server):
+    """Uvicorn's server; it ends what takes too long, says goodbye to sockets and exits with 0."""
 
-    def __init__(self, config: uvicorn.Config, app: Host) -> None:
+    def __init__(self, config: uvicorn.Config, host: Host) -> None:
         super().__init__(config)
-        self._app = app
+        self._host = host
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; the second signal does not wait for anybody."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look once a second for connections that have something overdue."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Http) and connection.due < now:
+                    connection.expire()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: Any = None) -> None:
         """Stop accepting, close the sockets, let the calls finish."""
         for server in self.servers:
             server.close()
-        self._app.say_goodbye()
+        self._host.say_goodbye()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                while len(self._app.sockets) and not self.force_exit:
+                while len(self._host.sockets) and not self.force_exit:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+
+
+class Http(HttpToolsProtocol):
+    """Uvicorn's HTTP connection, with bounds on its head, deadlines, and errors in our form."""
+
+    def __init__(self, host: Host, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.due = math.inf
+        self._host = host
+        self._complaint = "this is not an HTTP/1.1 request"
+        self._head_bytes: int | None = None
+        self._complete = True
+        self._counted = ""
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection, unless there are too many."""
+        super().connection_made(transport)
+        self.due = self.loop.time() + HEAD_S
+        address = self.client[0] if self.client else ""
+        bounds, connections = self._host.bounds, self._host.connections
+        if len(self.connections) > bounds.connections:
+            self._end(http.refuse(Unavailable("too many connections", retry_after_s=5)))
+        elif connections[address] >= bounds.address_connections and not self._host.trusts(address):
+            refusal = RateLimited("too many connections from this address", retry_after_s=5)
+            self._end(http.refuse(refusal))
+        else:
+            connections[address] += 1
+            self._counted = address
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._uncount()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand over to a `WebSocket`, which the host counts by itself."""
+        self._uncount()
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a head that does not end is refused."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+                self._complaint = f"the head of a request may have {MOST_HEAD_BYTES} bytes"
+                self.send_400_response(self._complaint)
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun."""
+        super().on_message_begin()
+        self.due = self.loop.time() + HEAD_S
+        self._head_bytes, self._complete = 0, False
+
+    def on_headers_complete(self) -> None:
+        """Check the head's size and go on; what is raised here becomes a 400."""
+        self._head_bytes = None
+        self.due = self.loop.time() + REQUEST_S
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.url) > MOST_URL_BYTES:
+            self._complaint = f"a URL may have {MOST_URL_BYTES} bytes"
+        elif size > MOST_HEAD_BYTES or len(self.headers) > MOST_HEADERS:
+            self._complaint = (
+                f"a request may have {MOST_HEADERS} headers of {MOST_HEAD_BYTES} bytes together"
+            )
+        else:
+            super().on_headers_complete()
+            return
+        raise ValueError(self._complaint)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        self.due = math.inf
+        self._complete = True
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Note that the request is answered, perhaps before it was whole."""
+        if not self._complete:
+            self.due = self.loop.time() + LINGER_S
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request."""
+        self._end(http.refuse(InvalidRequest(self._complaint)))
+
+    def expire(self) -> None:
+        """End a connection on which something is overdue."""
+        self.due = math.inf
+        if self._head_bytes is not None:
+            self._complaint = f"the head of the request did not arrive within {HEAD_S:g} s"
+            self.send_400_response(self._complaint)
+        else:
+            self.transport.close()
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._host.connections[self._counted] -= 1
+            if not self._host.connections[self._counted]:
+                del self._host.connections[self._counted]
+            self._counted = ""
+
+    def _end(self, reply: Reply) -> None:
+        headers = reply.headers | {
+            "X-Request-Id": secrets.token_hex(8),
+            "Content-Length": str(len(reply.body)),
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body)
+        self.transport.close()
+
+
+logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below, it writes addresses and tokens

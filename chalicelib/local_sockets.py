@@ -1,137 +1,311 @@
-"""The sockets one process holds: each with a bounded queue, so that nobody waits for a slow reader."""
+"""WebSockets of the one-machine host: an asyncio protocol over the websockets library.
+
+Not ASGI: a task and two queues a socket would cost more than the socket, and
+nothing could be said about a reader that does not read. What waits to be sent
+waits in the transport; whoever lets too much wait is closed and delays nobody.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Protocol
 
-from chalicelib.call import Connection, Gone
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from chalicelib.call import Connection, Gone, Reply
+from chalicelib.local_calls import Scope
 from muster import frames
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+GOING_AWAY, UNSUPPORTED, NOT_TEXT, TOO_BIG, TRY_LATER = 1001, 1003, 1007, 1009, 1013
 
-QUEUE_FRAMES = 256
-QUEUE_BYTES = 4 * 1024 * 1024
+MOST_WAITING_BYTES = 4 * 1024 * 1024
+"""What may wait for one reader; the longest list the service pushes fits 30 times."""
 
-GOING_AWAY, UNSUPPORTED, TOO_BIG, TRY_LATER = 1001, 1003, 1009, 1013
+MOST_MESSAGE_BYTES = 256 * 1024
+"""Beyond the largest frame that is taken, so that a larger one is refused in good order."""
+
+CLOSE_S = 2.0
+"""How long the other side has to answer a close."""
+
+SLICE_BYTES = 4096
+TURN_S = 0.005
+"""One socket is served for so long at a time, however much it sends."""
 
 PING = frames.encode(frames.Ping())
 
+_log = logging.getLogger("muster.websocket")
+_log.setLevel(logging.WARNING)
 
-class Socket:
-    """One open WebSocket and what waits to be sent on it."""
+
+class Desk(Protocol):
+    """Who decides about sockets."""
+
+    def admit(self, scope: Scope, held: WebSocket) -> Reply:
+        """Answer a handshake: 101, or a refusal."""
+
+    def refuse(self, message: str) -> Reply:
+        """Answer what is no handshake."""
+
+    def opened(self, held: WebSocket, reply: Reply) -> None:
+        """Say hello on a socket that was admitted with *reply*."""
+
+    def heard(self, held: WebSocket, text: str) -> None:
+        """Take a text."""
+
+    def closed(self, held: WebSocket) -> None:
+        """Let go of a socket that was admitted."""
+
+
+class WebSocket(asyncio.Protocol):
+    """One connection from its handshake to its end; uvicorn hands it over at the upgrade."""
 
     __slots__ = (
-        "_bytes",
-        "_closing",
-        "_queue",
-        "_send",
-        "_task",
+        "_connections",
+        "_desk",
+        "_parts",
+        "_protocol",
+        "_rest",
+        "_timer",
+        "_transport",
         "address",
-        "closed",
-        "heard",
+        "heard_at",
+        "id",
+        "open",
         "until",
     )
+    _transport: Any
 
-    def __init__(self, address: str, *, heard: float, until: float) -> None:
-        self.address = address
-        self.heard = heard
-        self.until = until
-        self.closed = False
-        self._queue: deque[str] = deque()
-        self._bytes = 0
-        self._closing: tuple[int, str] | None = None
-        self._send: Send | None = None
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, desk: Desk, *, server_state: Any, **_: Any) -> None:
+        self.id = ""
+        self.address = ""
+        self.heard_at = self.until = 0.0
+        self.open = False
+        self._desk = desk
+        self._connections: set[object] = server_state.connections
+        self._protocol = ServerProtocol(max_size=MOST_MESSAGE_BYTES, logger=_log)
+        self._parts: bytearray | None = None
+        self._rest = b""
+        self._timer: asyncio.TimerHandle | None = None
 
-    def open(self, send: Send) -> None:
-        """Begin to send: what has been put so far, and then what comes."""
-        self._send = send
-        self._wake()
+    # --- what the host does with it -----------------------------------------------
 
     def put(self, text: str) -> None:
-        """Queue a frame; raises `Gone` if the socket is closed, or is now for being too slow."""
-        if self.closed:
+        """Send a text; raises `Gone` if that is not possible any more."""
+        if not self.open:
             raise Gone
-        self._bytes += len(text)
-        if len(self._queue) >= QUEUE_FRAMES or self._bytes > QUEUE_BYTES:
-            self._queue.clear()
+        if self._transport.get_write_buffer_size() > MOST_WAITING_BYTES:
             self.close(TRY_LATER, "the reader is too slow")
             raise Gone
-        self._queue.append(text)
-        self._wake()
+        self._transport.write(_frame(text))
 
     def close(self, code: int, reason: str) -> None:
-        """Close after what waits has been sent."""
-        if not self.closed:
-            self.closed = True
-            self._closing = (code, reason)
-            self._wake()
+        """Close in good order: after what waits, with an answer or without."""
+        if self.open:
+            self.open = False
+            self._protocol.send_close(code, reason)
+            self._flush()
 
-    def _wake(self) -> None:
-        if self._task is None and self._send is not None:
-            self._task = asyncio.get_running_loop().create_task(self._drain(self._send))
+    def shutdown(self) -> None:
+        """Stop: uvicorn's last word, when the sockets have been closed."""
+        self._transport.abort()
 
-    async def _drain(self, send: Send) -> None:
+    # --- what asyncio calls ---------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection over."""
+        self._transport = transport
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: first a handshake, then frames."""
+        if self._rest:
+            self._rest += data
+        elif not self._transport.is_closing():
+            self._take(data)
+
+    def eof_received(self) -> None:
+        """Nothing more comes; asyncio closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever needs to know."""
+        self.open = False
+        self._rest = b""
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.id:
+            self._desk.closed(self)
+
+    # --- between the two ------------------------------------------------------------
+
+    def _take(self, data: bytes) -> None:
+        """Read frames slice by slice; when the turn is over, others come first."""
+        if len(data) <= SLICE_BYTES or not self.open:
+            self._read(data)
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + TURN_S
+        for at in range(0, len(data), SLICE_BYTES):
+            self._read(data[at : at + SLICE_BYTES])
+            rest = data[at + SLICE_BYTES :] if loop.time() > end else b""
+            if rest:
+                self._rest = rest
+                self._transport.pause_reading()
+                loop.call_soon(self._go_on)
+                return
+
+    def _go_on(self) -> None:
+        data, self._rest = self._rest, b""
+        if data:
+            self._transport.resume_reading()
+            self._take(data)
+
+    def _read(self, data: bytes) -> None:
+        opening = not self.id
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._shake(event)
+                opening = False
+            elif self.open and isinstance(event, Frame):
+                self._hear(event)
+        if opening:
+            self._refuse(self._desk.refuse("this is not a WebSocket handshake"))
+        elif self.id:
+            self.open = self.open and not self._protocol.close_expected()
+            self._flush()
+
+    def _shake(self, request: Request) -> None:
+        response = self._protocol.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(self._desk.refuse("this is not a WebSocket handshake of version 13"))
+            return
+        reply = self._desk.admit(self._scope(request), self)
+        if not self.id:
+            self._refuse(reply)
+            return
+        response.headers.update(reply.headers)
+        self._protocol.send_response(response)
+        self._flush()
+        self.open = True
+        self._desk.opened(self, reply)
+
+    def _scope(self, request: Request) -> Scope:
+        path, _, query = request.path.partition("?")
+        transport = self._transport
+        return {
+            "method": "GET",
+            "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
+            "path": path,
+            "query_string": query.encode("latin-1"),
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in request.headers.raw_items()
+            ],
+            "client": transport.get_extra_info("peername")[:2],
+            "server": transport.get_extra_info("sockname")[:2],
+        }
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer a handshake with an ordinary reply."""
+        headers = Headers(reply.headers)
+        headers["Content-Length"] = str(len(reply.body))
+        headers["Connection"] = "close"
+        phrase = HTTPStatus(reply.status).phrase
+        self._transport.write(Response(reply.status, phrase, headers, reply.body).serialize())
+        self._transport.close()
+
+    def _hear(self, frame: Frame) -> None:
+        self.heard_at = time.time()
+        if frame.opcode is Opcode.TEXT and frame.fin:
+            self._text(frame.data)
+        elif frame.opcode is Opcode.TEXT:
+            self._parts = bytearray(frame.data)
+        elif frame.opcode is Opcode.CONT and self._parts is not None:
+            self._parts += frame.data
+            if frame.fin:
+                whole, self._parts = self._parts, None
+                self._text(whole)
+        elif frame.opcode is Opcode.BINARY:
+            self.close(UNSUPPORTED, "text frames only")
+
+    def _text(self, data: bytes | bytearray | memoryview) -> None:
+        if len(data) > frames.MAX_TEXT_BYTES:
+            self.close(TOO_BIG, f"a frame may have {frames.MAX_TEXT_BYTES} bytes of text")
+            return
         try:
-            while self._queue:
-                text = self._queue.popleft()
-                self._bytes -= len(text)
-                await send({"type": "websocket.send", "text": text})
-            if self._closing is not None:
-                code, reason = self._closing
-                await send({"type": "websocket.close", "code": code, "reason": reason})
-        except OSError:
-            self.closed = True  # the reading side hears of it as well, and tidies up
-        finally:
-            self._task = None
+            text = str(data, "utf-8")
+        except UnicodeDecodeError:
+            self.close(NOT_TEXT, "the frame is not UTF-8")
+            return
+        self._desk.heard(self, text)
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof() and not self._transport.is_closing():
+                self._transport.write_eof()
+        if self._timer is None and self._protocol.close_expected():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(CLOSE_S, self._transport.abort)
 
 
 class Sockets:
-    """All sockets by connection id; the service's sender."""
+    """The open sockets by connection id; the service's sender."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Socket] = {}
+        self._held: dict[str, WebSocket] = {}
         self._by_address: Counter[str] = Counter()
         self.pushed = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def __iter__(self) -> Iterator[tuple[str, Socket]]:
-        return iter(list(self._held.items()))
+    def __iter__(self) -> Iterator[WebSocket]:
+        return iter(list(self._held.values()))
 
     def at(self, address: str) -> int:
         """Return how many sockets come from an address."""
         return self._by_address[address]
 
-    def add(self, connection_id: str, socket: Socket) -> None:
+    def add(self, held: WebSocket) -> None:
         """Hold a socket."""
-        self._held[connection_id] = socket
-        self._by_address[socket.address] += 1
+        self._held[held.id] = held
+        self._by_address[held.address] += 1
 
-    def remove(self, connection_id: str) -> None:
+    def remove(self, held: WebSocket) -> None:
         """Let go of a socket."""
-        socket = self._held.pop(connection_id, None)
-        if socket is None:
-            return
-        socket.closed = True
-        self._by_address[socket.address] -= 1
-        if not self._by_address[socket.address]:
-            del self._by_address[socket.address]
+        if self._held.pop(held.id, None) is not None:
+            self._by_address[held.address] -= 1
+            if not self._by_address[held.address]:
+                del self._by_address[held.address]
 
     def send(self, connection: Connection, text: str) -> None:
-        """Queue text for a connection; raises `Gone` if it is not held here."""
-        socket = self._held.get(connection.id)
-        if socket is None:
+        """Send text to a connection; raises `Gone` if it is not held here."""
+        held = self._held.get(connection.id)
+        if held is None:
             raise Gone
-        socket.put(text)
+        held.put(text)
         self.pushed += 1
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
         """End a connection."""
-        socket = self._held.get(connection.id)
-        if socket is not None:
-            socket.close(code, reason)
+        held = self._held.get(connection.id)
+        if held is not None:
+            held.close(code, reason)
+
+
+@lru_cache(maxsize=4)
+def _frame(text: str) -> bytes:
+    """Write a text frame; what goes to a whole room is written once."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)

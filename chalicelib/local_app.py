@@ -1,0 +1,334 @@
+"""The one-machine host as an ASGI app, and its sockets' life.
+
+Calls are answered on the event loop, as the store takes tens of microseconds;
+what could take longer runs beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from chalicelib import http, log, relay, sockets, status, store
+from chalicelib.call import Call, Connection, Effect, Gone, Reply
+from chalicelib.local_calls import Reader, Scope
+from chalicelib.local_sockets import GOING_AWAY, PING, Sockets, WebSocket
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from chalicelib.store import Stores
+from muster.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    Refused,
+    Unavailable,
+)
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+_log = logging.getLogger("muster")
+
+SWEEP_S = 5.0
+PURGE_S = 0.25
+PURGE_ITEMS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one process takes on at once; times in seconds, sizes in bytes."""
+
+    sockets: int = 10_000
+    address_sockets: int = 1_000
+    connections: int = 12_000
+    address_connections: int = 2_000
+    body_s: int = 10
+    waiting_body_bytes: int = 128 * 1024 * 1024
+    silence_s: int = 15
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read ``MUSTER_<FIELD>`` for each field."""
+        chosen: dict[str, int] = {}
+        for field in fields(cls):
+            text = environment.get(f"MUSTER_{field.name.upper()}")
+            if text and not (text.isdecimal() and int(text)):
+                raise ValueError(f"MUSTER_{field.name.upper()} must be a whole number from 1")
+            if text:
+                chosen[field.name] = int(text)
+        return cls(**chosen)
+
+
+class Host:
+    """The ASGI app: turns events into calls, and replies and effects into events."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        *,
+        trusted_proxies: Iterable[str] = (),
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.bounds = bounds or Bounds()
+        self.sockets = Sockets()
+        self.connections: Counter[str] = Counter()
+        self.service = Service(settings, stores, self.sockets, secrets.token_bytes)
+        self.numbers = status.Numbers(self.service, self.sockets, started_at=time.time())
+        self._reader = Reader(trusted_proxies)
+        self._pages = status.Pages(self.numbers)
+        self._too_large = bytes(settings.body_bytes + 1)
+        self._waiting_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            raise NotImplementedError("WebSockets come by another way: chalicelib.local_sockets")
+
+    def trusts(self, address: str) -> bool:
+        """Say whether a trusted proxy is at *address*, so that it speaks for many."""
+        return self._reader.trusts(address)
+
+    # --- HTTP -----------------------------------------------------------------------
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = secrets.token_hex(8)
+        call = Call(scope["method"], scope["path"], request_id=request_id)
+        hurry = False
+        try:
+            body = await self._body(scope, receive)
+            hurry = body is self._too_large and _expects(scope)
+            call = self._reader.call(scope, body, request_id=request_id)
+            started = time.perf_counter()
+            reply = await self._reply(call)
+        except Refused as refusal:
+            started = time.perf_counter()
+            reply, hurry = _refuse(refusal, request_id), True
+            reply.route = http.route_name(call)
+        except _Left:
+            return
+        self._deliver(reply.effects, now=call.now)
+        latency_s = time.perf_counter() - started
+        self.numbers.note(reply, latency_s)
+        log.call(call, reply, latency_s=latency_s)
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in reply.headers.items()
+        ]
+        if reply.status != 204:
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+        if hurry:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _reply(self, call: Call) -> Reply:
+        if call.path not in status.PAGES or call.method == "OPTIONS":
+            return http.handle(self.service, call)
+        self.service.limits.spend_address(call.source_ip, clock=call.clock)
+        if call.method != "GET":
+            raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
+        reply = await self._pages.reply(call.path)
+        reply.headers["X-Request-Id"] = call.request_id
+        return reply
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read the body; of one that is too large, no more than says so."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) >= len(self._too_large):
+                return self._too_large
+        event = await receive()
+        if event["type"] == "http.request" and not event.get("more_body", False):
+            return bytes(event.get("body", b""))
+        pieces = bytearray()
+        try:
+            async with asyncio.timeout(self.bounds.body_s):
+                return await self._pieced(pieces, event, receive)
+        except TimeoutError:
+            wait = self.bounds.body_s
+            raise InvalidRequest(f"the body did not arrive within {wait} s") from None
+        finally:
+            self._waiting_bytes -= len(pieces)
+
+    async def _pieced(self, pieces: bytearray, event: Event, receive: Receive) -> bytes:
+        while event["type"] == "http.request":
+            piece = event.get("body", b"")
+            pieces += piece
+            self._waiting_bytes += len(piece)
+            if len(pieces) >= len(self._too_large):
+                return self._too_large
+            if not event.get("more_body", False):
+                return bytes(pieces)
+            if self._waiting_bytes > self.bounds.waiting_body_bytes:
+                raise Unavailable("too many large calls are under way", retry_after_s=5)
+            event = await receive()
+        raise _Left
+
+    # --- sockets --------------------------------------------------------------------
+
+    def admit(self, scope: Scope, held: WebSocket) -> Reply:
+        """Answer a handshake: 101, or a refusal."""
+        request_id = secrets.token_hex(8)
+        started = time.perf_counter()
+        try:
+            call = self._reader.call(scope, b"", request_id=request_id)
+            connection = Connection(secrets.token_urlsafe(12))
+            opened = self._open(call, connection)
+        except Refused as refusal:
+            call = Call("GET", scope["path"], request_id=request_id)
+            reply = _refuse(refusal, request_id)
+        else:
+            held.id, held.address, held.heard_at = connection.id, call.source_ip, call.clock
+            held.until = call.clock + self.service.settings.socket_s
+            headers = {"X-Request-Id": request_id}
+            if opened.subprotocol:
+                headers["Sec-WebSocket-Protocol"] = opened.subprotocol
+            reply = Reply(101, headers=headers, effects=opened.effects)
+        reply.route = f"GET {sockets.WAY}" if scope["path"] == sockets.WAY else "unknown"
+        latency_s = time.perf_counter() - started
+        self.numbers.note(reply, latency_s)
+        log.call(call, reply, latency_s=latency_s)
+        return reply
+
+    def refuse(self, message: str) -> Reply:
+        """Answer what is no handshake."""
+        return _refuse(InvalidRequest(message), secrets.token_hex(8))
+
+    def opened(self, held: WebSocket, reply: Reply) -> None:
+        """Say hello on a socket that was admitted with *reply*."""
+        self.sockets.add(held)
+        connection = Connection(held.id)
+        self._perform(lambda now: reply.effects)
+        self._perform(lambda now: sockets.greet(self.service, connection, now=now))
+
+    def heard(self, held: WebSocket, text: str) -> None:
+        """Take a text."""
+        connection = Connection(held.id)
+        self._perform(lambda now: sockets.receive(self.service, connection, text, now=now))
+
+    def closed(self, held: WebSocket) -> None:
+        """Let go of a socket that was admitted."""
+        self.sockets.remove(held)
+        connection = Connection(held.id)
+        self._perform(lambda now: sockets.closed(self.service, connection, now=now))
+
+    def say_goodbye(self) -> None:
+        """Close every socket, as the host is about to stop."""
+        for held in self.sockets:
+            held.close(GOING_AWAY, "the service is stopping; connect again")
+
+    def _open(self, call: Call, connection: Connection) -> sockets.Opened:
+        if call.path != sockets.WAY:
+            raise NotFound(f"there is no WebSocket here; it is at {sockets.WAY}")
+        if (
+            len(self.sockets) >= self.bounds.sockets
+            or self.sockets.at(call.source_ip) >= self.bounds.address_sockets
+        ):
+            raise RateLimited("too many sockets are open; try again later", retry_after_s=30)
+        try:
+            return sockets.open_socket(self.service, call, connection)
+        except Refused:
+            raise
+        except store.Unavailable:
+            raise Unavailable("the store did not answer in time; try again") from None
+        except Exception:
+            _log.exception("unforeseen", extra={"request_id": call.request_id})
+            raise InternalError("the service failed; the log has the request id") from None
+
+    def _perform(self, step: Callable[[int], Iterable[Effect]]) -> None:
+        """Take a step and deliver what follows from it; the server outlives whatever happens."""
+        now = int(time.time())
+        try:
+            sockets.deliver(self.service, step(now), now=now)
+        except store.Unavailable:
+            _log.warning("the store did not answer in time")
+        except Exception:
+            _log.exception("unforeseen")
+
+    def _deliver(self, effects: Iterable[Effect], *, now: int) -> None:
+        if effects:
+            self._perform(lambda _: effects)
+
+    # --- beside the calls -------------------------------------------------------------
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._chores():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.asynccontextmanager
+    async def _chores(self) -> AsyncIterator[None]:
+        """Keep house while the server runs."""
+        chores = [
+            asyncio.create_task(_every(SWEEP_S, self._sweep)),
+            asyncio.create_task(_every(PURGE_S, self._purge)),
+            asyncio.create_task(_every(1.0, self._look_after_sockets)),
+        ]
+        try:
+            yield
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+
+    def _sweep(self) -> None:
+        self._perform(lambda now: relay.sweep(self.service, now=now))
+
+    def _purge(self) -> None:
+        """Remove what has expired among the next few hundred items of each table."""
+        purge = getattr(self.service.stores, "purge", None)  # DynamoDB does that by itself
+        if purge is not None:
+            purge(int(time.time()), slice_items=PURGE_ITEMS)
+
+    def _look_after_sockets(self) -> None:
+        """Say PING where it is silent, and end what is too old."""
+        clock = time.time()
+        for held in self.sockets:
+            if held.until <= clock:
+                held.close(GOING_AWAY, "open for too long; connect again")
+            elif held.heard_at + self.bounds.silence_s <= clock:
+                held.heard_at = clock
+                with contextlib.suppress(Gone):
+                    held.put(PING)
+
+
+class _Left(Exception):
+    """The caller went away in the middle of its call."""
+
+
+async def _every(period_s: float, chore: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            chore()
+        except store.Unavailable:
+            _log.warning("the store did not answer in time")
+        except Exception:
+            _log.exception("unforeseen")
+
+
+def _refuse(refusal: Refused, request_id: str) -> Reply:
+    reply = http.refuse(refusal)
+    reply.headers["X-Request-Id"] = request_id
+    return reply
+
+
+def _expects(scope: Scope) -> bool:
+    """Say whether the caller holds its body back until it is told to go on."""
+    return any(name == b"expect" for name, _ in scope["headers"])
