@@ -1,0 +1,106 @@
+"""Servers: the one-machine host and the reference, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+START_WITHIN_S = 20
+STOP_WITHIN_S = 10
+
+UNBOUND = {
+    f"MUSTER_{name}": str(10**9)
+    for name in (
+        "ADDRESS_BURST",
+        "ADDRESS_PER_S",
+        "NODE_BURST",
+        "NODE_PER_S",
+        "FRAME_BURST",
+        "FRAMES_PER_S",
+        "MAILBOX_MESSAGES",
+        "MAILBOX_BYTES",
+    )
+}
+"""Every limit is counted as always, but none of them refuses: the load comes from one address."""
+
+
+class Server(NamedTuple):
+    """A server that answers on a port of this machine."""
+
+    port: int
+    pid: int
+
+    def memory_bytes(self) -> int | None:
+        """Return what the process alone holds in memory, if the system tells."""
+        try:
+            text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        except OSError:
+            return None
+        return sum(int(kb) * 1024 for kb in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.M))
+
+
+@contextlib.contextmanager
+def muster() -> Iterator[Server]:
+    """Run the one-machine host on an empty directory."""
+    with _run("chalicelib.local") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def reference(*, wal: bool) -> Iterator[Server]:
+    """Run the reference on an empty file."""
+    with _run("infra.bench.reference", *(["--wal"] if wal else [])) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _run(module: str, *more: str) -> Iterator[Server]:
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as data:
+        said = Path(data) / "said"
+        arguments = ["--port", str(port), "--data", data, *more]
+        with said.open("wb") as errors:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", module, *arguments],
+                env=os.environ | UNBOUND,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        try:
+            _await_port(process, port, said)
+            yield Server(port, process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, said: Path) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"a server did not start: {said.read_text(errors='replace')[-2000:]}")
