@@ -132,7 +132,7 @@ Muster {settings.version} listens on {base}
 
 See two peers meet:       {muster} doctor {base}
 Talk, in one terminal:    {muster} circle new {base}, then {muster} listen
-      and in another:     {muster} circle join INVITE, then {muster} send "hello"
+      and in another:     {muster} circle join CODE, then {muster} send "hello"
 """
 
 

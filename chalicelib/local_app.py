@@ -52,6 +52,7 @@ class Bounds:
     address_sockets: int = 1_000
     connections: int = 12_000
     address_connections: int = 2_000
+    head_s: int = 10
     body_s: int = 10
     waiting_body_bytes: int = 128 * 1024 * 1024
     silence_s: int = 15
@@ -108,30 +109,30 @@ class Host:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
         call = Call(scope["method"], scope["path"], request_id=request_id)
-        hurry = False
+        unread = False
+        started = time.perf_counter()
         try:
             body = await self._body(scope, receive)
-            hurry = body is self._too_large and _expects(scope)
+            unread = body is self._too_large and _expects(scope)
+            started = time.perf_counter()
             call = self._reader.call(scope, body, request_id=request_id)
-            started = time.perf_counter()
             reply = await self._reply(call)
-        except Refused as refusal:
-            started = time.perf_counter()
-            reply, hurry = _refuse(refusal, request_id), True
-            reply.route = http.route_name(call)
         except _Left:
             return
+        except Refused as refusal:
+            unread = unread or isinstance(refusal, _Unread)
+            reply = _refuse(refusal, call)
+        except Exception:
+            reply = _refuse(_unforeseen(request_id), call)
         self._deliver(reply.effects, now=call.now)
-        latency_s = time.perf_counter() - started
-        self.numbers.note(reply, latency_s)
-        log.call(call, reply, latency_s=latency_s)
+        self._note(call, reply, started)
         headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in reply.headers.items()
         ]
         if reply.status != 204:
             headers.append((b"content-length", b"%d" % len(reply.body)))
-        if hurry:
+        if unread:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -160,7 +161,7 @@ class Host:
                 return await self._pieced(pieces, event, receive)
         except TimeoutError:
             wait = self.bounds.body_s
-            raise InvalidRequest(f"the body did not arrive within {wait} s") from None
+            raise _TooSlow(f"the body did not arrive within {wait} s") from None
         finally:
             self._waiting_bytes -= len(pieces)
 
@@ -174,7 +175,7 @@ class Host:
             if not event.get("more_body", False):
                 return bytes(pieces)
             if self._waiting_bytes > self.bounds.waiting_body_bytes:
-                raise Unavailable("too many large calls are under way", retry_after_s=5)
+                raise _TooMany("too many large calls are under way", retry_after_s=5)
             event = await receive()
         raise _Left
 
@@ -183,14 +184,18 @@ class Host:
     def admit(self, scope: Scope, held: WebSocket) -> Reply:
         """Answer a handshake: 101, or a refusal."""
         request_id = secrets.token_hex(8)
+        call = Call("GET", scope["path"], request_id=request_id)
         started = time.perf_counter()
         try:
             call = self._reader.call(scope, b"", request_id=request_id)
             connection = Connection(secrets.token_urlsafe(12))
             opened = self._open(call, connection)
         except Refused as refusal:
-            call = Call("GET", scope["path"], request_id=request_id)
-            reply = _refuse(refusal, request_id)
+            reply = _refuse(refusal, call)
+        except store.Unavailable:
+            reply = _refuse(Unavailable("the store did not answer in time; try again"), call)
+        except Exception:
+            reply = _refuse(_unforeseen(request_id), call)
         else:
             held.id, held.address, held.heard_at = connection.id, call.source_ip, call.clock
             held.until = call.clock + self.service.settings.socket_s
@@ -198,15 +203,13 @@ class Host:
             if opened.subprotocol:
                 headers["Sec-WebSocket-Protocol"] = opened.subprotocol
             reply = Reply(101, headers=headers, effects=opened.effects)
-        reply.route = f"GET {sockets.WAY}" if scope["path"] == sockets.WAY else "unknown"
-        latency_s = time.perf_counter() - started
-        self.numbers.note(reply, latency_s)
-        log.call(call, reply, latency_s=latency_s)
+        reply.route = f"GET {sockets.WAY}" if call.path == sockets.WAY else http.route_name(call)
+        self._note(call, reply, started)
         return reply
 
     def refuse(self, message: str) -> Reply:
         """Answer what is no handshake."""
-        return _refuse(InvalidRequest(message), secrets.token_hex(8))
+        return _refuse(InvalidRequest(message), Call("GET", "", request_id=secrets.token_hex(8)))
 
     def opened(self, held: WebSocket, reply: Reply) -> None:
         """Say hello on a socket that was admitted with *reply*."""
@@ -239,15 +242,7 @@ class Host:
             or self.sockets.at(call.source_ip) >= self.bounds.address_sockets
         ):
             raise RateLimited("too many sockets are open; try again later", retry_after_s=30)
-        try:
-            return sockets.open_socket(self.service, call, connection)
-        except Refused:
-            raise
-        except store.Unavailable:
-            raise Unavailable("the store did not answer in time; try again") from None
-        except Exception:
-            _log.exception("unforeseen", extra={"request_id": call.request_id})
-            raise InternalError("the service failed; the log has the request id") from None
+        return sockets.open_socket(self.service, call, connection)
 
     def _perform(self, step: Callable[[int], Iterable[Effect]]) -> None:
         """Take a step and deliver what follows from it; the server outlives whatever happens."""
@@ -262,6 +257,11 @@ class Host:
     def _deliver(self, effects: Iterable[Effect], *, now: int) -> None:
         if effects:
             self._perform(lambda _: effects)
+
+    def _note(self, call: Call, reply: Reply, started: float) -> None:
+        latency_s = time.perf_counter() - started
+        self.numbers.note(reply, latency_s)
+        log.call(call, reply, latency_s=latency_s)
 
     # --- beside the calls -------------------------------------------------------------
 
@@ -312,6 +312,18 @@ class _Left(Exception):
     """The caller went away in the middle of its call."""
 
 
+class _Unread(Refused):
+    """A refusal before the call was read, after which the connection is of no more use."""
+
+
+class _TooSlow(_Unread, InvalidRequest):
+    """The body takes too long."""
+
+
+class _TooMany(_Unread, Unavailable):
+    """The bodies of all callers together take too much memory."""
+
+
 async def _every(period_s: float, chore: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(period_s)
@@ -323,10 +335,17 @@ async def _every(period_s: float, chore: Callable[[], None]) -> None:
             _log.exception("unforeseen")
 
 
-def _refuse(refusal: Refused, request_id: str) -> Reply:
+def _refuse(refusal: Refused, call: Call) -> Reply:
     reply = http.refuse(refusal)
-    reply.headers["X-Request-Id"] = request_id
+    reply.route = http.route_name(call)
+    reply.headers["X-Request-Id"] = call.request_id
     return reply
+
+
+def _unforeseen(request_id: str) -> Refused:
+    """Log the exception under way and return what the caller may know of it."""
+    _log.exception("unforeseen", extra={"request_id": request_id})
+    return InternalError("the service failed; the log has the request id")
 
 
 def _expects(scope: Scope) -> bool:

@@ -22,9 +22,6 @@ from chalicelib.local_app import Host
 from chalicelib.local_sockets import WebSocket
 from muster.errors import InvalidRequest, RateLimited, Unavailable
 
-HEAD_S = 10.0
-"""How long the head of a request may take to arrive."""
-
 REQUEST_S = 60.0
 """How long a whole request may take to arrive; what reads the body is stricter."""
 
@@ -111,7 +108,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
-        self.due = self.loop.time() + HEAD_S
+        self.due = self.loop.time() + self._host.bounds.head_s
         address = self.client[0] if self.client else ""
         bounds, connections = self._host.bounds, self._host.connections
         if len(self.connections) > bounds.connections:
@@ -147,7 +144,7 @@ class Http(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
         super().on_message_begin()
-        self.due = self.loop.time() + HEAD_S
+        self.due = self.loop.time() + self._host.bounds.head_s
         self._head_bytes, self._complete = 0, False
 
     def on_headers_complete(self) -> None:
@@ -186,7 +183,7 @@ class Http(HttpToolsProtocol):
         """End a connection on which something is overdue."""
         self.due = math.inf
         if self._head_bytes is not None:
-            self._complaint = f"the head of the request did not arrive within {HEAD_S:g} s"
+            self._complaint = f"the head did not arrive within {self._host.bounds.head_s} s"
             self.send_400_response(self._complaint)
         else:
             self.transport.close()

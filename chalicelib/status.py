@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import math
 import re
 import time
 from base64 import b64encode
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +33,7 @@ from prometheus_client.registry import Collector
 from chalicelib.call import Reply
 from chalicelib.http import CORS
 from chalicelib.service import Service
+from chalicelib.store import Unavailable
 
 PAGES = ("/", "/status.json", "/metrics")
 
@@ -41,6 +44,7 @@ COUNT_S = 5.0
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 
+_log = logging.getLogger("muster")
 _encoder = msgspec.json.Encoder()
 
 
@@ -96,7 +100,7 @@ class Numbers:
         self._seconds: Counter[int] = Counter()
         self._stored: dict[str, int] = {}
         self._count_again_at = 0.0
-        self._counting = asyncio.Lock()
+        self._counting: asyncio.Task[None] | None = None
 
     def note(self, reply: Reply, latency_s: float) -> None:
         """Count an answered call."""
@@ -112,15 +116,25 @@ class Numbers:
         self._seconds[second] += 1
 
     async def stored(self) -> Mapping[str, int]:
-        """Return how much of what is stored; counted beside the calls, and not too often."""
+        """Return how much of what is stored, as it was counted last; the first time, wait."""
         census = getattr(self.service.stores, "census", None)
-        async with self._counting:
-            started = time.monotonic()
-            if census is not None and started >= self._count_again_at:
-                self._stored = _flat(await asyncio.to_thread(census, int(time.time())))
-                ended = time.monotonic()
-                self._count_again_at = ended + max(COUNT_S, 20 * (ended - started))
+        if census is not None and time.monotonic() >= self._count_again_at:
+            self._count_again_at = math.inf
+            self._counting = asyncio.create_task(self._count(census))
+        if self._counting is not None and not self._stored:
+            await asyncio.shield(self._counting)
         return self._stored
+
+    async def _count(self, census: Callable[[int], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Count beside the calls, and the less often the longer it takes."""
+        started = time.monotonic()
+        try:
+            self._stored = _flat(await asyncio.to_thread(census, int(time.time())))
+        except Unavailable:
+            _log.warning("the store did not answer in time")
+        finally:
+            ended = time.monotonic()
+            self._count_again_at = ended + max(COUNT_S, 20 * (ended - started))
 
     async def to_json(self) -> dict[str, Any]:
         """Return everything the page shows."""
