@@ -31,8 +31,8 @@ Environment = Mapping[str, str]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What API Gateway is to pass on for every path, so that it is we who refuse."""
 
-ANSWER_BYTES = 3_000_000
-"""The largest body that still fits into Lambda's 6 MB if each of its characters is escaped."""
+ANSWER_BYTES = 6_000_000
+"""The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
 
@@ -78,7 +78,7 @@ class Host:
 
     def connect(self, event: Event) -> dict[str, Any]:
         """Admit a connection, or refuse it with the status of the refusal."""
-        reply = self._answered(event, self._connect)
+        reply = self._answered(event, self._connect, route=f"GET {sockets.WAY}")
         return {"statusCode": reply.status, "headers": reply.headers, "body": reply.body.decode()}
 
     def receive(self, event: Event) -> None:
@@ -105,7 +105,9 @@ class Host:
         """End the seats that are idle or out of time."""
         self._perform(lambda now: relay.sweep(self.service, now=now), within_s=SWEEP_S)
 
-    def _answered(self, event: Event, ask: Callable[[Call, Event], Reply]) -> Reply:
+    def _answered(
+        self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = "unknown"
+    ) -> Reply:
         clock = time.time()
         call = Call("", "", clock=clock)
         try:
@@ -113,14 +115,15 @@ class Host:
             reply = ask(call, event)
         except Exception as error:
             reply = http.refuse(_refusal(error))
-        reply.headers.setdefault("X-Request-Id", call.request_id)
+        reply.route = reply.route or route
+        reply.headers["X-Request-Id"] = call.request_id
         self._deliver(reply.effects, now=call.now)
         log.call(call, reply, latency_s=time.time() - clock)
         return reply
 
     def _call(self, call: Call, event: Event) -> Reply:
         reply = http.handle(self.service, call)
-        if len(reply.body) > ANSWER_BYTES:
+        if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:
             raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")
         return reply
 
@@ -130,7 +133,7 @@ class Host:
         self._deliver(opened.effects, now=call.now)
         later.greet(connection)
         headers = {"Sec-WebSocket-Protocol": opened.subprotocol} if opened.subprotocol else {}
-        return Reply(200, headers=headers, route=f"GET {sockets.WAY}")
+        return Reply(200, headers=headers)
 
     def _greeting(self, connection: Connection, *, now: int) -> tuple[Effect, ...]:
         """Return the greeting; a socket that was forgotten while it opened must open again."""
@@ -192,6 +195,11 @@ def _body(event: Event) -> bytes:
     if event.get("isBase64Encoded"):
         return b64decode(body)
     return str(body).encode(errors="surrogatepass")
+
+
+def _escaped_bytes(body: bytes) -> int:
+    """Return how long a JSON body is once it is a string in Lambda's JSON."""
+    return len(body) + body.count(b'"') + body.count(b"\\")
 
 
 def _connection(event: Event) -> Connection:
