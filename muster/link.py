@@ -31,7 +31,7 @@ from muster.errors import (
     SessionExpired,
     from_json,
 )
-from muster.ordering import EARLY, MAX_PAYLOAD_BYTES, STARTS, Inbox, Outbox
+from muster.ordering import EARLY, MAX_PAYLOAD_BYTES, Inbox, Outbox, new_start
 from muster.sockets import Closed, Socket, Unreachable, listen
 
 __all__ = ["MAX_PAYLOAD_BYTES", "WINDOW", "Link", "LinkClosed"]
@@ -73,13 +73,12 @@ class Link:
         self._ttl_s = ttl_s
         self._window = min(window, EARLY)
         self._backoff = backoff
-        start = int.from_bytes(client.rim.entropy(8), "big") % STARTS
-        self._outbox = Outbox(start=start)
+        self._opened: records.SessionOpened  # from when it is entered
+        self._outbox = Outbox(start=0)  # until then
         self._inbox = Inbox()
         self._confirm: deque[int] = deque()
-        self._opened: records.SessionOpened  # from the moment it is entered
         self._runner: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = LinkClosed("open the link with 'async with'")
         self._closed = False
         self._work = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -87,7 +86,15 @@ class Link:
     async def __aenter__(self) -> Self:
         """Open the session; raises what the service refuses it with."""
         await self._renew()
+        self._outbox = Outbox(
+            start=new_start(
+                server_time=self._opened.server_time,
+                now=self._rim.now(),
+                chance=self._rim.entropy(1)[0],
+            )
+        )
         socket = await self._client.attach(self._opened)
+        self._failure = None
         self._runner = asyncio.create_task(self._run(socket))
         self._runner.add_done_callback(self._stopped)
         return self
@@ -123,21 +130,30 @@ class Link:
         await self._until(lambda: not self._outbox)
 
     async def close(self) -> None:
-        """Tell the other side, if it is there, that nothing follows; and let go."""
+        """Tell the other side that nothing follows, and let go.
+
+        What is under way has two seconds to be taken; `flush` first to be sure.
+        """
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        if self.there and self._failure is None:
-            self._outbox.end()
-            self._work.set()
-            with suppress(Refused, Unreachable):
-                taken = self._until(lambda: not self._outbox or not self.there)
-                await within(taken, _CLOSE_S, self._rim)
+        if self._failure is None and (self.there or self._outbox):
+            await self._say_goodbye()
         runner.cancel()
         with suppress(asyncio.CancelledError):
             await runner
         self._closed = True
         self._fail(LinkClosed("the link is closed"))
+
+    async def _say_goodbye(self) -> None:
+        was_there = self.there
+        self._outbox.end()
+        self._work.set()
+        done = self._until(
+            lambda: not (self._outbox or self._confirm) or (was_there and not self.there)
+        )
+        with suppress(Refused, Unreachable):
+            await within(done, _CLOSE_S, self._rim)
 
     # --- the socket, in the background ----------------------------------------
 
@@ -224,6 +240,7 @@ class Link:
             while self._confirm:
                 await socket.send(self._ack(self._confirm[0]))
                 self._confirm.popleft()
+                self._wake()
             # Without a peer, the oldest frame alone asks from time to time if there is one.
             most = None if self.there else 1
             for seq in self._outbox.due(now=self._rim.now(), most=most):
@@ -275,7 +292,8 @@ class Link:
 
     def _receive(self, frame: frames.Frame) -> None:
         try:
-            again = self._inbox.put(frame.seq, frames.payload_bytes(frame.payload_b64))
+            raw = frames.payload_bytes(frame.payload_b64)
+            again = self._inbox.put(frame.seq, raw, now=self._rim.now())
         except (InvalidFrame, PayloadTooLarge):
             return  # not from a link; without an acknowledgement its sender knows
         if again or frame.seq == self._inbox.end:

@@ -2,20 +2,23 @@
 
 Both ends may start again from nothing while the other lives, and frames and
 acknowledgements of an earlier life may still be under way (on AWS even behind
-later ones). So a sender numbers from a random start, and each payload carries a
-header that the relay does not read: the start, which names the sender's life,
-and how far back the oldest unacknowledged frame lies::
+later ones). So the numbers of a life begin beyond those of the one before, and
+each payload carries a header that the relay does not read: the start, which
+names the sender's life, and how far back the oldest unacknowledged frame lies::
 
     2 bytes  "m1"
     1 byte   flags: 1 = the sender has closed, nothing follows
     8 bytes  start, big-endian: the number of this life's first frame
     2 bytes  back, big-endian: this frame's number less the oldest unacknowledged one
 
-* A start that the receiver does not know is a new life: it forgets the old one,
-  whose late frames it ignores from then on, and expects the oldest
-  unacknowledged frame next. A receiver that starts anew goes in there, too.
-* An acknowledgement names a number. The starts of two lives are random in 2^52,
-  so one for an earlier life confirms nothing in this one.
+* A start is the service's time when the session was opened, in seconds, then the
+  sender's own milliseconds modulo 8192, then seven random bits. A receiver
+  follows the newer life and ignores stragglers of older ones. Should the clock
+  have gone back, it follows once the life it knows has been silent for a minute.
+* A receiver goes into a life that is new to it at the oldest unacknowledged
+  frame: all before it was taken, if not by this life of the receiver.
+* An acknowledgement names a number, so one for an earlier life confirms nothing
+  in a later one.
 * A frame is acknowledged when the receiving program takes it, not before: what
   waits there unread keeps the sender's window full, which slows the sender down.
   Only the frame that ends a life is acknowledged as it comes.
@@ -41,9 +44,6 @@ _FIN = 1
 MAX_PAYLOAD_BYTES = records.MAX_FRAME_BYTES - _HEADER.size
 """The largest payload: the relay's 16 KiB without the header."""
 
-STARTS = 2**52
-"""A start is below this, so that a long life stays below 2^53."""
-
 EARLY = 256
 """How many frames a receiver holds, in turn and out of turn; what is beyond is ignored."""
 
@@ -52,7 +52,17 @@ RESEND_S = 5.0
 
 RESEND_MOST_S = 60.0
 
-_LIVES = 16
+LATE_S = 60.0
+"""How long a straggler may be under way."""
+
+_SECOND, _MILLI = 20, 7  # where seconds and milliseconds stand in a start, in bits
+_MILLIS = 1 << (_SECOND - _MILLI)
+
+
+def new_start(*, server_time: int, now: float, chance: int) -> int:
+    """Name a new life by the service's time and our own; *chance* is a random byte."""
+    milli = int(now * 1000) % _MILLIS
+    return server_time % (1 << 32) << _SECOND | milli << _MILLI | chance % (1 << _MILLI)
 
 
 @dataclass(slots=True)
@@ -143,7 +153,7 @@ class Inbox:
     def __init__(self) -> None:
         self.end: int | None = None
         self._start: int | None = None
-        self._past: deque[int] = deque(maxlen=_LIVES)
+        self._heard_at = 0.0
         self._expected = 0
         self._early: dict[int, _Taken] = {}
         self._ready: deque[_Taken] = deque()
@@ -151,16 +161,17 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def put(self, seq: int, raw: bytes) -> bool:
+    def put(self, seq: int, raw: bytes, *, now: float) -> bool:
         """Take a frame as it comes; say whether we had and delivered it (acknowledge again).
 
         Raises `InvalidFrame` for a payload that no link made.
         """
         start, back, taken = _unpacked(seq, raw)
-        if start in self._past or (start != self._start and self.end is not None):
-            return False
         if start != self._start:
+            if not self._follows(start, now=now):
+                return False
             self._begin(start)
+        self._heard_at = now
         self._skip_to(seq - back)
         if seq < self._expected:
             return all(waiting.seq != seq for waiting in self._ready)
@@ -173,10 +184,15 @@ class Inbox:
         """Return the next payload, which is thereby delivered."""
         return self._ready.popleft()
 
+    def _follows(self, start: int, *, now: float) -> bool:
+        if self.end is not None:
+            return False
+        if self._start is None or now - self._heard_at > LATE_S:
+            return True
+        return _newer(start, self._start)
+
     def _begin(self, start: int) -> None:
         """Follow a new life of the sender; what was missing of the old one never comes."""
-        if self._start is not None:
-            self._past.append(self._start)
         self._start = self._expected = start
         self._early.clear()
 
@@ -203,3 +219,11 @@ def _unpacked(seq: int, raw: bytes) -> tuple[int, int, _Taken]:
     if magic != _MAGIC or not start <= seq - back:
         raise InvalidFrame("the payload does not carry a link's header")
     return start, back, _Taken(seq, raw[_HEADER.size :], flags)
+
+
+def _newer(start: int, than: int) -> bool:
+    """Compare two starts; in the same second, by milliseconds that go round."""
+    if start >> _SECOND != than >> _SECOND:
+        return start > than
+    ahead = ((start >> _MILLI) - (than >> _MILLI)) % _MILLIS
+    return 0 < ahead < _MILLIS // 2
