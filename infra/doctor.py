@@ -234,15 +234,17 @@ async def _outsider(visit: Visit) -> str:
     """Knock with the circle's hint, but not its secret."""
     stranger = visit.make(_forged(visit.circle), "doctor-stranger-" + secrets.token_hex(6))
     async with stranger:
-        for knock in (stranger.register, stranger.peers, stranger.poll_messages):
+        knocks: dict[str, Callable[[], Awaitable[object]]] = {
+            "register": stranger.register,
+            "list the nodes": stranger.peers,
+            "read the mailbox": stranger.poll_messages,
+        }
+        for what, knock in knocks.items():
             try:
                 await knock()
             except InvalidSignature:
                 continue
-            raise Failure(
-                f"a stranger without the secret may {knock.__name__.replace('_', ' ')}",
-                "do not use this service",
-            )
+            raise Failure(f"a stranger without the secret may {what}", "do not use this service")
     return "a stranger is refused"
 
 
@@ -274,10 +276,10 @@ async def _push(visit: Visit) -> str:
     try:
         sent = time.perf_counter()
         await visit.near.leave_messages([envelope])
+        visit.texts.append(text)
         arrived = await pushed
     finally:
         pushed.cancel()
-    visit.texts.append(text)
     return f"encrypted, there after {(arrived - sent) * 1000:.1f} ms"
 
 

@@ -65,8 +65,8 @@ class Home:
 
     def memberships(self) -> list[Membership]:
         """Return all circles, by name."""
-        paths = sorted(self._circles.glob("*.json")) if self._circles.is_dir() else []
-        return [self._membership(path) for path in paths]
+        found = [self._membership(path) for path in self._circles.glob("*.json")]
+        return sorted(found, key=lambda membership: membership.name)
 
     def chosen(self, name: str | None) -> Membership:
         """Return the circle of that name; without a name, the only one there is."""

@@ -144,7 +144,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": "\n\n".join(
             part for part in (inspect.getdoc(route.ask), _UNSIGNED.get(route.guard)) if part
         ),
-        "security": _SECURITY[route.guard],
+        "security": _SECURITY.get(route.guard, []),
     }
     if route.method == "GET":
         operation["parameters"] = _parameters(route, ask)

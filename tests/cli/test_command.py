@@ -1,0 +1,105 @@
+"""The command line itself: what it says of itself, and what it loads to say it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra import cli
+from muster import __version__
+from tests.cli.terminal import MUSTER, Terminal
+
+HEAVY = ("httpx2", "websockets", "uvicorn", "rich", "msgspec", "cryptography", "chalicelib.http")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["circle", "new", "--help"], ["serve", "--help"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    program = (
+        "import sys\nfrom infra import cli\n"
+        f"try:\n    cli.main({words!r})\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"muster {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "nonsense"),
+        (["circle"], "COMMAND"),
+        (["serve", "--port", "65536"], "'65536' is not a port"),
+        (["serve", "--port", "-1"], "--port"),
+        (["serve", "--unsigned", "perhaps"], "perhaps"),
+        (["doctor", "--timeout", "0"], "'0' is not a number of seconds"),
+        (["doctor", "--timeout", "soon"], "'soon' is not a number of seconds"),
+        (["send"], "TEXT"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_code_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in error
+    assert error.startswith("muster: ")
+    assert error.count("\n") == 1
+
+
+def test_every_command_exists() -> None:
+    """Each name in the table of commands leads to a function."""
+    from importlib import import_module
+
+    for line in Path(cli.__file__).read_text().splitlines():
+        for word in line.replace('f"', '"').split('"'):
+            module, colon, function = word.partition(":")
+            if module.startswith("infra.") and colon and function.isidentifier():
+                assert callable(getattr(import_module(module), function))
+
+
+def test_output_into_a_closed_pipe_is_no_error(one: Terminal) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as pipe:
+        done = subprocess.run(
+            [*MUSTER, "circle", "list", "--json"],
+            env=one.environment(),
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == ""
+
+
+def test_ctrl_c_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
+
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    assert cli.main(["circle", "join", "-"]) == cli.INTERRUPTED
+
+
+def test_the_service_s_address_comes_from_the_environment(
+    terminal: Callable[[str], Terminal],
+) -> None:
+    asked = terminal("asked")
+    assert "protocol 1" in asked.run("info").stdout
+    assert "nothing listens at 127.0.0.1:9" in asked.fails("info", MUSTER_BASE="http://127.0.0.1:9")
