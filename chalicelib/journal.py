@@ -7,7 +7,8 @@ number of machines and whatever their clocks say, and a reader who has seen
 number *n* will never be handed a smaller one (ADR 0004).
 
 An empty journal starts at the current millisecond, so that numbers do not start
-again when everything has expired.
+again when everything has expired. Writers who find it empty at the same time
+first agree on that number, or one of them could write below what was read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from chalicelib.store import Item, Store, Unavailable
 
 ATTEMPTS = 200
 """How often a writer looks for the end before it says the journal is too busy."""
+
+START_S = 60
+"""How long those who find a journal empty agree on the number it starts at."""
 
 ENTRY_BYTES = 256 * 1024
 """When an entry has reached this size the next part opens another; an item may have 400 KB."""
@@ -165,26 +169,24 @@ def _claim(
 ) -> int | None:
     now = int(clock)
     line = _line(tail, parts, now=now)
-    number = tail.number + 1 if tail else int(clock * 1000)
+    number = tail.number + 1 if tail else _start(store, pk, clock=clock, lifetime_s=lifetime_s)
     item = Item(pk, _key(number), line.written_at + lifetime_s, msgspec.msgpack.encode(line))
-    if not store.put_new(item, now=now):
-        return None
-    if tail is None and not _alone(store, item, now=now):
-        return None
-    return number
+    return number if store.put_new(item, now=now) else None
 
 
-def _alone(store: Store, item: Item, *, now: int) -> bool:
-    """Make sure that nobody else started the same empty journal at another number.
+def _start(store: Store, pk: str, *, clock: float, lifetime_s: int) -> int:
+    """Return the number at which an empty journal starts, the same to all who ask just now.
 
-    Two who do would not have competed for one key; both see it here, withdraw,
-    and append behind whichever entry is left.
+    So they compete for one key like everybody else. The mark is gone long before
+    the first entry is, and with it the number.
     """
-    found = store.after(item.pk, "", limit=2, now=now).items
-    if all(other.sk == item.sk for other in found):
-        return True
-    store.delete(item.pk, item.sk, now=now, body=item.body)
-    return False
+    now = int(clock)
+    until = now + max(1, min(START_S, lifetime_s // 2))
+    mark = Item("start#" + pk, "-", until, _key(int(clock * 1000)).encode())
+    if store.put_new(mark, now=now):
+        return int(mark.body)
+    kept = store.get(mark.pk, mark.sk, now=now)
+    return int(kept.body if kept else mark.body)
 
 
 def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:

@@ -10,9 +10,15 @@ room member       presence room#HINT      CONNECTION          the same
 relay session     presence session#SID    -                   ttl_s, renewable
 seat              presence session#SID    seat NODE           as long as a socket may
 occupied seats    presence seats          CONNECTION          the same
+journal start     mail start#JOURNAL      -                   a minute
 messages          mail mail#HINT          number              30 days
 message names     mail mid#HINT           MSG_ID              30 days
 signals           mail signal#NODE        number              5 minutes
+claim             presence claim#NAME     -                   as long as its ticket
+listed tickets    presence slots#COMMUN.  slot                as long as each ticket
+communities       presence communities    COMMUNITY           a day
+publishing        presence outcomes       COMMUNITY           a day
+publishing lease  guard lease#COMMUNITY   -                   4 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 service key       guard service           key                 for ever
@@ -23,6 +29,7 @@ Variable parts stand last in a key, so no name can reach into another's space.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -138,6 +145,114 @@ def remember_messages(
 ) -> None:
     """Let the mailbox know these messages by name."""
     stores.mail.put(*(Item("mid#" + circle_hint, msg_id, until) for msg_id in msg_ids))
+
+
+# --- tickets ------------------------------------------------------------------
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Which key holds a peer id in a community, and since when without a break."""
+
+    key: str
+    since: int
+    seen_at: int
+    until: int
+    slot: str
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A place in a community's list, and the ticket that has it."""
+
+    slot: str
+    peer_id: str
+    since: int
+    received_at: float
+    expires_at_ms: int
+    ticket: msgspec.Raw
+
+
+_claims = msgspec.json.Decoder(Claim)
+_slots = msgspec.json.Decoder(Slot)
+
+
+def claim(stores: Stores, community: str, peer_id: str, *, now: int) -> Claim | None:
+    """Return who holds a peer id."""
+    item = stores.presence.get(_claim_key(community, peer_id), "-", now=now)
+    return _claims.decode(item.body) if item else None
+
+
+def take_claim(stores: Stores, community: str, peer_id: str, claim: Claim, *, now: int) -> bool:
+    """Take a peer id that nobody holds; say whether it worked."""
+    body = msgspec.json.encode(claim)
+    item = Item(_claim_key(community, peer_id), "-", claim.until, body)
+    return stores.presence.put_new(item, now=now)
+
+
+def keep_claim(stores: Stores, community: str, peer_id: str, claim: Claim) -> None:
+    """Let a peer id's holder hold it longer."""
+    body = msgspec.json.encode(claim)
+    stores.presence.put(Item(_claim_key(community, peer_id), "-", claim.until, body))
+
+
+def slots(stores: Stores, community: str, *, limit: int, now: int) -> list[Slot]:
+    """Return the tickets that a community lists, in no order."""
+    found = _all(stores.presence, "slots#" + community, limit=limit, now=now)
+    return [_slots.decode(item.body) for item in found]
+
+
+def save_slot(stores: Stores, community: str, slot: Slot) -> None:
+    """Give a place to a ticket."""
+    until = -(-slot.expires_at_ms // 1000)
+    stores.presence.put(Item("slots#" + community, slot.slot, until, msgspec.json.encode(slot)))
+
+
+def drop_slot(stores: Stores, community: str, slot: Slot, *, now: int) -> None:
+    """Free a place, if that ticket still has it."""
+    body = msgspec.json.encode(slot)
+    stores.presence.delete("slots#" + community, slot.slot, now=now, body=body)
+
+
+def communities(stores: Stores, *, limit: int, now: int) -> list[str]:
+    """Return the communities that were announced to in the last day."""
+    return [item.sk for item in _all(stores.presence, "communities", limit=limit, now=now)]
+
+
+def save_community(stores: Stores, community: str, *, until: int) -> None:
+    """Note that a community is alive."""
+    stores.presence.put(Item("communities", community, until))
+
+
+def lease(stores: Stores, community: str, *, until: int, now: int) -> bool:
+    """Keep other publishers away from a community for a while; say whether it worked."""
+    return stores.guard.put_new(Item("lease#" + community, "-", until), now=now)
+
+
+def end_lease(stores: Stores, community: str, *, now: int) -> None:
+    """Let others publish a community again."""
+    stores.guard.delete("lease#" + community, "-", now=now)
+
+
+def save_outcome(stores: Stores, community: str, body: bytes, *, now: int) -> None:
+    """Note how publishing a community went."""
+    stores.presence.put(Item("outcomes", community, now + 24 * 3600, body))
+
+
+def outcome(stores: Stores, community: str, *, now: int) -> bytes | None:
+    """Return how publishing a community went."""
+    item = stores.presence.get("outcomes", community, now=now)
+    return item.body if item else None
+
+
+def outcomes(stores: Stores, *, limit: int, now: int) -> list[bytes]:
+    """Return how publishing went, for every community of the last day."""
+    return [item.body for item in _all(stores.presence, "outcomes", limit=limit, now=now)]
+
+
+def _claim_key(community: str, peer_id: str) -> str:
+    # A peer id is any text, so its name is hashed; and each claim is a partition of its
+    # own, so that a community of any size is spread.
+    named = f"{community} {peer_id}".encode()
+    return "claim#" + hashlib.sha256(named).hexdigest()
 
 
 # --- sockets ------------------------------------------------------------------
