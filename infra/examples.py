@@ -163,9 +163,9 @@ SIGNED = _Signed(
 )
 
 
-def of(method: str, path: str) -> tuple[records.Record, records.Record]:
+def of(method: str, path: str) -> tuple[records.Record, records.Record] | None:
     """Return a route's example: what is asked, and what is answered."""
-    return _EXAMPLES[method, path]
+    return _EXAMPLES.get((method, path))
 
 
 def plain(record: records.Record) -> dict[str, Any]:

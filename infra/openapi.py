@@ -114,7 +114,8 @@ def schemas() -> dict[str, Any]:
         found[name]["properties"][member].update(more)
     found["ErrorBody"]["properties"]["code"]["enum"] = sorted(errors.CODES)
     for name in _answers(found):
-        found[name]["required"] = list(found[name]["properties"])
+        if not getattr(records, name).__struct_config__.omit_defaults:
+            found[name]["required"] = list(found[name]["properties"])
     return dict(sorted(found.items()))
 
 
@@ -137,7 +138,7 @@ def _reachable(found: dict[str, Any], names: list[str]) -> set[str]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    ask, answer = examples.of(route.method, route.path)
+    ask, answer = examples.of(route.method, route.path) or (None, None)
     operation: dict[str, Any] = {
         "operationId": f"{route.use.__module__.rpartition('.')[2]}_{route.use.__name__}",
         "summary": (inspect.getdoc(route.use) or "").partition("\n")[0],
@@ -167,22 +168,21 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _content(shape: type[records.Record], example: records.Record) -> dict[str, Any]:
-    return {
-        "schema": {"$ref": f"#/components/schemas/{shape.__name__}"},
-        "example": examples.plain(example),
-    }
+def _content(shape: type[records.Record], example: records.Record | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}
+    return content | ({"example": examples.plain(example)} if example else {})
 
 
-def _parameters(route: Route, example: records.Record) -> list[dict[str, Any]]:
+def _parameters(route: Route, example: records.Record | None) -> list[dict[str, Any]]:
     shape = schemas()[route.ask.__name__]
+    shown = examples.plain(example) if example else {}
     return [
         {
             "name": name,
             "in": "query",
             "required": name in shape.get("required", ()),
             "schema": _present(schema),
-            "example": examples.plain(example)[name],
+            **({"example": shown[name]} if shown.get(name) is not None else {}),
         }
         for name, schema in shape["properties"].items()
     ]
@@ -196,11 +196,9 @@ def _present(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _statuses(route: Route) -> list[int]:
-    statuses = {400, 429, 500, 503}
+    statuses = {400, 413, 429, 500, 503}
     if route.guard is not auth.anyone:
         statuses |= {401, 409}
-    if route.method != "GET":
-        statuses.add(413)
     if route.ask is records.OpenSession:
         statuses.add(404)
     return sorted(statuses)
