@@ -96,6 +96,16 @@ def test_a_verb_costs_so_many_units(name: str, dynalite_url: str) -> None:
     assert sum(units for _, units in used) == expected
 
 
+def test_what_expired_is_passed_in_growing_steps(dynalite_url: str) -> None:
+    used: list[str] = []
+    store = in_dynalite(dynalite_url, meter=lambda verb, _: used.append(verb)).mail
+    store.put(*(Item("circle#c", f"{n:04}", 5) for n in range(500)), Item("circle#c", "z", 10))
+    used.clear()
+
+    assert store.after("circle#c", "", limit=1, now=5).items == (Item("circle#c", "z", 10),)
+    assert len(used) == 8  # 2 + 4 + ... + 256
+
+
 def test_moto_is_metered_as_well() -> None:
     used: list[tuple[str, float]] = []
     with in_moto(meter=lambda verb, units: used.append((verb, units))) as stores:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.store import Item, Page, Stores
+from chalicelib.store import PAGE_BYTES, Item, Page, Stores
 from chalicelib.store.sqlite import Count, SqliteStores, open_sqlite
 from tests.support.stores import in_sqlite
 
@@ -142,6 +142,14 @@ def test_a_long_partition_is_not_read_whole_for_a_page(tmp_path: Path) -> None:
         with stores.database.connection() as connection:
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert busy == 0
+
+
+def test_an_item_larger_than_a_page_is_a_page(stores: SqliteStores) -> None:
+    items = [Item("circle#c", sk, 10, b"x" * (PAGE_BYTES + 1)) for sk in "ab"]
+    stores.mail.put(*items)
+
+    assert stores.mail.after("circle#c", "", limit=9, now=1) == Page((items[0],), more=True)
+    assert stores.mail.after("circle#c", "a", limit=9, now=1) == Page((items[1],), more=False)
 
 
 def test_its_stores_are_stores(stores: Stores) -> None:

@@ -315,6 +315,13 @@ class TestAdd:
 
         assert store.add("count", "c", 1, expires_at=20, now=1) == 1
         assert store.get("count", "c", now=1) == Item("count", "c", 20, b"1")
+        assert not store.delete("count", "c", now=1, body=b"41")
+
+    def test_an_expired_item_that_is_no_counter_becomes_one(self, store: Store) -> None:
+        store.put(Item("count", "c", 10, b"41"))
+
+        assert store.add("count", "c", 1, expires_at=20, now=10) == 1
+        assert not store.delete("count", "c", now=10, body=b"41")
 
     def test_a_counter_that_is_replaced_is_one_no_more(self, store: Store) -> None:
         store.add("count", "c", 1, expires_at=10, now=1)

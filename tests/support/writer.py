@@ -1,6 +1,7 @@
 """One of several processes that write to the same store: `python -m tests.support.writer`.
 
-It says `ready`, waits for a line, works, and says in JSON lines what it was told.
+It says `ready`, waits for a line, works, and says in JSON lines what it was told. In a race
+it does so again every few rounds, so that the writers meet whoever of them is faster.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from tests.support.stores import local_client
 NOW = 20
 UNTIL = 1_000
 BATCH = 5
+HEAT = 10
 
 
 def race(store: Store, *, name: str, rounds: int) -> None:
@@ -22,6 +24,8 @@ def race(store: Store, *, name: str, rounds: int) -> None:
     won: list[str] = []
     totals: dict[str, list[int]] = {"fresh": [], "expired": []}
     for n in range(rounds):
+        if n % HEAT == 0:
+            _await_start()
         for sk in (f"fresh {n:04}", f"expired {n:04}"):
             if store.put_new(Item("race", sk, UNTIL, name.encode()), now=NOW):
                 won.append(sk)
@@ -32,10 +36,16 @@ def race(store: Store, *, name: str, rounds: int) -> None:
 
 def pour(store: Store, *, name: str, rounds: int) -> None:
     """Put items, by one and by five, and say of each put that it was acknowledged."""
+    _await_start()
     for n in range(rounds):
         sks = [f"{name} {n:06} {part}" for part in range(BATCH if n % 2 else 1)]
         store.put(*(Item("pour", sk, UNTIL, b"x" * 700) for sk in sks))
         print(json.dumps(sks), flush=True)
+
+
+def _await_start() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
 
 
 def main() -> None:
@@ -47,8 +57,6 @@ def main() -> None:
     parser.add_argument("--dynalite")
     parser.add_argument("--tables", nargs=3)
     chosen = parser.parse_args()
-    print("ready", flush=True)
-    sys.stdin.readline()
     store = (
         open_sqlite(chosen.sqlite).mail
         if chosen.sqlite
