@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -30,7 +30,7 @@ POLL_S = 5.0
 CHECK_S = 300.0
 """How often to poll beside a socket, for a push that was lost and followed by no other."""
 
-_MESSAGES, _SIGNALS, _PRESENCE = "messages", "signals", "presence"
+_ORDER = _MESSAGES, _SIGNALS, _PRESENCE = "messages", "signals", "presence"
 
 _MOST_PEERS = 200
 
@@ -55,6 +55,15 @@ class Left:
 Event = Note | records.Signal | Joined | Left
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An event to give, and where we stand once it was given."""
+
+    event: Event | None = None
+    cursor: int | None = None
+    signal_id: int | None = None
+
+
 class Subscription:
     """The events of a circle: ``async with Subscription(client) as events: async for ...``.
 
@@ -62,7 +71,8 @@ class Subscription:
     are where to resume after the event given last; where several messages came at
     once they move with the last of them, so a program that is killed in between
     sees some again, and misses none. `live` says whether there is a socket.
-    A refusal that no retry can mend ends the iteration with that refusal.
+    A refusal that no retry can mend is raised. Waiting for an event may be
+    cancelled, and begun again, without loss.
     """
 
     def __init__(
@@ -88,6 +98,9 @@ class Subscription:
         self._poll_s = poll_s
         self._check_s = check_s
         self._backoff = backoff
+        self._read_to = after
+        self._heard_to = since_id
+        self._ready: deque[_Ready] = deque()
         self._present: dict[str, records.Peer] = {}
         self._frames: deque[frames.FromService] = deque()
         self._ahead: set[int] = set()
@@ -96,7 +109,6 @@ class Subscription:
         self._retry_after_s: float | None = None
         self._news = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
-        self._given = self._events()
 
     async def __aenter__(self) -> Self:
         self._listener = asyncio.create_task(self._stay_connected())
@@ -111,7 +123,12 @@ class Subscription:
     async def __anext__(self) -> Event:
         if self._listener is None:
             raise RuntimeError("open a subscription with 'async with'")
-        return await anext(self._given)
+        while True:
+            while self._ready:
+                event = self._give()
+                if event is not None:
+                    return event
+            await self._proceed()
 
     async def aclose(self) -> None:
         """Stop listening."""
@@ -119,7 +136,6 @@ class Subscription:
             self._listener.cancel()
             with suppress(asyncio.CancelledError):
                 await self._listener
-        await self._given.aclose()
 
     # --- the socket, in the background ----------------------------------------
 
@@ -163,16 +179,42 @@ class Subscription:
 
     # --- the events, as they are asked for ------------------------------------
 
-    async def _events(self) -> AsyncGenerator[Event]:
-        while True:
-            if self._due:
-                async for event in self._poll():
-                    yield event
-            elif self._frames:
-                async for event in self._told(self._frames.popleft()):
-                    yield event
-            else:
-                await self._pause()
+    def _give(self) -> Event | None:
+        ready = self._ready.popleft()
+        self.cursor = self.cursor if ready.cursor is None else ready.cursor
+        self.signal_id = self.signal_id if ready.signal_id is None else ready.signal_id
+        return ready.event
+
+    async def _proceed(self) -> None:
+        """Do one thing that may make events ready; being cancelled undoes it."""
+        if self._due:
+            await self._poll(min(self._due, key=_ORDER.index))
+        elif self._frames:
+            self._told(self._frames.popleft())
+        else:
+            await self._pause()
+
+    async def _poll(self, kind: str) -> None:
+        """Ask the service for what is due; failing that, ask again later."""
+        self._due.discard(kind)
+        try:
+            await self._ask(kind)
+        except asyncio.CancelledError:
+            self._due.add(kind)
+            raise
+        except Refused as refusal:
+            if not refusal.retryable:
+                raise
+            self._put_off(refusal.retry_after_s)
+        except Unreachable:
+            self._put_off(None)
+        else:
+            self._failures = self._failures if self._due else 0
+
+    def _put_off(self, retry_after_s: float | None) -> None:
+        self._failures += 1
+        self._retry_after_s = retry_after_s
+        self._due.clear()  # until the pause is over
 
     async def _pause(self) -> None:
         """Wait for news; without any, poll when it is time."""
@@ -186,117 +228,91 @@ class Subscription:
         if not await within(self._news.wait(), seconds, self._rim):
             self._due |= self._wanted
 
-    async def _poll(self) -> AsyncGenerator[Event]:
-        """Ask the service for what is due; failing that, ask again later."""
-        due, self._due = self._due, set()
-        try:
-            if _MESSAGES in due:
-                async for note in self._poll_messages():
-                    yield note
-            if _SIGNALS in due:
-                async for signal in self._poll_signals():
-                    yield signal
-            if _PRESENCE in due:
-                for change in self._compare(await self._client.peers(limit=_MOST_PEERS)):
-                    yield change
-        except Refused as refusal:
-            if not refusal.retryable:
-                raise
-            self._failures += 1
-            self._retry_after_s = refusal.retry_after_s
-        except Unreachable:
-            self._failures += 1
-            self._retry_after_s = None
+    async def _ask(self, kind: str) -> None:
+        if kind == _MESSAGES:
+            page = await self._client.poll_messages(after=self._read_to)
+            if page.more and page.cursor > self._read_to:
+                self._due.add(_MESSAGES)
+            self._read(page.messages, cursor=page.cursor)
+        elif kind == _SIGNALS:
+            found = await self._client.poll_signals(since_id=self._heard_to)
+            self._polled_signals(found.signals)
         else:
-            self._failures = 0
+            self._compare(await self._client.peers(limit=_MOST_PEERS))
 
-    async def _told(self, frame: frames.FromService) -> AsyncGenerator[Event]:
+    def _told(self, frame: frames.FromService) -> None:
         match frame:
             case frames.Messages():
-                async for note in self._pushed_messages(frame):
-                    yield note
+                self._pushed_messages(frame)
             case frames.Signals() if _SIGNALS in self._wanted:
-                for signal in self._pushed_signals(frame.signals):
-                    yield signal
+                self._pushed_signals(frame.signals)
             case frames.Presence() if _PRESENCE in self._wanted:
-                for change in self._changes(frame.joined, frame.left):
-                    yield change
+                self._change(frame.joined, frame.left)
             case _:
                 pass
 
     # --- messages -------------------------------------------------------------
 
-    async def _poll_messages(self) -> AsyncGenerator[Note]:
-        more = True
-        while more:
-            page = await self._client.poll_messages(after=self.cursor)
-            more = page.more and page.cursor > self.cursor
-            async for note in self._read(page.messages, cursor=page.cursor):
-                yield note
-
-    async def _pushed_messages(self, frame: frames.Messages) -> AsyncGenerator[Note]:
+    def _pushed_messages(self, frame: frames.Messages) -> None:
         partial = frame.cursor == frame.after  # of what no frame can hold whole
-        if frame.cursor < self.cursor or (frame.cursor == self.cursor and not partial):
+        if frame.cursor < self._read_to or (frame.cursor == self._read_to and not partial):
             return  # known already
-        if partial or frame.after != self.cursor:
+        if partial or frame.after != self._read_to:
             self._due.add(_MESSAGES)  # something is missing, or some of it is known
             return
-        async for note in self._read(frame.messages, cursor=frame.cursor):
-            yield note
+        self._read(frame.messages, cursor=frame.cursor)
 
-    async def _read(self, envelopes: Iterable[msgspec.Raw], *, cursor: int) -> AsyncGenerator[Note]:
+    def _read(self, envelopes: Iterable[msgspec.Raw], *, cursor: int) -> None:
         notes = self._client.read(envelopes)
-        for note in notes[:-1]:
-            yield note
-        self.cursor = max(cursor, self.cursor)
-        if notes:
-            yield notes[-1]
+        self._read_to = max(cursor, self._read_to)
+        self._ready.extend(_Ready(note) for note in notes[:-1])
+        self._ready.append(_Ready(notes[-1] if notes else None, cursor=self._read_to))
 
     # --- signals --------------------------------------------------------------
 
-    async def _poll_signals(self) -> AsyncGenerator[records.Signal]:
-        more = True
-        while more:
-            before = self.signal_id
-            for signal in (await self._client.poll_signals(since_id=before)).signals:
-                self.signal_id = max(signal.id, self.signal_id)
-                if signal.id not in self._ahead:
-                    yield signal
-            more = self.signal_id > before
-        self._ahead.clear()
+    def _polled_signals(self, signals: Iterable[records.Signal]) -> None:
+        before = self._heard_to
+        for signal in signals:
+            self._heard_to = max(signal.id, self._heard_to)
+            event = None if signal.id in self._ahead else signal
+            self._ready.append(_Ready(event, signal_id=self._heard_to))
+        if self._heard_to > before:
+            self._due.add(_SIGNALS)  # until there are none
+        else:
+            self._ahead.clear()
 
-    def _pushed_signals(self, signals: Iterable[records.Signal]) -> Iterable[records.Signal]:
+    def _pushed_signals(self, signals: Iterable[records.Signal]) -> None:
         """Give signals at once; one that does not follow its predecessor makes us poll."""
         for signal in signals:
-            if signal.id <= self.signal_id or signal.id in self._ahead:
+            if signal.id <= self._heard_to or signal.id in self._ahead:
                 continue
-            if signal.id == self.signal_id + 1:
-                self.signal_id = signal.id
+            if signal.id == self._heard_to + 1:
+                self._heard_to = signal.id
+                self._ready.append(_Ready(signal, signal_id=signal.id))
             else:
                 self._ahead.add(signal.id)
                 self._due.add(_SIGNALS)
-            yield signal
+                self._ready.append(_Ready(signal))
 
     # --- presence -------------------------------------------------------------
 
-    def _compare(self, found: records.Peers) -> list[Event]:
+    def _compare(self, found: records.Peers) -> None:
         there = {peer.node_id for peer in found.peers}
         whole = len(found.peers) < _MOST_PEERS
         gone = [node_id for node_id in self._present if whole and node_id not in there]
-        return self._changes(found.peers, gone)
+        self._change(found.peers, gone)
 
-    def _changes(self, joined: Iterable[records.Peer], left: Iterable[str]) -> list[Event]:
-        events: list[Event] = [
-            Left(node_id) for node_id in left if self._present.pop(node_id, None)
-        ]
+    def _change(self, joined: Iterable[records.Peer], left: Iterable[str]) -> None:
+        for node_id in left:
+            if self._present.pop(node_id, None) is not None:
+                self._ready.append(_Ready(Left(node_id)))
         for peer in joined:
-            if peer.node_id == self._client.node_id:
-                continue
             known = self._present.get(peer.node_id)
+            if known is not None and peer.observed_at < known.observed_at:
+                continue  # overtaken on the way
             self._present[peer.node_id] = peer
             if known is None or _place(known) != _place(peer):
-                events.append(Joined(peer))
-        return events
+                self._ready.append(_Ready(Joined(peer)))
 
 
 def _place(peer: records.Peer) -> object:
