@@ -114,7 +114,7 @@ check: static test ## everything that must be clean before a change goes in
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws
 	@rm -rf build/aws .chalice/deployments
-	@$(BIN)/chalice package --stage dev build/aws
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage dev build/aws
 
 .PHONY: clean
 clean: ## remove everything that was made, except data
