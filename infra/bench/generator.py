@@ -136,7 +136,7 @@ async def _drive(port: int, calls: Sequence[bytes], *, connections: int, seconds
     finally:
         for line in lines:
             line.close()
-    return {"calls_per_s": len(took) / elapsed} | latencies(took)
+    return {"calls": len(took), "calls_per_s": len(took) / elapsed} | latencies(took)
 
 
 async def _ask(port: int, calls: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -51,12 +51,19 @@ class Load:
         wanted = int(self.pace.seconds * FASTEST_PER_S)
         return [ready.http() for ready in islice(calls, wanted)]
 
-    def drive(self, port: int, calls: Sequence[bytes]) -> Run:
-        """Send calls for one run."""
+    def drive(self, server: servers.Server, calls: Sequence[bytes]) -> Run:
+        """Send calls for one run; also says what processor time a call took the server."""
+        before = server.cpu_s()
         driven = self._pool.submit(
-            generator.drive, port, calls, connections=CONNECTIONS, seconds=self.pace.seconds
+            generator.drive,
+            server.port,
+            calls,
+            connections=CONNECTIONS,
+            seconds=self.pace.seconds,
         )
-        return driven.result()
+        run = driven.result()
+        answered = run.pop("calls")
+        return run | {"server_cpu_ms": (server.cpu_s() - before) / answered * 1000}
 
     def ask(self, port: int, *calls: Ready) -> list[dict[str, Any]]:
         """Make some calls and return their answers."""
@@ -106,7 +113,7 @@ def post(load: Load) -> Results:
     with servers.muster() as server:
         load.ask(server.port, *(member.register() for member in members))
         figures = _measure(
-            load, lambda: load.drive(server.port, load.sign(m.post() for m in cycle(members)))
+            load, lambda: load.drive(server, load.sign(m.post() for m in cycle(members)))
         )
     workload = f"one message a call into {CONNECTIONS} circles, {CONNECTIONS} connections"
     return {"post": {"workload": workload} | figures.to_json()}
@@ -192,11 +199,12 @@ def _beside(
         for _ in range(load.pace.runs):
             calls = load.sign(make())
             for name, server in found.items():
-                figures[name].runs.append(load.drive(server.port, calls))
+                figures[name].runs.append(load.drive(server, calls))
     ours = figures["ours"].to_json()
     beside = {name: figures[name].to_json() for name in REFERENCES}
     for reference in beside.values():
         reference["ratio"] = ratio(ours, reference, "calls_per_s")
+        reference["cpu_ratio"] = ratio(reference, ours, "server_cpu_ms")
     return ours | beside
 
 
@@ -205,4 +213,4 @@ def _measure(load: Load, once: Callable[[], Run]) -> Figures:
 
 
 def _polled(load: Load, server: servers.Server, member: Member, after: int) -> Run:
-    return load.drive(server.port, load.sign(member.poll(after) for _ in count()))
+    return load.drive(server, load.sign(member.poll(after) for _ in count()))

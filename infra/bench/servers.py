@@ -47,6 +47,14 @@ class Server(NamedTuple):
             return None
         return sum(int(kb) * 1024 for kb in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.M))
 
+    def cpu_s(self) -> float:
+        """Return how much processor time the process has used, in all its threads."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextlib.contextmanager
 def muster() -> Iterator[Server]:

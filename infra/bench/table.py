@@ -9,7 +9,7 @@ from typing import Any
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as aligned text."""
     yield ""
-    yield f"{'':<22}{'median':>32}{'best':>14}   aim"
+    yield f"{'':<22}{'median':>44}{'best':>14}   aim"
     for name, result in report["results"].items():
         yield from _result(name, result)
     units = report["results"].get("store_units", {})
@@ -43,14 +43,14 @@ def _result(name: str, result: Mapping[str, Any]) -> Iterator[str]:
 def _row(name: str, figures: Mapping[str, Any]) -> str:
     middle = ", ".join(_figure(key, value) for key, value in figures["median"].items())
     key, value = next(iter(figures["best"].items()))
-    return f"{name:<22}{middle:>32}{_figure(key, value):>14}"
+    return f"{name:<22}{middle:>44}{_figure(key, value):>14}"
 
 
 def _figure(name: str, value: float) -> str:
     if name == "calls_per_s":
         return f"{value:.0f}/s"
     if name.endswith("_ms"):
-        label = name.removesuffix("_ms")
+        label = name.removesuffix("_ms").removeprefix("server_")
         return f"{value:.2f} ms" if label == "cpu" else f"{label} {value:.2f}"
     number, unit = f"{value:.1f}", name.rpartition("_")[2]
     return f"{number} {unit.replace('mib', 'MiB idle').replace('kib', 'KiB a socket')}"

@@ -29,6 +29,7 @@ MOST_WRITES = 3.0
 MOST_READS = 2.0
 
 NOTES = (
+    "a list that finds nothing counts as one read unit; dynalite says none",
     f"every {SHARE_EVERY}th call of an address and of a node also writes a counter: "
     f"{2 / SHARE_EVERY:g} write units a call",
     f"a relay seat in use is noted every {TOUCH_S} s: one write unit",
@@ -58,7 +59,9 @@ class Tally:
 
     def meter(self, verb: str, units: float) -> None:
         """Take note of consumed capacity."""
-        self._units["read_units" if verb in READS else "write_units"] += units
+        reads = verb in READS
+        kind = "read_units" if reads else "write_units"
+        self._units[kind] += max(units, 1.0) if reads else units
 
     def watch(self, stores: Stores) -> Stores:
         """Return the stores with every verb counted."""
@@ -213,12 +216,17 @@ def _mail(
         return found[0]
 
     def fifty() -> Act:
-        world.do(one.post())
+        world.do(one.post(50))
         return _call(world, one.post(50))
+
+    def after_fifty() -> Act:
+        world.do(one.post(50))
+        return _call(world, one.post())
 
     def again() -> Act:
         messages = [message(one.node_id) for _ in range(50)]
         world.do(one.repost(messages))
+        world.do(one.post())
         return _call(world, one.repost(messages))
 
     def since() -> Act:
@@ -227,7 +235,8 @@ def _mail(
 
     world.do(one.post())
     yield "message", lambda: _call(world, one.post()), True
-    yield "messages, 50", fifty, True
+    yield "messages, 50 after 50", fifty, True
+    yield "message after 50", after_fifty, True
     yield "messages, 50 known", again, True
     yield "poll, nothing new", lambda: _call(world, other.poll(cursor(one.post()))), True
     yield (

@@ -1,0 +1,177 @@
+"""The benchmark runs and says what it promises to say; how fast things are is not tested."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.bench import table
+from infra.bench.figures import Aim, Figures, latencies, ratio
+
+ROOT = Path(__file__).parents[2]
+RESULTS = {
+    "register": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "peers_50": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "post": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "poll_nothing_new": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "poll_50_new": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "post_to_push": {"p50_ms", "p99_ms"},
+    "relay_frame": {"p50_ms", "p99_ms"},
+    "relay_frame_16_kib": {"p50_ms", "p99_ms"},
+    "memory": {"idle_server_mib", "socket_kib"},
+}
+AIMED_AT = {
+    "register",
+    "peers_50",
+    "post_to_push",
+    "relay_frame",
+    "handler_cpu",
+    "store_units",
+}
+
+
+def run(*arguments: str, stderr: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "infra.bench", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    done = run("--quick")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_everything(report: dict[str, Any]) -> None:
+    assert report["mode"] == "quick"
+    assert {"muster", "python", "cpus", "where", "how", "took_s"} <= set(report)
+    assert set(report["results"]) == {*RESULTS, "handler_cpu", "store_units"}
+    for name, figures in RESULTS.items():
+        result = report["results"][name]
+        assert result["runs"] >= 1, name
+        assert set(result["best"]) == set(result["median"]) == figures, name
+
+
+@pytest.mark.slow
+def test_aims_stand_beside_their_results(report: dict[str, Any]) -> None:
+    told = {name for name, result in report["results"].items() if "aim" in result}
+
+    assert told == AIMED_AT
+    assert all(isinstance(report["results"][name]["reached"], bool) for name in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["register", "peers_50"])
+def test_the_references_are_measured_in_the_same_run(report: dict[str, Any], name: str) -> None:
+    for reference in ("reference", "reference_wal"):
+        beside = report["results"][name][reference]
+        assert set(beside["median"]) == RESULTS[name]
+        assert beside["ratio"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_processor_time_is_told_for_both_places_of_the_store(report: dict[str, Any]) -> None:
+    cpu = report["results"]["handler_cpu"]
+
+    for engine in ("file", "memory"):
+        assert set(cpu[engine]) == {"register", "peers", "message", "signal", "poll"}
+        assert all(call["median"]["cpu_ms"] > 0 for call in cpu[engine].values())
+
+
+@pytest.mark.slow
+def test_store_units_are_counted_call_by_call(report: dict[str, Any]) -> None:
+    calls = report["results"]["store_units"]["calls"]
+
+    assert len({call["call"] for call in calls}) == len(calls) >= 20
+    for call in calls:
+        assert call["verbs"], call
+        assert set(call["warm"]) == set(call["cold"]) == {"read_units", "write_units"}
+        assert call["warm"]["read_units"] + call["warm"]["write_units"] > 0
+
+
+@pytest.mark.slow
+def test_the_table_has_a_line_for_every_result(report: dict[str, Any]) -> None:
+    text = "\n".join(table.lines(report))
+
+    assert all(name in text for name in RESULTS)
+    assert all(call["call"] in text for call in report["results"]["store_units"]["calls"])
+
+
+def test_people_who_watch_see_the_progress_and_the_table() -> None:
+    leader, follower = os.openpty()
+    try:
+        done = run("--quick", "--only", "cpu", stderr=follower)
+        seen = os.read(leader, 65536).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+    assert done.returncode == 0
+    assert set(json.loads(done.stdout)["results"]) == {"handler_cpu"}
+    assert "1 of 1: cpu" in seen
+    assert "cpu register, file" in seen
+
+
+def test_what_cannot_be_measured_is_not_asked_for() -> None:
+    done = run("--only", "weather")
+
+    assert done.returncode == 2
+    assert "weather" in done.stderr
+
+
+def test_best_is_the_highest_rate_and_the_lowest_time() -> None:
+    figures = Figures(
+        [
+            {"calls_per_s": 10.0, "p50_ms": 3.0},
+            {"calls_per_s": 30.0, "p50_ms": 1.0},
+            {"calls_per_s": 20.0, "p50_ms": 2.0},
+        ]
+    ).to_json()
+
+    assert figures["best"] == {"calls_per_s": 30.0, "p50_ms": 1.0}
+    assert figures["median"] == {"calls_per_s": 20.0, "p50_ms": 2.0}
+
+
+def test_latencies_are_told_by_their_middle_and_their_tail() -> None:
+    found = latencies([n / 1000 for n in range(1, 101)])
+
+    assert found == {"p50_ms": 51.0, "p99_ms": 100.0}
+
+
+def test_a_ratio_compares_like_with_like() -> None:
+    ours = {"best": {"calls_per_s": 9.0}, "median": {"calls_per_s": 4.0}}
+    theirs = {"best": {"calls_per_s": 3.0}, "median": {"calls_per_s": 2.0}}
+
+    assert ratio(ours, theirs, "calls_per_s") == {"best": 3.0, "median": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "reached"), [(4.0, True), (3.9, False), (6.0, True), (6.1, False), (None, None)]
+)
+def test_an_aim_is_reached_at_its_border(value: float | None, reached: bool | None) -> None:
+    aim = Aim("four to six", lambda result: value, at_least=4, at_most=6)
+
+    assert aim.reached({}) is reached
+
+
+def test_what_failed_says_so_in_the_table() -> None:
+    report = {
+        "mode": "quick",
+        "took_s": 1.0,
+        "where": "here",
+        "results": {"memory": {"error": "RuntimeError: no /proc"}},
+    }
+
+    assert any("FAILED: RuntimeError: no /proc" in line for line in table.lines(report))
