@@ -33,8 +33,8 @@ MOST_WAITING_BYTES = 4 * 1024 * 1024
 MOST_MESSAGE_BYTES = 256 * 1024
 """Beyond the largest frame that is taken, so that a larger one is refused in good order."""
 
-CLOSE_S = 2.0
-"""How long the other side has to answer a close."""
+CLOSE_S = 10.0
+"""How long the other side has to read what waits and to answer a close."""
 
 SLICE_BYTES = 4096
 TURN_S = 0.005
