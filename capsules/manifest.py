@@ -132,8 +132,7 @@ class Files(NamedTuple):
 def build(publisher: Publisher, manifest: Manifest) -> bytes:
     """Return the bytes of ``peers.json.manifest``.
 
-    Raises `Refused` (``MALFORMED``) for a manifest that no client would read, and
-    `ValueError` when the file is too large.
+    Raises `Refused` (``MALFORMED``, ``TOO_LARGE``) for a file that no client would read.
     """
     Manifest.from_json(manifest.to_json())
     raw = pretty(
@@ -147,8 +146,7 @@ def build(publisher: Publisher, manifest: Manifest) -> bytes:
             "roots": list(publisher.roots),
         }
     )
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes")
+    Document.parse(raw)
     return raw
 
 

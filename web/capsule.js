@@ -1043,7 +1043,7 @@ export async function fetchCapsule(url, options) {
 }
 
 /**
- * @param {string} address
+ * @param {string} url
  * @param {State} state
  * @param {{community: string, now: number, rules?: Rules, maxBytes: number, stop: AbortSignal}} how
  * @returns {Promise<Accepted>}
@@ -1051,11 +1051,11 @@ export async function fetchCapsule(url, options) {
 async function fetchPublished(url, state, { community, now, rules, maxBytes, stop }) {
   // Twice, since the publisher may write between our two reads.
   for (let attempt = 1; ; attempt += 1) {
-    const manifest = await read(`${address}.manifest`, Math.min(maxBytes, MAX_MANIFEST_BYTES), stop);
+    const manifest = await read(`${url}.manifest`, Math.min(maxBytes, MAX_MANIFEST_BYTES), stop);
     const expected = await expect(state, manifest, { community, now });
     try {
       const most = Math.min(maxBytes, expected.manifest.capsule.length);
-      const capsule = await read(address, most, stop);
+      const capsule = await read(url, most, stop);
       return await accept(expected.state, { manifest, capsule }, { community, now, rules });
     } catch (error) {
       const raced = error instanceof Refused && RACES.has(error.reason) && attempt === 1;
