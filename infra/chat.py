@@ -145,6 +145,7 @@ class Listener:
                     await self._stay(client, stop)
                 finally:
                     await self._leave(client)
+            self._remark("you left")
 
     async def _catch_up(self, client: Client, *, since: float | None) -> None:
         """Show what was missed; the first time, the last of what there is."""
@@ -220,6 +221,8 @@ class Listener:
                 self._remark("the connection is live again")
 
     async def _leave(self, client: Client) -> None:
+        if sys.stderr.isatty():
+            output.say("")  # below the terminal's ^C
         with suppress(Refused, Unreachable, TimeoutError):
             async with asyncio.timeout(2):
                 await client.unregister()

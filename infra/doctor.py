@@ -45,6 +45,7 @@ class Visit:
     circle: Circle
     near: Client
     far: Client
+    stranger: Client
     version: str = ""
     subscription: Socket | None = None
     seats: tuple[Socket, Socket] | None = None
@@ -114,6 +115,7 @@ async def examine(
         circle=circle,
         near=make(circle, "doctor-near-" + secrets.token_hex(6)),
         far=make(circle, "doctor-far-" + secrets.token_hex(6)),
+        stranger=make(_forged(circle), "doctor-stranger-" + secrets.token_hex(6)),
     )
     started = time.perf_counter()
     outcomes: dict[str, Outcome] = {}
@@ -173,6 +175,7 @@ async def _tidy(visit: Visit) -> None:
             async with asyncio.timeout(1):
                 await client.unregister()
         await client.aclose()
+    await visit.stranger.aclose()
 
 
 # --- the steps ----------------------------------------------------------------
@@ -232,19 +235,17 @@ async def _find(visit: Visit) -> str:
 
 async def _outsider(visit: Visit) -> str:
     """Knock with the circle's hint, but not its secret."""
-    stranger = visit.make(_forged(visit.circle), "doctor-stranger-" + secrets.token_hex(6))
-    async with stranger:
-        knocks: dict[str, Callable[[], Awaitable[object]]] = {
-            "register": stranger.register,
-            "list the nodes": stranger.peers,
-            "read the mailbox": stranger.poll_messages,
-        }
-        for what, knock in knocks.items():
-            try:
-                await knock()
-            except InvalidSignature:
-                continue
-            raise Failure(f"a stranger without the secret may {what}", "do not use this service")
+    knocks: dict[str, Callable[[], Awaitable[object]]] = {
+        "register": visit.stranger.register,
+        "list the nodes": visit.stranger.peers,
+        "read the mailbox": visit.stranger.poll_messages,
+    }
+    for what, knock in knocks.items():
+        try:
+            await knock()
+        except InvalidSignature:
+            continue
+        raise Failure(f"a stranger without the secret may {what}", "do not use this service")
     return "a stranger is refused"
 
 

@@ -1,0 +1,73 @@
+"""The home: files that are whole, also when two commands write at once."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from infra.home import Home, Membership
+from infra.output import Failure
+from muster.circle import Circle
+
+CIRCLE = Circle(bytes(range(32)))
+HERE = "http://127.0.0.1:8787"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_the_home_is_where_the_environment_says(tmp_path: Path) -> None:
+    assert Home.from_environment({"MUSTER_HOME": str(tmp_path)}).path == tmp_path
+    assert Home.from_environment({}).path == Path.home() / ".muster"
+
+
+def test_a_node_keeps_its_id(home: Home) -> None:
+    assert home.node_id() == home.node_id()
+    assert len(home.node_id()) == 24
+
+
+def test_many_first_commands_agree_on_one_id(home: Home) -> None:
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(home.node_id())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert [path.name for path in home.path.iterdir()] == ["node.json"]
+
+
+def test_a_cursor_belongs_to_a_service_and_a_circle(home: Home) -> None:
+    member = Membership("circle", CIRCLE, HERE)
+    other = Membership("circle", Circle(bytes(32)), HERE)
+    assert home.cursor(member, HERE) is None
+    home.keep_cursor(member, HERE, 7)
+    home.keep_cursor(member, "https://elsewhere", 9)
+    assert home.cursor(member, HERE) == 7
+    assert home.cursor(member, "https://elsewhere") == 9
+    assert home.cursor(other, HERE) is None
+
+
+def test_what_a_crash_leaves_is_no_circle(home: Home) -> None:
+    home.keep(Membership("circle", CIRCLE, HERE))
+    (home.path / "circles" / ".circle.json.77.abcd").write_text("{")
+    assert [membership.name for membership in home.memberships()] == ["circle"]
+
+
+def test_a_file_that_cannot_be_read_is_said(home: Home) -> None:
+    home.keep(Membership("circle", CIRCLE, HERE))
+    path = home.path / "circles" / "circle.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Failure, match=r"cannot use .*circle\.json"):
+        home.memberships()
+
+
+def test_files_are_plain_json(home: Home) -> None:
+    home.keep(Membership("circle", CIRCLE, HERE))
+    kept = json.loads((home.path / "circles" / "circle.json").read_text())
+    assert kept == {"secret": CIRCLE.secret.hex(), "base_url": HERE}
