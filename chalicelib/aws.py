@@ -83,7 +83,7 @@ class Host:
 
     def receive(self, event: Event) -> None:
         """Take a frame."""
-        connection = _connection(event)
+        connection = self.connection(event)
         text = _body(event).decode(errors="surrogateescape")
         now = int(time.time())
         try:
@@ -94,7 +94,7 @@ class Host:
 
     def disconnect(self, event: Event) -> None:
         """Forget a connection that has ended."""
-        self._perform(lambda now: sockets.closed(self.service, _connection(event), now=now))
+        self._perform(lambda now: sockets.closed(self.service, self.connection(event), now=now))
 
     def greet(self, event: Event) -> None:
         """Tell a new connection what it is told first, now that it can be sent to."""
@@ -104,6 +104,19 @@ class Host:
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
         self._perform(lambda now: relay.sweep(self.service, now=now), within_s=SWEEP_S)
+
+    def connection(self, event: Event) -> Connection:
+        """Return a connection, and where its gateway takes what is for it.
+
+        A domain of one's own hides the stage, so the gateway is named by its API.
+        """
+        context = event["requestContext"]
+        domain = context["domainName"]
+        if ".execute-api." not in domain:
+            region = self._environment["AWS_REGION"]
+            suffix = ".cn" if region.startswith("cn-") else ""
+            domain = f"{context['apiId']}.execute-api.{region}.amazonaws.com{suffix}"
+        return Connection(context["connectionId"], f"https://{domain}/{context['stage']}")
 
     def _answered(
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = "unknown"
@@ -116,7 +129,8 @@ class Host:
         except Exception as error:
             reply = http.refuse(_refusal(error))
         reply.route = reply.route or route
-        reply.headers["X-Request-Id"] = call.request_id
+        if call.request_id:
+            reply.headers["X-Request-Id"] = call.request_id
         self._deliver(reply.effects, now=call.now)
         log.call(call, reply, latency_s=time.time() - clock)
         return reply
@@ -128,7 +142,7 @@ class Host:
         return reply
 
     def _connect(self, call: Call, event: Event) -> Reply:
-        connection, later = _connection(event), self.later
+        connection, later = self.connection(event), self.later
         opened = sockets.open_socket(self.service, call, connection)
         self._deliver(opened.effects, now=call.now)
         later.greet(connection)
@@ -200,20 +214,6 @@ def _body(event: Event) -> bytes:
 def _escaped_bytes(body: bytes) -> int:
     """Return how long a JSON body is once it is a string in Lambda's JSON."""
     return len(body) + body.count(b'"') + body.count(b"\\")
-
-
-def _connection(event: Event) -> Connection:
-    """Return the connection and where its gateway takes what is for it.
-
-    A domain of one's own hides the stage, so the gateway is named by its API.
-    """
-    context = event["requestContext"]
-    domain = context["domainName"]
-    if ".execute-api." not in domain:
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        suffix = ".cn" if str(region).startswith("cn-") else ""
-        domain = f"{context['apiId']}.execute-api.{region}.amazonaws.com{suffix}"
-    return Connection(context["connectionId"], f"https://{domain}/{context['stage']}")
 
 
 def _refusal(error: Exception) -> Refused:

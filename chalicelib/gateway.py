@@ -16,7 +16,7 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from chalicelib import sockets, store
+from chalicelib import sockets
 from chalicelib.call import Connection, Effect, Gone, Send
 from chalicelib.service import Service
 
@@ -126,7 +126,11 @@ class Greeter:
 
 
 class Pushes:
-    """Performs effects: one line per connection, the lines side by side."""
+    """Performs effects: one line per connection, the lines side by side.
+
+    A line that is late is left to itself: Lambda stops the process when it has the
+    answer, and the line goes on with the next event, or never.
+    """
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -171,8 +175,6 @@ def _send_line(service: Service, line: Iterable[Effect], *, now: int, end: float
             if isinstance(effect, Send) and failure.connection == effect.connection:
                 _send_line(service, effect.lost, now=now, end=end)
             return
-        except store.Unavailable:
-            _log.warning("the store did not answer in time; a connection may stay noted")
         except Exception:
             _log.exception("unforeseen")
             return
@@ -202,11 +204,10 @@ def _session() -> Any:
 
 def _meaning(error: Exception) -> Failure:
     """Say what the gateway's answer means for the connection."""
-    answer: Mapping[str, Any] = getattr(error, "response", {})
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status == 410:
         return "gone"
-    if status == 429 or answer.get("Error", {}).get("Code") == "LimitExceededException":
+    if status == 429:
         return "busy"
     _log.warning("the gateway did not take it: %s", _name(error))
     return "lost"
@@ -214,5 +215,9 @@ def _meaning(error: Exception) -> Failure:
 
 def _name(error: Exception) -> str:
     """Name an error for the log, without what it says: that may hold a connection's id."""
-    answer: Mapping[str, Any] = getattr(error, "response", {})
-    return str(answer.get("Error", {}).get("Code") or type(error).__name__)
+    return str(_answer(error).get("Error", {}).get("Code") or type(error).__name__)
+
+
+def _answer(error: Exception) -> Mapping[str, Any]:
+    """Return what AWS answered, if it did."""
+    return getattr(error, "response", None) or {}

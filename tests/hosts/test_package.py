@@ -30,7 +30,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pack the AWS side as `make package` does."""
     made = tmp_path_factory.mktemp("package")
     chalice = Path(sys.executable).with_name("chalice")
-    command = [chalice, "package", "--stage", "dev", str(made)]
+    command = [str(chalice), "package", "--stage", "dev", str(made)]
     environment = os.environ | {"AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False

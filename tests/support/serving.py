@@ -113,21 +113,19 @@ class _Front:
             await pump
 
     async def _listen(self, wire: Wire, receive: Any, send: Any) -> None:
-        while not wire.closed:
-            event = await receive()
-            text = event.get("text")
-            if event["type"] == "websocket.disconnect":
-                break
-            if wire.closed:
-                continue
-            if text is None:
-                await send({"type": "websocket.close", "code": 1003})
-            elif len(text.encode()) > FRAME_BYTES:
-                await send({"type": "websocket.close", "code": 1009})
-            else:
-                await self._aside(lambda text=text: wire.send(text))
+        while (event := await receive())["type"] != "websocket.disconnect":
+            if not wire.closed:
+                await self._pass(wire, event.get("text"), send)
         if not wire.closed:
             await self._aside(wire.close)
+
+    async def _pass(self, wire: Wire, text: str | None, send: Any) -> None:
+        if text is None:
+            await send({"type": "websocket.close", "code": 1003})
+        elif len(text.encode()) > FRAME_BYTES:
+            await send({"type": "websocket.close", "code": 1009})
+        else:
+            await self._aside(lambda: wire.send(text))
 
     async def _pump(self, wire: Wire, send: Any) -> None:
         while (text := await self._aside(wire.received.get)) is not None:
