@@ -41,6 +41,7 @@ WINDOW = 32
 
 _RENEW_AT = 0.7
 _CLOSE_S = 2.0
+_QUIET_S = 0.5
 _LONG_S = 3600.0
 
 
@@ -79,6 +80,7 @@ class Link:
         self._confirm: deque[int] = deque()
         self._runner: asyncio.Task[None] | None = None
         self._failure: BaseException | None = LinkClosed("open the link with 'async with'")
+        self._quiet_until = 0.0
         self._closed = False
         self._work = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -237,6 +239,8 @@ class Link:
     async def _say_all(self, socket: Socket) -> None:
         while True:
             self._work.clear()
+            if (quiet_s := self._quiet_until - self._rim.now()) > 0:
+                await self._rim.sleep(quiet_s)
             while self._confirm:
                 await socket.send(self._ack(self._confirm[0]))
                 self._confirm.popleft()
@@ -308,6 +312,11 @@ class Link:
             self._fail(refusal)
         elif isinstance(refusal, (SessionExpired, Idle, InvalidFrame)):
             raise Closed(frame.message)  # the seat is lost; take it again
+        elif refusal.retryable:
+            # Too fast, or the store is away: who knows what was passed on meanwhile.
+            self._quiet_until = self._rim.now() + _QUIET_S * (1 + self._rim.chance())
+            self._outbox.rewind()
+            self._work.set()
 
     def _here(self) -> None:
         if not self.there:

@@ -426,11 +426,20 @@ def test_a_frame_the_service_calls_too_large_ends_the_link() -> None:
 
 
 @pytest.mark.parametrize("code", ["RATE_LIMITED", "UNAVAILABLE"])
-def test_a_refusal_that_passes_changes_nothing(code: str) -> None:
+def test_a_service_that_is_busy_gets_a_rest_and_then_everything_again(code: str) -> None:
     async def scene(relay: Relay, near: Link, far: Link) -> None:
-        relay.seats[NEAR].tell(frames.Error(code=code, message="later", retryable=True, seq=1))
-        await near.send(b"hello")
-        assert await take(far, 1) == [b"hello"]
+        await asyncio.sleep(1)
+        relay.network = lambda node_id, frame: None
+        for payload in numbered(5):
+            await near.send(payload)
+        await asyncio.sleep(0.01)
+        sent = len(relay.said(NEAR, frames.Frame))
+        relay.seats[NEAR].tell(frames.Error(code=code, message="later", retryable=True))
+        await asyncio.sleep(0.4)
+        relay.network = lambda node_id, frame: 0.0
+        assert len(relay.said(NEAR, frames.Frame)) == sent == 5
+        assert await take(far, 5) == numbered(5)
+        assert virtual.now() - virtual.START < 2.5
 
     relay = play(scene)
 
