@@ -41,6 +41,7 @@ MOST_HEADERS = 100
 
 def run(host: Host, listener: socket.socket) -> None:
     """Serve on *listener* until SIGTERM or SIGINT, then stop in good order."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below, it writes addresses
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)
@@ -205,6 +206,3 @@ class Http(HttpToolsProtocol):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body)
         self.transport.close()
-
-
-logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below, it writes addresses and tokens
