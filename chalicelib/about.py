@@ -32,4 +32,5 @@ def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:
         limits=service.settings.limits(),
         keys=(key,),
         websocket=service.settings.websocket_url or call.websocket_url,
+        capsule_root=service.settings.capsule_root or None,
     )

@@ -8,6 +8,7 @@ cannot do becomes 503, and what nobody foresaw becomes 500 and a log line.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from muster.errors import (
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    RateLimited,
     Refused,
     Unavailable,
 )
@@ -87,14 +89,21 @@ def route_name(call: Call) -> str:
 
 
 def _answer(service: Service, call: Call) -> Reply:
-    service.limits.spend_address(call.source_ip, clock=call.clock)
-    route = _route(call)
-    ask = _read(service, call, route)
-    route.guard(service, call, ask)
-    done = route.use(service, call, ask)
+    try:
+        service.limits.spend_address(call.source_ip, clock=call.clock)
+        route = _route(call)
+        ask = _read(service, call, route)
+        route.guard(service, call, ask)
+        done = route.use(service, call, ask)
+    except RateLimited:
+        over = _over(call)
+        if over is None:
+            raise
+        done = over(service, call)
     answer, effects = done if isinstance(done, Done) else (done, ())
     headers = CORS | {"Content-Type": JSON, "Cache-Control": "no-store"}
-    return Reply(200, body=_encoder.encode(answer), headers=headers, effects=effects)
+    code = answer.code if isinstance(answer, records.Tickets) else ""
+    return Reply(200, _encoder.encode(answer), headers=headers, effects=effects, code=code)
 
 
 def _route(call: Call) -> Route:
@@ -108,6 +117,11 @@ def _route(call: Call) -> Route:
         allow = ", ".join([*methods, "OPTIONS"])
         raise MethodNotAllowed(f"this path takes {allow}", allow=allow)
     return route
+
+
+def _over(call: Call) -> Callable[..., Any] | None:
+    route = PATHS.get(call.path, {}).get(call.method)
+    return route.over if route else None
 
 
 def _read(service: Service, call: Call, route: Route) -> Any:

@@ -15,6 +15,7 @@ from chalicelib.call import Call, Reply
 HINT_CHARS = 6
 
 _log = logging.getLogger("muster.calls")
+_publishing = logging.getLogger("muster.publishing")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
@@ -56,3 +57,21 @@ def call(made: Call, reply: Reply, *, latency_s: float) -> None:
 def shorten(circle_hint: str) -> str:
     """Return as much of a circle hint as logs may hold."""
     return circle_hint[:HINT_CHARS] + "…" if circle_hint else ""
+
+
+def published(community: str, *, at: int, failures: int, reason: str) -> None:
+    """Log one publishing; a failure carries the metric that the alarm watches.
+
+    The metric is in CloudWatch's embedded format, which needs no call to CloudWatch.
+    """
+    extra: dict[str, Any] = {"community": community, "failures": failures}
+    if failures:
+        extra |= {"reason": reason, **_metric("PublishFailuresInARow", failures, at=at)}
+        _publishing.error("publishing failed", extra=extra)
+    else:
+        _publishing.info("published", extra=extra | _metric("PublishFailuresInARow", 0, at=at))
+
+
+def _metric(name: str, value: float, *, at: int) -> dict[str, Any]:
+    described = {"Namespace": "Muster", "Dimensions": [[]], "Metrics": [{"Name": name}]}
+    return {name: value, "_aws": {"Timestamp": at * 1000, "CloudWatchMetrics": [described]}}

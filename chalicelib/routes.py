@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from chalicelib import about, mailbox, presence, relay, signals
+from chalicelib import about, beacon, mailbox, presence, relay, signals
 from chalicelib.auth import Guard, anyone, member, owner, signed
 from muster import records
 
@@ -19,6 +19,8 @@ class Route(NamedTuple):
     ask: type[records.Record]
     use: Callable[..., Any]
     answer: type[records.Record]
+    over: Callable[..., Any] | None = None
+    """What a caller over its address's limit is answered instead of a refusal."""
 
 
 ROUTES = (
@@ -55,6 +57,24 @@ ROUTES = (
         records.OpenSubscription,
         relay.open_subscription,
         records.SubscriptionOpened,
+    ),
+    Route(
+        "POST",
+        "/announce",
+        anyone,
+        records.Announce,
+        beacon.announce,
+        records.Tickets,
+        over=beacon.listing,
+    ),
+    Route(
+        "GET",
+        "/peers",
+        anyone,
+        records.ListTickets,
+        beacon.peers,
+        records.Tickets,
+        over=beacon.listing,
     ),
 )
 

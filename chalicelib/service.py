@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chalicelib import tables
 from chalicelib.call import Sender
@@ -28,12 +28,14 @@ class Service:
     limits: Limits = field(init=False)
     pins: Memory[Item] = field(init=False)
     heard: Memory[bool] = field(init=False)
+    listings: Memory[Any] = field(init=False)
     _signer: Signer | None = None
 
     def __post_init__(self) -> None:
         self.limits = Limits(self.stores.guard, self.settings)
         self.pins = Memory(4096)
         self.heard = Memory(4096)
+        self.listings = Memory(64)
 
     def signer(self, *, now: int) -> Signer:
         """Return the service's key; made once per deployment and kept in the store."""

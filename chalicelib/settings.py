@@ -40,6 +40,18 @@ class Settings:
     candidate_max_ttl_s: int = 60
     signals_waiting: int = 2_000
 
+    tickets_kept: int = 200
+    tickets_listed: int = 50
+    ticket_max_ttl_s: int = 3600
+    ticket_again_s: int = 25
+    communities: int = 1_000
+    trusted_ticket_keys: str = ""
+    revoked_ticket_keys: str = ""
+
+    capsule_root: str = ""
+    capsule_beacons: str = ""
+    capsule_mirrors: str = ""
+
     session_min_ttl_s: int = 30
     session_max_ttl_s: int = 120
     idle_s: int = 30
@@ -70,6 +82,14 @@ class Settings:
                 chosen[field.name] = _read(field, text)
         return cls(**chosen)
 
+    def keys(self, name: Literal["trusted_ticket_keys", "revoked_ticket_keys"]) -> frozenset[str]:
+        """Return a comma list of base64 keys as a set."""
+        return frozenset(_listed(getattr(self, name)))
+
+    def sources(self, name: Literal["capsule_beacons", "capsule_mirrors"]) -> tuple[str, ...]:
+        """Return a comma list of URLs."""
+        return _listed(getattr(self, name))
+
     def limits(self) -> dict[str, int]:
         """Return every limit in force, as `GET /v1/info` tells it."""
         numbers = {
@@ -85,6 +105,10 @@ class Settings:
             "frame_payload_bytes": records.MAX_FRAME_BYTES,
             "frame_text_bytes": frames.MAX_TEXT_BYTES,
         }
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for piece in text.split(",") if (part := piece.strip()))
 
 
 def _read(field: Field[Any], text: str) -> object:

@@ -44,6 +44,22 @@ _PEER = records.Peer(
 )
 _RAW = (msgspec.Raw(msgspec.json.encode(MESSAGE)),)
 
+TICKET = {
+    "version": 1,
+    "algorithm": "ed25519",
+    "publicKey": "1wCLULFXYj12jEzlyOfb2qd54C4H3CsY3DiZ5dOkjDE=",
+    "signature": "8PDHWOaUC85j3MQMyK1Iagx51KQTliRCTjYOOOsShXa+"
+    "QAGLhPDUS3xtPu6u9YAdDha/2vCCv5RQFMgywUQoBQ==",
+    "payload": {
+        "peerId": "peer-alice",
+        "userId": "alice",
+        "issuedAt": NOW * 1000,
+        "expiresAt": (NOW + 180) * 1000,
+        "nonce": "K9gGyX8OAK8aH8My",
+    },
+}
+_TICKETS = (msgspec.Raw(msgspec.json.encode(TICKET)),)
+
 _EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
     ("GET", "/v1/health"): (
         records.Nothing(),
@@ -64,6 +80,7 @@ _EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
                 ),
             ),
             websocket=RELAY_URL,
+            capsule_root="A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
         ),
     ),
     ("POST", "/v1/register"): (
@@ -142,6 +159,14 @@ _EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
         records.SubscriptionOpened(
             relay_url=RELAY_URL, token=TOKEN, expires_at=NOW + 60, server_time=NOW
         ),
+    ),
+    ("POST", "/announce"): (
+        records.Announce(ticket=TICKET),
+        records.Tickets(ok=True, peers=()),
+    ),
+    ("GET", "/peers"): (
+        records.ListTickets(community="mainnet"),
+        records.Tickets(ok=True, peers=_TICKETS),
     ),
 }
 

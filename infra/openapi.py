@@ -53,6 +53,9 @@ _NOTES = {
     503: "The store did not answer in time; nothing was acknowledged.",
 }
 
+# Calls that have a body and are asked something in the query besides.
+_QUERIES = {"/announce": records.ListTickets}
+
 # What the service passes through unread has no type of its own.
 _OPAQUE: dict[tuple[str, str], dict[str, Any]] = {
     ("LeaveMessages", "messages"): {"items": {"$ref": "#/components/schemas/MessageHead"}},
@@ -148,8 +151,10 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": _SECURITY.get(route.guard, []),
     }
     if route.method == "GET":
-        operation["parameters"] = _parameters(route, ask)
+        operation["parameters"] = _parameters(route.ask, ask)
     else:
+        if route.path in _QUERIES:
+            operation["parameters"] = _parameters(_QUERIES[route.path], None)
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": _content(route.ask, ask)},
@@ -173,8 +178,8 @@ def _content(shape: type[records.Record], example: records.Record | None) -> dic
     return content | ({"example": examples.plain(example)} if example else {})
 
 
-def _parameters(route: Route, example: records.Record | None) -> list[dict[str, Any]]:
-    shape = schemas()[route.ask.__name__]
+def _parameters(ask: type[records.Record], example: records.Record | None) -> list[dict[str, Any]]:
+    shape = schemas()[ask.__name__]
     shown = examples.plain(example) if example else {}
     return [
         {

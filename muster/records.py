@@ -322,6 +322,42 @@ class SubscriptionOpened(Record, frozen=True, kw_only=True):
     server_time: Seconds
 
 
+# --- beacon: the rendezvous mesh's own dialect, camelCase and milliseconds -------
+
+
+class Announce(Record, frozen=True, kw_only=True):
+    """A signed ticket for a beacon; the community in the query wins over the one here."""
+
+    ticket: dict[str, Any]
+    community: Any = None
+
+
+class ListTickets(Record, frozen=True, kw_only=True):
+    """List a community's freshest tickets."""
+
+    community: str = "mainnet"
+
+
+class Validation(Record, frozen=True, kw_only=True):
+    """Why a beacon did not take a ticket."""
+
+    ok: Literal[False] = False
+    reason: str
+
+
+class Tickets(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A beacon's answer: tickets as their nodes signed them, the newest first."""
+
+    ok: bool
+    peers: tuple[msgspec.Raw, ...]
+    validation: Validation | None = None
+
+    @property
+    def code(self) -> str:
+        """The reason why a ticket was not taken, if it was not."""
+        return self.validation.reason if self.validation else ""
+
+
 # --- service ------------------------------------------------------------------
 
 
@@ -356,6 +392,8 @@ class Info(Record, frozen=True, kw_only=True):
     limits: dict[str, int]
     keys: tuple[VerifyKey, ...]
     websocket: str
+    capsule_root: str | None = None
+    """The root verify key of the capsules published here, in base64 (docs/formats.md)."""
 
 
 class ErrorBody(Record, frozen=True, kw_only=True):

@@ -1,0 +1,336 @@
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from capsules import ticket as tickets
+from capsules.keys import SigningKey
+from chalicelib import beacon
+from tests.support.circle import START, World, world
+
+
+class Node:
+    """A node with a key of its own that announces itself."""
+
+    def __init__(self, number: int, peer_id: str | None = None) -> None:
+        self.key = SigningKey(number.to_bytes(32, "big"))
+        self.peer_id = peer_id or f"peer-{number}"
+
+    def ticket(self, here: World, ttl_s: int = 180, **changed: Any) -> dict[str, Any]:
+        """Sign a ticket now."""
+        made = tickets.create(
+            self.key,
+            peer_id=self.peer_id,
+            user_id="user-" + self.peer_id,
+            now_ms=int(here.clock * 1000),
+            nonce=bytes(12),
+            ttl_ms=ttl_s * 1000,
+        )
+        return dict(made.to_json()) | changed
+
+    def announce(self, here: World, community: str = "", ttl_s: int = 180) -> dict[str, Any]:
+        """Announce and return the answer."""
+        return announce(here, self.ticket(here, ttl_s), community)
+
+
+def announce(here: World, ticket: Any, community: str = "", **more: Any) -> dict[str, Any]:
+    query = {"community": community} if community else {}
+    status, body = here.call("POST", "/announce", {"ticket": ticket}, query=query, key=None, **more)
+    assert status == 200, body
+    return body
+
+
+def listed(here: World, community: str = "", **more: Any) -> list[str]:
+    query = {"community": community} if community else {}
+    status, body = here.call("GET", "/peers", query=query, key=None, **more)
+    assert status == 200, body
+    return [envelope["payload"]["peerId"] for envelope in body["peers"]]
+
+
+def beacon_world(**settings: Any) -> World:
+    here = world(address_burst=10**6, address_per_s=10**6, **settings)
+    drawn = iter(range(10**9))
+    here.service.entropy = lambda size: (next(drawn) * 7919 % 256**size).to_bytes(size, "big")
+    return here
+
+
+def test_an_announced_ticket_is_listed_as_it_was_signed() -> None:
+    here = beacon_world()
+    ann, bob = Node(1), Node(2)
+    assert ann.announce(here) == {"ok": True, "peers": []}
+
+    answer = bob.announce(here)
+
+    assert answer == {"ok": True, "peers": [ann.ticket(here)]}
+    assert sorted(listed(here)) == ["peer-1", "peer-2"]
+
+
+def test_the_newest_come_first_and_fifty_are_listed() -> None:
+    here = beacon_world()
+    for number in range(1, 71):
+        here.clock = START + number / 10
+        Node(number).announce(here)
+
+    assert listed(here) == [f"peer-{number}" for number in range(70, 20, -1)]
+
+
+def test_a_ticket_is_gone_the_moment_it_expires() -> None:
+    here = beacon_world()
+    Node(1).announce(here, ttl_s=60)
+    here.clock = START + 59.9
+    assert listed(here) == ["peer-1"]
+
+    here.clock = START + 60
+
+    assert listed(here) == []
+
+
+def test_communities_are_apart_and_the_query_names_them() -> None:
+    here = beacon_world()
+    Node(1).announce(here, "alpha")
+    body = {"ticket": Node(2).ticket(here), "community": "alpha"}
+    here.call("POST", "/announce", body, key=None)
+
+    assert (listed(here, "alpha"), listed(here), listed(here, "beta")) == (
+        ["peer-1"],
+        ["peer-2"],
+        [],
+    )
+
+
+@pytest.mark.parametrize("community", ["", "../x", "a/b", "x" * 65, "é", " "])
+def test_a_community_has_a_plain_name(community: str) -> None:
+    status, _ = beacon_world().call("GET", "/peers", query={"community": community}, key=None)
+
+    assert status == 400
+
+
+def test_the_first_key_keeps_a_peer_id_while_its_ticket_lives() -> None:
+    here = beacon_world()
+    Node(1, "wanted").announce(here)
+    thief = Node(2, "wanted")
+
+    assert thief.announce(here)["validation"] == {"ok": False, "reason": "PEER_ID_TAKEN"}
+    assert here.call("GET", "/peers", key=None)[1]["peers"] == [Node(1, "wanted").ticket(here)]
+    here.clock += 180
+    assert thief.announce(here)["ok"] is True
+
+
+def test_announcing_the_same_ticket_again_is_safe_and_writes_nothing_soon() -> None:
+    here = beacon_world()
+    ann = Node(1)
+    ticket = ann.ticket(here)
+    announce(here, ticket)
+    before = here.service.stores.presence
+
+    class ReadOnly:
+        def __getattr__(self, name: str) -> Any:
+            assert name not in ("put", "put_new", "delete", "add")
+            return getattr(before, name)
+
+    here.service.stores = here.service.stores._replace(presence=ReadOnly())
+    here.clock += 5
+
+    assert announce(here, ticket) == {"ok": True, "peers": []}
+
+
+def test_an_older_ticket_of_the_same_node_does_not_replace_a_newer_one() -> None:
+    here = beacon_world()
+    ann = Node(1)
+    old = ann.ticket(here)
+    here.clock += 40
+    new = ann.ticket(here)
+    announce(here, new)
+    here.clock += 40
+
+    announce(here, old)
+
+    assert here.call("GET", "/peers", key=None)[1]["peers"] == [new]
+
+
+def test_a_renewed_ticket_takes_over_before_the_old_one_ends() -> None:
+    here = beacon_world()
+    ann = Node(1)
+    ann.announce(here, ttl_s=30)
+    here.clock += 20
+
+    ann.announce(here)
+
+    here.clock += 20
+    assert listed(here) == ["peer-1"]
+
+
+def tampered(here: World) -> dict[str, Any]:
+    ticket = Node(1).ticket(here)
+    return ticket | {"payload": ticket["payload"] | {"peerId": "other"}}
+
+
+def other(ttl_s: int = 180, **changed: Any) -> Callable[[World], dict[str, Any]]:
+    return lambda here: Node(1).ticket(here, ttl_s, **changed)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(tampered, "SIGNATURE_INVALID", id="another payload"),
+        pytest.param(other(algorithm="rsa"), "UNSUPPORTED_ALGORITHM", id="another algorithm"),
+        pytest.param(other(3601), "LIFETIME_TOO_LONG", id="a long life"),
+        pytest.param(
+            other(signature=b64encode(bytes(64)).decode()), "SIGNATURE_INVALID", id="zeros"
+        ),
+        pytest.param(other(publicKey="AAAA"), "SIGNATURE_INVALID", id="a short key"),
+        pytest.param(other(version="1"), "MALFORMED", id="a version in quotes"),
+        pytest.param(other(extra=1), "MALFORMED", id="a member nobody knows"),
+    ],
+)
+def test_a_bad_ticket_is_answered_200_with_its_reason(make: Any, reason: str) -> None:
+    here = beacon_world()
+
+    answer = announce(here, make(here))
+
+    assert answer == {"ok": False, "peers": [], "validation": {"ok": False, "reason": reason}}
+    assert listed(here) == []
+
+
+@pytest.mark.parametrize(("shift", "reason"), [(-200, "EXPIRED"), (20, "NOT_YET_VALID")])
+def test_a_ticket_from_another_time_is_answered_with_its_reason(shift: int, reason: str) -> None:
+    here = beacon_world()
+    here.clock = START + shift
+    ticket = Node(1).ticket(here)
+    here.clock = START
+
+    assert announce(here, ticket)["validation"]["reason"] == reason
+
+
+def test_fifteen_seconds_of_difference_are_nothing() -> None:
+    here = beacon_world()
+    here.clock = START + 14
+    ahead = Node(1).ticket(here)
+    here.clock = START - 190
+    behind = Node(2).ticket(here)
+    here.clock = START
+
+    assert announce(here, ahead)["ok"] is True
+    assert announce(here, behind)["ok"] is True
+    assert listed(here) == ["peer-1"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"ticket":null}',
+        b'{"ticket":"x"}',
+        b'{"ticket":[]}',
+        b'{"ticket":{}}',
+        b'{"ticket":{"payload":{}}}',
+    ],
+)
+def test_what_is_no_ticket_is_refused(body: bytes) -> None:
+    here = beacon_world()
+
+    status, answer = here.call("POST", "/announce", body, key=None)
+
+    assert (status, answer["ok"], answer["code"]) == (400, False, "INVALID_REQUEST")
+    assert listed(here) == []
+
+
+def test_a_signature_that_is_not_base64_is_never_listed() -> None:
+    here = beacon_world()
+    body = json.dumps({"ticket": Node(1).ticket(here, signature="***")}).encode()
+
+    status, _ = here.call("POST", "/announce", body, key=None)
+
+    assert status in (200, 400)
+    assert listed(here) == []
+
+
+def test_trusted_and_revoked_keys_are_the_operators_choice() -> None:
+    friend, stranger = Node(1), Node(2)
+    trusted = friend.key.verify_key.to_base64()
+
+    only = beacon_world(trusted_ticket_keys=f" {trusted} ,")
+    assert friend.announce(only)["ok"] is True
+    assert stranger.announce(only)["validation"]["reason"] == "UNTRUSTED_PUBLIC_KEY"
+
+    never = beacon_world(revoked_ticket_keys=trusted)
+    assert friend.announce(never)["validation"]["reason"] == "REVOKED_KEY"
+    assert stranger.announce(never)["ok"] is True
+
+
+def test_a_flood_of_fresh_keys_leaves_long_lived_nodes_listed() -> None:
+    here = beacon_world()
+    honest = [Node(number) for number in range(1, 31)]
+    for minute in range(13):
+        here.clock = START + minute * 60
+        for node in honest:
+            node.announce(here)
+    for number in range(1_000, 3_000):
+        here.clock += 0.01
+        Node(number).announce(here)
+        if number % 500 == 0:
+            for node in honest:
+                node.announce(here)
+
+    names = listed(here)
+
+    assert len(names) == 50
+    assert len([name for name in names if int(name.removeprefix("peer-")) < 100]) >= 25
+    assert len(beacon.places(here.service, "mainnet", now=here.now)) <= 200
+
+
+def test_a_place_among_the_long_lived_goes_to_whoever_was_there_longest() -> None:
+    here = beacon_world(tickets_kept=4, tickets_listed=4)
+    old, older = [Node(1), Node(2)], [Node(3), Node(4)]
+    for minute in range(13):
+        here.clock = START + minute * 60
+        for node in older:
+            node.announce(here)
+    for minute in range(13, 28):
+        here.clock = START + minute * 60
+        for node in [*old, *older]:
+            node.announce(here)
+
+    kept = beacon.places(here.service, "mainnet", now=here.now)
+
+    assert {slot.peer_id for slot in kept if slot.slot.startswith("long")} == {"peer-3", "peer-4"}
+
+
+def test_a_caller_over_its_limit_is_still_answered_with_peers() -> None:
+    here = world(address_burst=5, address_per_s=1)
+    for number in range(1, 6):
+        Node(number).announce(here)
+
+    for _ in range(10):
+        assert len(listed(here)) == 5
+        assert Node(9).announce(here)["ok"] is True
+    assert here.call("GET", "/v1/health", key=None)[0] == 429
+
+
+def test_the_number_of_communities_is_bounded() -> None:
+    here = beacon_world(communities=2)
+    Node(1).announce(here, "a")
+    Node(1).announce(here, "b")
+
+    status, _ = here.call(
+        "POST", "/announce", {"ticket": Node(1).ticket(here)}, query={"community": "c"}, key=None
+    )
+
+    assert status == 429
+
+
+def test_listing_costs_the_same_however_many_there_are() -> None:
+    here = beacon_world()
+    for number in range(1, 601):
+        here.clock += 1
+        Node(number).announce(here)
+
+    kept = beacon.places(here.service, "mainnet", now=here.now)
+
+    assert len(kept) <= 200
+    assert len(listed(here)) == 50

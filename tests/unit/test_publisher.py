@@ -1,0 +1,196 @@
+"""Publishing: what a capsule holds, and what happens when it fails."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capsules import manifest, root
+from capsules.capsule import Capsule
+from capsules.keys import SigningKey
+from chalicelib import publisher
+from chalicelib.shelf import FolderShelf, Shelved
+from chalicelib.store import Unavailable
+from tests.support.circle import START, World
+from tests.unit.test_beacon import Node, beacon_world
+
+ROOT = SigningKey(b"\x01" * 32)
+ONLINE = SigningKey(b"\x02" * 32)
+
+
+def terms() -> publisher.Terms:
+    certificate = root.certify(
+        ROOT,
+        ONLINE.verify_key,
+        serial=1,
+        not_before=START,
+        expires_at=START + 90 * 24 * 3600,
+    )
+    keys = manifest.Publisher(ONLINE, certificate, [root.first(ROOT, now=START)])
+    return publisher.Terms(keys, beacons=("https://beacon.example",))
+
+
+class Shelf:
+    """A shelf in memory that can be out of order."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.broken = False
+        self.meanwhile: Any = None
+
+    def read(self, name: str) -> Shelved | None:
+        """Return the file."""
+        body = self.files.get(name)
+        return Shelved(body, str(hash(body))) if body is not None else None
+
+    def write(self, name: str, body: bytes, *, over: str | None) -> bool:
+        """Write the file, unless something else is to happen."""
+        if self.broken:
+            raise Unavailable("the bucket is away")
+        if self.meanwhile:
+            self.meanwhile, act = None, self.meanwhile
+            act()
+        current = self.read(name)
+        if (current.tag if current else None) != over:
+            return False
+        self.files[name] = body
+        return True
+
+
+def published(shelf: Shelf, community: str = "mainnet") -> list[str]:
+    data = json.loads(shelf.files[f"{community}/peers.json"])
+    return [peer["payload"]["peerId"] for peer in data["peers"]]
+
+
+def announced(count: int, **settings: Any) -> World:
+    here = beacon_world(**settings)
+    for number in range(1, count + 1):
+        Node(number).announce(here)
+    return here
+
+
+def test_every_live_ticket_of_a_small_community_is_published() -> None:
+    here, shelf = announced(25), Shelf()
+
+    [outcome] = publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert (outcome.community, outcome.peers, outcome.failures) == ("mainnet", 25, 0)
+    assert len(published(shelf)) == 25
+    assert sorted(shelf.files) == sorted(f"mainnet/{name}" for name in publisher.FILES)
+    capsule = Capsule.parse(shelf.files["mainnet/peers.json"])
+    capsule.verify(ONLINE.verify_key, now_ms=START * 1000)
+    assert shelf.files["mainnet/peers.json.sig"].decode() == capsule.signature
+
+
+def test_a_community_without_tickets_is_left_alone() -> None:
+    here, shelf = announced(1), Shelf()
+    here.clock += 200
+
+    assert publisher.publish(here.service, shelf, terms(), now=here.now) == []
+    assert shelf.files == {}
+
+
+def test_newcomers_cannot_crowd_out_the_long_lived() -> None:
+    here = beacon_world()
+    honest = [Node(number) for number in range(1, 41)]
+    for minute in range(13):
+        here.clock = START + minute * 60
+        for node in honest:
+            node.announce(here)
+    for number in range(1_000, 1_400):
+        here.clock += 0.01
+        Node(number).announce(here)
+    shelf = Shelf()
+
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    names = published(shelf)
+    assert len(names) == publisher.ENTRIES
+    assert {node.peer_id for node in honest} <= set(names)
+
+
+def test_the_same_tickets_and_time_give_the_same_bytes() -> None:
+    shelves = [Shelf(), Shelf()]
+    for shelf in shelves:
+        here = announced(30)
+        publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert shelves[0].files == shelves[1].files
+
+
+def test_a_failure_keeps_the_last_capsule_and_the_second_raises_the_alarm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here, shelf = announced(3), Shelf()
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+    kept = dict(shelf.files)
+    shelf.broken = True
+    seen = []
+    for _ in range(2):
+        here.clock += 60
+        with caplog.at_level(logging.ERROR, logger="muster.publishing"):
+            seen += publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert [(o.failures, o.alarming) for o in seen] == [(1, False), (2, True)]
+    assert shelf.files == kept
+    assert caplog.records[-1].PublishFailuresInARow == 2  # type: ignore[attr-defined]
+    shelf.broken = False
+    here.clock += 30
+    assert publisher.publish(here.service, shelf, terms(), now=here.now)[0].failures == 0
+    assert [o.failures for o in publisher.outcomes(here.service, now=here.now)] == [0]
+
+
+def test_of_two_runs_at_once_the_older_never_ends_on_top() -> None:
+    here, shelf = announced(3), Shelf()
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+    newer = here.now + 20
+
+    def meanwhile() -> None:
+        # the other run's machine did not see the lease
+        from chalicelib import tables
+
+        tables.end_lease(here.service.stores, "mainnet", now=newer)
+        publisher.publish(here.service, shelf, terms(), now=newer)
+
+    shelf.meanwhile = meanwhile
+    [outcome] = publisher.publish(here.service, shelf, terms(), now=here.now + 10)
+
+    assert outcome.failures == 1
+    assert manifest.sequence_of(shelf.files["mainnet/peers.json.manifest"]) == newer
+
+
+def test_a_second_run_waits_for_the_first() -> None:
+    here, shelf = announced(3), Shelf()
+    second: list[publisher.Outcome] = []
+
+    def meanwhile() -> None:
+        second.extend(publisher.publish(here.service, shelf, terms(), now=here.now + 1))
+
+    shelf.meanwhile = meanwhile
+    [outcome] = publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert (second, outcome.failures) == ([], 0)
+
+
+def test_a_folder_is_a_shelf(tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path)
+
+    assert shelf.read("a/peers.json") is None
+    assert shelf.write("a/peers.json", b"1", over=None)
+    assert not shelf.write("a/peers.json", b"2", over=None)
+    first = shelf.read("a/peers.json")
+    assert first is not None
+    assert shelf.write("a/peers.json", b"2", over=first.tag)
+    assert not shelf.write("a/peers.json", b"3", over=first.tag)
+    second = shelf.read("a/peers.json")
+    assert second is not None
+    assert second.body == b"2"
+
+
+def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file where a folder should be")
+
+    with pytest.raises(Unavailable):
+        FolderShelf(tmp_path).write("a/peers.json", b"1", over=None)
