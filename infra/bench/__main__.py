@@ -18,7 +18,7 @@ from typing import Any
 
 import muster
 from infra.bench import inside, network, table, units
-from infra.bench.aims import AIMS
+from infra.bench.aims import AIMS, ELSEWHERE
 from infra.bench.network import Load, Pace, Results
 
 PACES = {
@@ -101,6 +101,8 @@ def measure(pace: Pace, names: Sequence[str]) -> dict[str, Any]:
     for name, result in results.items():
         if name in AIMS and "error" not in result:
             result |= {"aim": AIMS[name].text, "reached": AIMS[name].reached(result)}
+        if name in ELSEWHERE:
+            result |= {"elsewhere": ELSEWHERE[name]}
     return {
         "muster": muster.__version__,
         "python": platform.python_version(),

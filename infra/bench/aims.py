@@ -1,4 +1,4 @@
-"""Aims: the numbers to reach (docs/benchmarks.md says where they come from)."""
+"""Aims: the numbers to reach, and what others were seen to reach (docs/benchmarks.md)."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ AIMS = {
         "at most 3 write units a call, and 2 read units in a circle of ten", _beyond, at_most=0
     ),
 }
+
+ELSEWHERE = {
+    "register": "felund's aiohttp relay, unsigned: 664 calls/s",
+    "peers_50": "felund's aiohttp relay, unsigned: 395 calls/s",
+    "post_to_push": "felund's aiohttp relay: p50 3.8 ms",
+    "relay_frame": "PeerJS: p50 0.23 ms; magic-wormhole's mailbox server: p50 0.61 ms",
+}
+"""Measured once, on another day and a similar machine; not part of a run."""

@@ -234,6 +234,7 @@ def _mail(
         return _call(world, one.sign("GET", "/v1/messages", query=query))
 
     world.do(one.post())
+    world.do(one.signal(other))
     yield "message", lambda: _call(world, one.post()), True
     yield "messages, 50 after 50", fifty, True
     yield "message after 50", after_fifty, True
