@@ -18,8 +18,8 @@ from typing import Any
 
 from chalice.app import Response
 
-from chalicelib import gateway, http, log, relay, sockets, store, tables
-from chalicelib.call import Call, Close, Connection, Effect, Reply
+from chalicelib import gateway, http, log, relay, sockets, store
+from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
@@ -99,7 +99,7 @@ class Host:
     def greet(self, event: Event) -> None:
         """Tell a new connection what it is told first, now that it can be sent to."""
         connection = Connection(event["id"], event["endpoint"])
-        self._perform(lambda now: self._greeting(connection, now=now))
+        self._perform(lambda now: sockets.greet(self.service, connection, now=now))
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
@@ -148,13 +148,6 @@ class Host:
         later.greet(connection)
         headers = {"Sec-WebSocket-Protocol": opened.subprotocol} if opened.subprotocol else {}
         return Reply(200, headers=headers)
-
-    def _greeting(self, connection: Connection, *, now: int) -> tuple[Effect, ...]:
-        """Return the greeting; a socket that was forgotten while it opened must open again."""
-        effects = sockets.greet(self.service, connection, now=now)
-        if not effects and tables.socket(self.service.stores, connection.id, now=now) is None:
-            return (Close(connection, 1012, "open it again"),)
-        return effects
 
     def _perform(
         self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = gateway.PUSH_S

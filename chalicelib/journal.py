@@ -31,7 +31,7 @@ ENTRY_BYTES = 256 * 1024
 """When an entry has reached this size the next part opens another; an item may have 400 KB."""
 
 SECOND_PARTS = 1_000
-SECOND_BYTES = 1024 * 1024
+SECOND_BYTES = 512 * 1024
 """What one second may hold; more is dated a second later, so that any two seconds fit one page."""
 
 

@@ -20,7 +20,11 @@ GRACE_S = 20
 """How long after a writer read its clock its entry may still land, clock differences included."""
 
 PAGE_MOST = 500
-REPLY_BYTES = 4 * 1024 * 1024
+REPLY_BYTES = 1024 * 1024
+"""When an answer has so many bytes it ends with the entry, or the second, at hand.
+
+Lambda passes 6 MB, counted with everything escaped: three bytes for one at worst.
+"""
 BACKLOG = 200
 
 _FRAME_ROOM = frames.MAX_PUSH_BYTES - 256
@@ -207,14 +211,15 @@ def _poll_since(
         return _page([], server_time=settled, cursor=0, more=False)
     taken: list[journal.Entry] = []
     dates: list[int] = []
-    count = 0
+    count = size = 0
     for entry in entries:
         if not dates or entry.written_at != dates[-1]:
-            if count >= limit and len(dates) >= 2:
+            if (count >= limit or size >= REPLY_BYTES) and len(dates) >= 2:
                 return _page(taken, server_time=dates[-1], cursor=taken[-1].number, more=True)
             dates.append(entry.written_at)
         taken.append(entry)
         count += len(entry.parts)
+        size += entry.size
     end = taken[-1] if taken else newest
     return _page(taken, server_time=max(end.written_at - 1, settled), cursor=end.number, more=False)
 

@@ -50,10 +50,13 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
 
 
 def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
-    """Return what a socket is told first: its backlog, or who sits opposite."""
+    """Return what a socket is told first: its backlog, or who sits opposite.
+
+    One that was forgotten while it opened is told to open again.
+    """
     socket = tables.socket(service.stores, connection.id, now=now)
     if socket is None:
-        return ()
+        return (Close(connection, 1012, "open it again"),)
     if socket.session_id:
         return relay.greet(service, socket, now=now)
     return mailbox.backlog(service, socket, now=now)

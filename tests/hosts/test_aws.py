@@ -259,9 +259,7 @@ def test_an_answer_fits_through_lambda_however_much_waits(gateway: Gateway) -> N
     for _ in range(40):
         query = f"circle_hint={hint}&after={after}&limit=500"
         answer = gateway.call("GET", "/v1/messages", query=query)
-        assert answer.status in (200, 413)
-        if answer.status == 413:
-            pytest.xfail("the mailbox's pages are larger than Lambda passes")
+        assert answer.status == 200
         page = answer.json()
         collected += [message["msg_id"] for message in page["messages"]]
         after = page["cursor"]
