@@ -130,6 +130,8 @@ class Listener:
     membership: Membership
     base: str
     as_json: bool = False
+    ttl_s: float = TTL_S
+    again_s: float = 5.0
     names: dict[str, str] = field(default_factory=dict)
     day: str = ""
     kept: int = 0
@@ -196,16 +198,16 @@ class Listener:
             self._keep(events.cursor)
 
     async def _stay_registered(self, client: Client) -> None:
-        wait_s = TTL_S / 2
+        wait_s = self.ttl_s / 2
         while True:
             await asyncio.sleep(wait_s)
             try:
                 await client.register(ttl_s=TTL_S)
-                wait_s = TTL_S / 2
+                wait_s = self.ttl_s / 2
             except (Refused, Unreachable) as error:
                 if isinstance(error, Refused) and not error.retryable:
                     raise
-                wait_s = 5.0
+                wait_s = self.again_s
 
     async def _watch(self, events: Subscription) -> None:
         """Say when there is no live connection, once it lasts, and when it is back."""

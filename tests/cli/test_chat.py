@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from infra import chat
+from infra.home import Home, Membership
 from infra.output import Misuse
 from muster.circle import Circle
 from muster.client import Client
+from muster.errors import InvalidSignature, RateLimited
 from muster.invite import Invite
+from muster.sockets import Unreachable
 from tests.cli.terminal import Terminal, serving
 
 Open = Callable[[str], Terminal]
@@ -143,6 +146,33 @@ def test_listening_outlives_the_service(tmp_path: Path) -> None:
             one.run("send", "back again")
             listening.until("one: back again")
             assert listening.end() == 0
+
+
+def test_the_registration_is_renewed_until_it_is_refused_for_good(tmp_path: Path) -> None:
+    class Answering:
+        """A client whose service answers as told, one answer a call."""
+
+        def __init__(self) -> None:
+            self.answers = [
+                None,
+                Unreachable("gone"),
+                RateLimited("slowly"),
+                None,
+                InvalidSignature("another key"),
+            ]
+
+        async def register(self, *, ttl_s: int) -> None:
+            assert ttl_s == chat.TTL_S
+            answer = self.answers.pop(0)
+            if answer:
+                raise answer
+
+    member = Membership("circle", Circle(bytes(range(32))), "http://127.0.0.1:9")
+    listener = chat.Listener(Home(tmp_path), member, member.base_url, ttl_s=0.001, again_s=0)
+    client = Answering()
+    with pytest.raises(InvalidSignature):
+        asyncio.run(listener._stay_registered(client))  # type: ignore[arg-type] # it stands in
+    assert client.answers == []
 
 
 @pytest.mark.parametrize(

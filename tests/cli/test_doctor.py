@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from infra import hints, waterfall
 from infra.doctor import STEPS, Outcome, Report, examine
-from muster import errors, sockets
+from muster import errors, frames, sockets
 from muster.backoff import Backoff
 from muster.circle import Circle
 from muster.client import BadReply, Client
+from muster.frames import FromService
 from tests.cli.terminal import Terminal
 
 Open = Callable[[str], Terminal]
@@ -253,27 +255,75 @@ def test_a_step_that_hangs_ends_at_its_deadline(base: str) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_frames_that_are_changed_or_lost_are_found(base: str) -> None:
-    class Meddling:
-        def __init__(self, real: sockets.Socket) -> None:
-            self._real = real
-            self.send, self.close = real.send, real.close
+class Meddling:
+    """A real socket with somebody on it who changes what arrives."""
 
-        async def receive(self) -> Any:
-            import msgspec
+    def __init__(self, real: sockets.Socket, change: Callable[[FromService], FromService]) -> None:
+        self._real, self._change = real, change
+        self.send, self.close = real.send, real.close
 
-            from muster import frames
+    async def receive(self) -> FromService:
+        return self._change(await self._real.receive())
 
-            frame = await self._real.receive()
-            if isinstance(frame, frames.Frame):
-                return msgspec.structs.replace(frame, payload_b64="AAAA")
-            return frame
 
-    async def meddled(url: str, token: str) -> Any:
-        return Meddling(await sockets.connect(url, token))
+def _other_payload(frame: FromService) -> FromService:
+    changed = isinstance(frame, frames.Frame)
+    return msgspec.structs.replace(frame, payload_b64="AAAA") if changed else frame
 
-    failed = failures(examined(base, connect=meddled))
-    assert failed["frames"].error == "a frame was changed on the way"
+
+def _nameless_ack(frame: FromService) -> FromService:
+    return msgspec.structs.replace(frame, from_=None) if isinstance(frame, frames.Ack) else frame
+
+
+def _refusal(frame: FromService) -> FromService:
+    if isinstance(frame, frames.Frame):
+        return frames.Error(code="NOT_FOUND", message="the other seat is empty", retryable=True)
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_other_payload, "a frame was changed on the way"),
+        (_nameless_ack, "not acknowledged by service and peer"),
+        (_refusal, "the relay refused: the other seat is empty"),
+    ],
+)
+def test_frames_that_are_changed_or_refused_are_found(
+    base: str, change: Callable[[FromService], FromService], said: str
+) -> None:
+    async def meddled(url: str, token: str) -> sockets.Socket:
+        return Meddling(await sockets.connect(url, token), change)
+
+    assert said in failures(examined(base, connect=meddled))["frames"].error
+
+
+@pytest.mark.parametrize(
+    ("path", "step", "said"),
+    [
+        ("peers", "find", "endpoint was lost"),
+        ("signal", "signal", "changed on the way"),
+        ("relay/session", "relay", "different sessions"),
+        ("register", "register", ""),
+    ],
+)
+def test_what_is_changed_on_the_way_is_found(base: str, path: str, step: str, said: str) -> None:
+    def change(request: httpx2.Request, real: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        if not _is(request, path) or not real["ok"]:
+            return None
+        for peer in real.get("peers", ()):
+            peer["endpoints"] = []
+        for signal in real.get("signals", ()):
+            signal["payload"] += "!"
+        if "session_id" in real:
+            real["session_id"] = request.headers["x-felund-node"]
+        return 200, {name: value for name, value in real.items() if "observed" not in name}
+
+    report = examined(base, change)
+    if said:
+        assert said in failures(report)[step].error
+    else:
+        assert _step(report, step).detail == "two nodes"
 
 
 def test_nobody_stays_registered_after_a_failure(base: str) -> None:
