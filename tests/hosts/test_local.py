@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -22,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from chalicelib import local
+from chalicelib.local_sockets import WebSocket
 from chalicelib.routes import ROUTES
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
@@ -849,3 +851,31 @@ def test_a_database_that_is_locked_is_a_503(tmp_path: Path) -> None:
         refused(answer, 503, "UNAVAILABLE")
         assert answer.json()["retryable"] is True
         assert server.call("POST", "/v1/register", body).status == 200
+
+
+def test_a_locked_database_refuses_sockets_and_harms_none(tmp_path: Path) -> None:
+    with running(tmp_path, "--unsigned=allow") as server:
+        query = f"?circle_hint={HINT}&node_id=node-00001"
+        with server.websocket(query) as websocket:
+            with closing(sqlite3.connect(tmp_path / "muster.sqlite3")) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(InvalidStatus, match="503"):
+                    server.websocket(query).close()
+                other.rollback()
+            assert barrier(websocket) == []
+
+
+def test_a_socket_outlives_what_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    broken: Any = Broken()
+    host = local.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
+    state = SimpleNamespace(connections=set())
+    held = WebSocket(host, server_state=state)
+    query = f"circle_hint={HINT}&node_id=node-00001".encode()
+    scope = {"method": "GET", "scheme": "ws", "path": "/v1/relay/ws", "query_string": query}
+
+    reply = host.admit(scope | {"headers": [], "client": ("192.0.2.7", 4711)}, held)
+    host.heard(held, '{"t":"PONG"}')
+    host.closed(held)
+
+    assert (reply.status, reply.code, held.id) == (500, "INTERNAL", "")
+    assert [record.message for record in caplog.records] == ["unforeseen"] * 3
