@@ -75,14 +75,6 @@ class Invite:
             return f"https:{self.peer}"
         return self.peer if _URL.fullmatch(self.peer) else None
 
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """The node to connect to, if the invite names one as host and port."""
-        if not _is_address(self.peer):
-            return None
-        host, _, port = self.peer.rpartition(":")
-        return host.strip("[]"), int(port)
-
 
 def _content(code: str) -> Mapping[str, Any]:
     body = code.removeprefix(PREFIX)

@@ -186,7 +186,7 @@ class Link:
         """Use a socket until it closes."""
         work = [
             asyncio.ensure_future(part)
-            for part in (self._hear_all(socket), self._say_all(socket), self._stay(socket))
+            for part in (self._hear_all(socket), self._say_all(socket), self._stay())
         ]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +202,7 @@ class Link:
             if isinstance(end, Exception) and not isinstance(end, Closed):
                 self._judge(end)
 
-    async def _stay(self, socket: Socket) -> None:
+    async def _stay(self) -> None:
         """Renew the session in time; a session that is a new one needs a new socket."""
         failures = 0
         while True:

@@ -312,6 +312,33 @@ def test_the_session_is_renewed_at_seven_tenths_of_its_time() -> None:
     assert len(relay.attached) == 2, "renewing needs no new socket"
 
 
+def test_a_renewal_that_fails_is_tried_again_while_the_socket_stays() -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        await asyncio.sleep(41)
+        relay.registered.discard(FAR)
+        await asyncio.sleep(5)
+        relay.registered.add(FAR)
+        await asyncio.sleep(9)
+        assert near.there
+
+    relay = play(scene)
+
+    (first, second) = (at for node, at in relay.opened if node == NEAR)
+    assert first == 0
+    assert 46 <= second <= 54
+    assert len(relay.attached) == 2
+
+
+def test_a_renewal_that_is_refused_for_good_ends_the_link() -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        relay.refusal = errors.InvalidSignature("another key was pinned")
+        with pytest.raises(errors.InvalidSignature):
+            await anext(near)
+        assert virtual.now() - virtual.START == pytest.approx(42, abs=1)
+
+    play(scene)
+
+
 def test_a_session_that_is_a_new_one_gets_a_new_socket() -> None:
     async def scene(relay: Relay, near: Link, far: Link) -> None:
         relay.session += 1

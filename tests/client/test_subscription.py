@@ -578,6 +578,36 @@ def test_a_wait_that_was_given_up_takes_nothing_with_it() -> None:
     play(scene, poll_s=0.5)
 
 
+def test_a_poll_that_was_given_up_is_made_again() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.post("one")
+        mailbox.join("node-new-00001")
+        for _ in range(5):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LATENCY_S / 2):
+                    assert said(await anext(events)) == "nothing"
+        assert await take(events, 2) == ["one", "joined node-new-00001 1"]
+
+    play(scene, signals=False)
+
+
+def test_frames_that_mean_nothing_here_are_passed_over() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.join("node-new-00001", port=2)
+        assert await take(events, 1) == ["joined node-new-00001 2"]
+        await silence(events, 1)
+        (ear,) = mailbox.ears
+        ear.tell(frames.Error(code="INVALID_FRAME", message="what?", retryable=False))
+        ear.tell(frames.Gone(session_id="session-1", node_id=FAR))
+        overtaken = msgspec.structs.replace(_peer("node-new-00001", 1), observed_at=0)
+        ear.tell(frames.Presence(joined=(overtaken,)))
+        await silence(events, 1)
+        mailbox.post("one")
+        assert await take(events, 1) == ["one"]
+
+    play(scene)
+
+
 def test_a_subscription_is_opened_before_it_is_used() -> None:
     async def main() -> None:
         events = Subscription(Mailbox().client())
