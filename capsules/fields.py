@@ -36,6 +36,8 @@ def items(data: Mapping[str, Any], name: str, *, most: int) -> list[Any]:
 def integer(data: Mapping[str, Any], name: str, *, least: int = 0) -> int:
     """Return a whole number from *least* to 2^53 - 1."""
     value = data.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1e3 is a whole number too, and not every parser says so
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_INTEGER:
         raise malformed(f"{name} must be a whole number from {least}")
     return value
@@ -91,7 +93,7 @@ def signature(data: Mapping[str, Any], name: str = "signature") -> bytes:
 def constant(data: Mapping[str, Any], name: str, value: Any) -> None:
     """Refuse when a member is not exactly *value*."""
     found = data.get(name)
-    if type(found) is not type(value) or found != value:
+    if isinstance(found, bool) or found != value:
         raise malformed(f"{name} must be {value!r}")
 
 

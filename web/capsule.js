@@ -169,7 +169,7 @@ export function parse(raw) {
  * @returns {string}
  */
 export function canonical(value) {
-  return write(value, MAX_DEPTH, { order: collated, number: String, text: JSON.stringify });
+  return write(value, MAX_DEPTH, { order: collated, number: JSON.stringify, text: JSON.stringify });
 }
 
 /**
@@ -190,7 +190,7 @@ export function strict(value) {
  */
 function write(value, depth, dialect) {
   if (typeof value === "string") return dialect.text(value);
-  if (typeof value === "number") return Number.isFinite(value) ? dialect.number(value) : "null";
+  if (typeof value === "number") return dialect.number(value);
   if (value === null || typeof value === "boolean") return String(value);
   if (!isContainer(value)) throw new Refused("NOT_CANONICAL", "only JSON has a canonical form");
   if (depth === 0) throw new Refused("NOT_CANONICAL", `it nests deeper than ${MAX_DEPTH} levels`);

@@ -324,6 +324,9 @@ def test_a_state_holds_a_bounded_number_of_words() -> None:
     assert State.from_json(grown.to_json()) == grown
 
 
+WORD = make.seen(make.publish()).to_json()["memories"][0]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -337,6 +340,9 @@ def test_a_state_holds_a_bounded_number_of_words() -> None:
         {"memories": [None]},
         {"memories": [{}]},
         {"memories": [{"pinned": True}]},
+        {"memories": [{**WORD, "pinned": "no"}]},
+        {"memories": [{**WORD, "sha256": "x"}]},
+        {"memories": [{**WORD, "sequence": -1}]},
     ],
 )
 def test_a_damaged_cache_is_refused_and_not_half_read(damage: Any) -> None:

@@ -213,6 +213,7 @@ def ticket_cases() -> list[Case]:
         ("expiresAt with a fraction", sign(payload(expiresAt=NOW_MS + 0.5)), {}),
         ("expiresAt true", sign(payload(expiresAt=True)), {}),
         ("expiresAt beyond 2^53", sign(payload(expiresAt=2**53)), {}),
+        ("expires when it begins", sign(payload(expiresAt=NOW_MS)), {}),
         ("expires before it begins", sign(payload(expiresAt=NOW_MS - 1)), {}),
         ("issued before time", sign(payload(issuedAt=-1)), {}),
         ("no peerId", sign(without(payload(), "peerId")), {}),
@@ -223,7 +224,8 @@ def ticket_cases() -> list[Case]:
         ("half a surrogate pair in peerId", sign(payload(peerId="\ud83d")), {}),
         ("an empty userId", sign(payload(userId="")), {}),
         ("no nonce", sign(without(payload(), "nonce")), {}),
-        ("5000 bytes", sign(payload(note="x" * 5000)), {}),
+        ("4096 bytes", sized(4096), {}),
+        ("4097 bytes", sized(4097), {}),
         ("no payload", without(good, "payload"), {}),
         ("a list for payload", {**good, "payload": []}, {}),
         ("no signature", without(good, "signature"), {}),
@@ -234,6 +236,12 @@ def ticket_cases() -> list[Case]:
         ("text", "ticket", {}),
     ]
     return [_ticket_case(name, envelope, options) for name, envelope, options in table]
+
+
+def sized(length: int) -> dict[str, Any]:
+    """Return a ticket of this many bytes in canonical form."""
+    bare = len(canonical.encode(sign(payload(note=""))))
+    return sign(payload(note="x" * (length - bare)))
 
 
 def created() -> dict[str, Any]:
@@ -502,6 +510,7 @@ def _arbitrary() -> list[Case]:
         accept("arbitrary content: version 2", changed(good, lambda d: d.update(version=2))),
         accept("arbitrary content: p256", changed(good, lambda d: d.update(algorithm="p256"))),
         accept("arbitrary content: a fraction", changed(good, _fraction)),
+        accept("arbitrary content: beyond all doubles", good._replace(manifest=_infinite(good))),
         accept("arbitrary content: signed for another purpose", _other_purpose(good)),
         accept("arbitrary content: another type", remade(good, type="certificate")),
         accept("arbitrary content: times out of order", remade(good, fresh_until=NOW - 1)),
@@ -531,6 +540,10 @@ def _fraction(data: dict[str, Any]) -> None:
     data["manifest"]["payload"]["sequence"] = 0.5
 
 
+def _infinite(files: manifest.Files) -> bytes:
+    return files.manifest.replace(f'"sequence": {NOW}'.encode(), b'"sequence": 1e999')
+
+
 def _other_purpose(files: manifest.Files) -> manifest.Files:
     def change(data: dict[str, Any]) -> None:
         data["manifest"] = seal(Purpose.CERTIFICATE, data["manifest"]["payload"], ONLINE)
@@ -549,6 +562,7 @@ def _time() -> list[Case]:
         accept("freeze: in its last second", good, now=NOW + manifest.VALID_S - 1),
         accept("freeze: a second later", good, now=NOW + manifest.VALID_S),
         accept("freeze: a year later", good, now=NOW + 365 * DAY),
+        accept("freeze: valid for a week", publish(valid_s=week)),
         accept("freeze: valid for more than a week", remade(good, valid_until=NOW + week + 1)),
         accept("freeze: the capsule shorter than its manifest", _short_lived(), now=NOW + 301),
         accept("clock: behind as much as is tolerated", good, now=NOW - trust.TOLERANCE_S),
@@ -688,6 +702,10 @@ def _keys() -> list[Case]:
             publish(PUBLISHER._replace(certificate=certificate(expires_at=NOW))),
         ),
         accept(
+            "key compromise: a certificate that begins within the tolerance",
+            publish(PUBLISHER._replace(certificate=certificate(not_before=NOW + 300))),
+        ),
+        accept(
             "key compromise: a certificate from the future",
             publish(PUBLISHER._replace(certificate=certificate(not_before=NOW + 301))),
         ),
@@ -708,6 +726,7 @@ def _rotation() -> list[Case]:
     self_made["signatures"] = self_made["signatures"][1:]
     old_only = {**ROOT_DOCUMENT_2, "signatures": ROOT_DOCUMENT_2["signatures"][:1]}
     other = root.first(BOB, now=NOW)
+    leap = seal(Purpose.ROOT, ROOT_DOCUMENT_3["payload"], ROOT, ROOT_3)
     return [
         accept("rotation: two roots further", publish(third), state=seen(publish())),
         accept("rotation: from a root key alone", publish(third)),
@@ -750,6 +769,7 @@ def _rotation() -> list[Case]:
             "rotation: not a root",
             publish(PUBLISHER._replace(roots=({"payload": {}, "signatures": []},))),
         ),
+        accept("rotation: a leap", publish(third._replace(roots=(ROOT_DOCUMENT, leap)))),
         accept("rotation: 33 roots", changed(publish(), _crowd)),
     ]
 
@@ -779,6 +799,8 @@ def _pinned() -> list[Case]:
         pinned("without a community", signed_capsule(community=None), community=None),
         pinned("of another community", signed_capsule(community="testnet")),
         pinned("past its time", now=NOW + 301),
+        pinned("as far from the future as is tolerated", peers_json(now_ms=NOW_MS + 300_000)),
+        pinned("for a week", peers_json(ttl_ms=manifest.MAX_VALID_S * 1000)),
         pinned("from the future", peers_json(now_ms=NOW_MS + 300_001)),
         pinned("for more than a week", peers_json(ttl_ms=manifest.MAX_VALID_S * 1000 + 1)),
         pinned("by another key", signed_capsule(BOB)),

@@ -31,6 +31,7 @@ BEYOND_SCHEMAS = {
     "ticket: a signature that is not base64",
     "ticket: a signature in the URL alphabet",
     "ticket: a signature with half its padding",
+    "ticket: expires when it begins",
     "ticket: expires before it begins",
     "ticket: a peerId of 257 bytes",
     "ticket: half a surrogate pair in peerId",

@@ -120,6 +120,15 @@ def test_a_ticket_is_kept_as_it_was_received() -> None:
     assert found.verify_key == KEY.verify_key
 
 
+def test_numbers_may_come_from_a_parser_that_makes_them_floats() -> None:
+    payload = make.payload(issuedAt=float(make.NOW_MS))
+    found = ticket.Ticket.from_json(make.sign(payload, version=1.0))
+    found.verify(now_ms=make.NOW_MS)
+
+    assert isinstance(found.issued_at_ms, int)
+    assert ticket.listable(found)
+
+
 def test_a_ticket_that_no_reader_would_take_is_not_created() -> None:
     with pytest.raises(Refused) as caught:
         ticket.create(KEY, **{**make.created(), "peer_id": ""})
