@@ -107,6 +107,7 @@ FromNode = Ping | Pong | Frame | Ack
 FromService = Ping | Pong | Frame | Ack | Attached | Gone | Messages | Signals | Presence | Error
 
 _encoder = msgspec.json.Encoder()
+_from_service = msgspec.json.Decoder(FromService)
 
 
 def encode(frame: FromService) -> str:
@@ -127,13 +128,15 @@ def decode_from_node(text: str) -> FromNode:
     return frame
 
 
-def decode_from_service(text: str) -> FromService:
+def decode_from_service(text: str | bytes) -> FromService:
     """Read what the service sent.
 
     Raises `InvalidFrame`.
     """
-    frame: FromService = _decode(text, FromService)
-    return frame
+    try:
+        return _from_service.decode(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+        raise InvalidFrame(records.plain(str(error))) from None
 
 
 def payload(data: bytes) -> str:

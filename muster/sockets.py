@@ -124,10 +124,9 @@ class _WebSocket:
             except ConnectionClosed as closed:
                 raise Closed(str(closed)) from None
             try:
-                frame: FromService = _decoder.decode(text)
-            except msgspec.MsgspecError:
+                return frames.decode_from_service(text)
+            except errors.InvalidFrame:
                 continue  # of a newer version, or not for us
-            return frame
 
     async def close(self) -> None:
         await self._connection.close()
@@ -139,6 +138,3 @@ def _refusal(status: int, body: bytes) -> errors.Refused:
     except msgspec.MsgspecError:
         content = {}
     return errors.from_json(content, status=status)
-
-
-_decoder = msgspec.json.Decoder(frames.FromService)

@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 
 from chalicelib import log
@@ -81,6 +82,27 @@ def test_a_frame_survives_its_text() -> None:
     ):
         assert frames.decode_from_node(frames.encode(frame)) == frame
         assert frames.decode_from_service(frames.encode(frame)) == frame
+
+
+def test_what_the_service_sends_is_read_with_its_messages_as_they_came() -> None:
+    sent = frames.Messages(
+        messages=(msgspec.Raw(b'{"msg_id":"m-000001","x":[1.50]}'),),
+        server_time=1,
+        after=2,
+        cursor=3,
+    )
+
+    got = frames.decode_from_service(frames.encode(sent))
+
+    assert isinstance(got, frames.Messages)
+    assert [bytes(message) for message in got.messages] == [bytes(sent.messages[0])]
+    assert (got.after, got.cursor) == (2, 3)
+
+
+@pytest.mark.parametrize("text", ["", "\ud800", "[]", '{"t":"SHOUT"}'])
+def test_what_the_service_never_sends_is_refused(text: str) -> None:
+    with pytest.raises(InvalidFrame):
+        frames.decode_from_service(text)
 
 
 def test_a_frame_over_its_limit_is_told_so() -> None:
