@@ -77,6 +77,7 @@ class Relay:
         self.refusal: errors.Refused | None = None
         self.unreachable = False
         self.silent = False
+        self.announces = True
         self.session = 0
         self.server_time_back_s = 0
 
@@ -122,7 +123,7 @@ class Relay:
         seat = self.seats[node_id] = Seat(self, node_id, session_id)
         self.attached.append((node_id, virtual.now() - virtual.START))
         other = self.other(node_id)
-        if other is not None:
+        if other is not None and self.announces:
             seat.tell(frames.Attached(session_id=session_id, node_id=other.node_id))
             other.tell(frames.Attached(session_id=session_id, node_id=node_id))
         return seat

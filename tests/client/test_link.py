@@ -179,6 +179,41 @@ def test_a_lost_acknowledgement_holds_nothing_up() -> None:
     play(scene)
 
 
+def test_a_lost_acknowledgement_is_given_again_when_the_frame_comes_again() -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        relay.network = lambda node_id, frame: None if isinstance(frame, frames.Ack) else 0.0
+        await near.send(b"one")
+        assert await take(far, 1) == [b"one"]
+        await asyncio.sleep(1)
+        relay.network = lambda node_id, frame: 0.0
+        await near.flush()
+        assert virtual.now() - virtual.START < 8
+
+    play(scene)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("dies", [NEAR, FAR])
+def test_what_was_under_way_when_a_seat_changed_is_sent_again_at_once(
+    dies: str, told: bool
+) -> None:
+    """Also when the notice that the seat is taken gets lost, if the own socket is new."""
+
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        await near.send(b"zero")
+        assert await take(far, 1) == [b"zero"]
+        relay.network = lambda node_id, frame: None
+        await near.send(b"one")
+        await asyncio.sleep(11)  # sent again once, at 5 s; the next time would be at 15 s
+        relay.network = lambda node_id, frame: 0.0
+        relay.announces = told
+        relay.seats[dies].die()
+        assert await take(far, 1) == [b"one"]
+        assert virtual.now() - virtual.START < 13 or not (told or dies == NEAR)
+
+    play(scene)
+
+
 @given(st.integers(0, 2**32))
 def test_a_network_that_loses_delays_and_breaks_delivers_all_the_same(seed: int) -> None:
     chance = random.Random(seed)

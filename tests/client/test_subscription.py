@@ -436,6 +436,7 @@ def test_presence_that_changed_behind_our_back_is_told_on_connecting() -> None:
         mailbox.join("node-new-00001")
         mailbox.ears[-1].die()
         assert await take(events, 2) == ["left node-old-00001", "joined node-new-00001 1"]
+        assert virtual.now() - virtual.START < 5
 
     play(scene)
 
