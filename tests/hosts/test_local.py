@@ -422,7 +422,8 @@ def test_a_handshake_that_is_none_is_refused_in_our_form(
 )
 def test_a_frame_of_the_wrong_kind_or_size_closes(server: Server, sent: Any, code: int) -> None:
     with server.websocket(f"?circle_hint={HINT}&node_id=node-00001") as websocket:
-        websocket.send(sent)
+        with suppress(ConnectionClosed):  # it may be closed before all of it is sent
+            websocket.send(sent)
         assert closing_code(websocket) == code
     assert alive(server)
 
