@@ -134,9 +134,10 @@ def decode_from_service(text: str | bytes) -> FromService:
     Raises `InvalidFrame`.
     """
     try:
-        return _from_service.decode(text)
+        frame: FromService = _from_service.decode(text)
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise InvalidFrame(records.plain(str(error))) from None
+    return frame
 
 
 def payload(data: bytes) -> str:
