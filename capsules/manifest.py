@@ -18,7 +18,7 @@ from capsules.capsule import pretty
 from capsules.envelope import Envelope, Purpose, seal
 from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey, VerifyKey
-from capsules.root import MAX_ROOTS
+from capsules.root import MAX_ROOTS, Revocations
 from capsules.ticket import ALGORITHM, Ticket
 
 MAX_MANIFEST_BYTES = 131_072
@@ -34,13 +34,17 @@ _URL = re.compile(r"https?://[\x21-\x7e]{1,500}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the online key says of the newest capsule."""
+    """What the online key says of the newest capsule.
+
+    ``revocations`` is the version of the list beside it, 0 if there is none.
+    """
 
     community: str
     sequence: int
     issued_at: int
     fresh_until: int
     valid_until: int
+    revocations: int
     sha256: str
     length: int
     beacons: tuple[str, ...]
@@ -57,6 +61,7 @@ class Manifest:
             issued_at=fields.integer(payload, "issued_at"),
             fresh_until=fields.integer(payload, "fresh_until"),
             valid_until=fields.integer(payload, "valid_until"),
+            revocations=fields.integer(payload, "revocations"),
             sha256=fields.sha256(described, "sha256"),
             length=fields.integer(described, "length", least=1),
             beacons=_urls(payload, "beacons"),
@@ -75,6 +80,7 @@ class Manifest:
             "issued_at": self.issued_at,
             "fresh_until": self.fresh_until,
             "valid_until": self.valid_until,
+            "revocations": self.revocations,
             "capsule": {"sha256": self.sha256, "length": self.length},
             "beacons": list(self.beacons),
             "capsules": list(self.capsules),
@@ -176,6 +182,7 @@ def publish(
         issued_at=now,
         fresh_until=now + fresh_s,
         valid_until=now + valid_s,
+        revocations=_version(publisher.revocations),
         sha256=hashlib.sha256(peers).hexdigest(),
         length=len(peers),
         beacons=tuple(beacons),
@@ -199,6 +206,10 @@ def next_sequence(previous: int, *, now: int) -> int:
 def sequence_of(raw: bytes) -> int:
     """Return the sequence in ``peers.json.manifest``, unverified: for the publisher's own file."""
     return Manifest.from_json(Document.parse(raw).manifest.payload).sequence
+
+
+def _version(revocations: Mapping[str, Any] | None) -> int:
+    return 0 if revocations is None else Revocations.from_json(revocations["payload"]).version
 
 
 def _urls(payload: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -151,6 +151,7 @@ def expect(state: State, manifest: bytes, *, community: str, now: int) -> Expect
         _check_certificate(state, certificate, community=community, now=now)
         found = _read_manifest(document, certificate)
         _check_manifest(found, community=community, now=now)
+        _check_complete(state, found)
         digest = hashlib.sha256(canonical.strict(document.manifest.payload)).hexdigest()
         state = _advance(
             state,
@@ -292,6 +293,11 @@ def _check_manifest(manifest: Manifest, *, community: str, now: int) -> None:
         raise Refused(Reason.FROZEN, "the manifest is past its time, or the clock fast")
     if manifest.length > MAX_CAPSULE_BYTES:
         raise Refused(Reason.TOO_LARGE, f"a capsule has at most {MAX_CAPSULE_BYTES} bytes")
+
+
+def _check_complete(state: State, manifest: Manifest) -> None:
+    if state.revocations < manifest.revocations:
+        raise Refused(Reason.REVOCATIONS_INVALID, "the revocations were taken out of the manifest")
 
 
 def _check_bytes(manifest: Manifest, capsule: bytes) -> None:

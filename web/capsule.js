@@ -47,6 +47,7 @@
  * @property {number} issued_at
  * @property {number} fresh_until
  * @property {number} valid_until
+ * @property {number} revocations version of the list beside it, 0 if there is none
  * @property {{sha256: string, length: number}} capsule
  * @property {string[]} beacons
  * @property {string[]} capsules
@@ -772,6 +773,9 @@ export async function expect(state, raw, { community, now }) {
     }
     const manifest = readManifest(file.manifest.payload);
     checkManifest(manifest, community, now);
+    if (state.revocations.version < manifest.revocations) {
+      throw new Refused("REVOCATIONS_INVALID", "the revocations were taken out of the manifest");
+    }
     state = advance(state, {
       community,
       verify_key: certificate.verifyKey,
@@ -910,6 +914,7 @@ function readManifest(payload) {
     issued_at: integer(payload, "issued_at"),
     fresh_until: integer(payload, "fresh_until"),
     valid_until: integer(payload, "valid_until"),
+    revocations: integer(payload, "revocations"),
     capsule: {
       sha256: matching(described, "sha256", SHA256),
       length: integer(described, "length", 1),

@@ -199,6 +199,18 @@ def test_a_revocation_is_learned_from_a_manifest_that_is_spoiled() -> None:
     client.refuses(make.publish(now=NOW + DAY), Reason.REVOKED_KEY, now=NOW + DAY)
 
 
+def test_a_mirror_cannot_take_the_revocations_out() -> None:
+    client = Client()
+    gone = root.revoke(make.ROOT, [make.ONLINE.verify_key], version=1, now=NOW)
+    honest = make.publish(make.second()._replace(revocations=gone))
+
+    def take_out(data: dict[str, Any]) -> None:
+        data["revocations"] = None
+
+    client.refuses(make.changed(honest, take_out), Reason.REVOCATIONS_INVALID)
+    assert client.take(honest).fresh
+
+
 def test_a_revoked_ticket_key_speaks_in_no_capsule() -> None:
     client = Client()
     gone = root.revoke(make.ROOT, [make.ALICE.verify_key], version=1, now=NOW)

@@ -663,6 +663,7 @@ def _keys() -> list[Case]:
     gone = root.revoke(ROOT, [ONLINE.verify_key], version=2, now=NOW)
     alice = root.revoke(ROOT, [ALICE.verify_key], version=1, now=NOW)
     knows = refused(publish(PUBLISHER._replace(revocations=gone)), seen(good))
+    crossed = second()._replace(revocations=gone)
     forged = root.revoke(BOB, [ONLINE.verify_key], version=9, now=NOW)
     return [
         accept(
@@ -691,6 +692,11 @@ def _keys() -> list[Case]:
             "key compromise: the certificate of another key",
             publish(PUBLISHER._replace(certificate=certificate(online=ONLINE_2))),
         ),
+        accept("key compromise: the list taken out", changed(publish(crossed), _forget)),
+        accept(
+            "key compromise: taken out, but known", changed(publish(crossed), _forget), state=knows
+        ),
+        accept("key compromise: exchanged for an older one", changed(publish(crossed), _older)),
         accept("key compromise: no certificate", changed(good, lambda d: d.pop("certificate"))),
         accept("key compromise: a certificate changed", changed(good, _extend)),
         accept(
@@ -710,6 +716,14 @@ def _keys() -> list[Case]:
             publish(PUBLISHER._replace(certificate=certificate(not_before=NOW + 301))),
         ),
     ]
+
+
+def _forget(data: dict[str, Any]) -> None:
+    data["revocations"] = None
+
+
+def _older(data: dict[str, Any]) -> None:
+    data["revocations"] = root.revoke(ROOT, [], version=1, now=NOW)
 
 
 def _extend(data: dict[str, Any]) -> None:
@@ -739,7 +753,7 @@ def _rotation() -> list[Case]:
         accept("rotation: what the old root revoked stays revoked", publish(third), state=knows),
         accept(
             "rotation: the new root's list replaces it",
-            publish(third._replace(revocations=again)),
+            publish(third._replace(revocations=again), now=NOW + 1),
             state=knows,
         ),
         accept(

@@ -176,6 +176,26 @@ def test_a_capsule_that_no_reader_would_take_is_not_built() -> None:
         capsule.build(KEY, [], **{**settings, "community": "../etc"})
 
 
+def test_a_file_may_be_as_large_as_its_limit_and_no_larger() -> None:
+    files = make.publish()
+    for read, raw, most in (
+        (capsule.Capsule.parse, files.capsule, capsule.MAX_CAPSULE_BYTES),
+        (manifest.Document.parse, files.manifest, manifest.MAX_MANIFEST_BYTES),
+    ):
+        full = raw + b" " * (most - len(raw))
+        assert read(full) == read(raw)
+        with pytest.raises(Refused) as caught:
+            read(full + b" ")
+        assert caught.value.reason == Reason.TOO_LARGE
+
+
+def test_a_capsule_may_hold_a_thousand_tickets() -> None:
+    many = make.tickets()[:1] * capsule.MAX_ENTRIES
+    raw = capsule.build(KEY, many, community="mainnet", now_ms=make.NOW_MS, ttl_ms=1)
+
+    assert len(capsule.Capsule.parse(raw).peers) == capsule.MAX_ENTRIES
+
+
 def test_what_is_not_json_has_no_canonical_form() -> None:
     deep: Any = []
     for _ in range(canonical.MAX_DEPTH):
