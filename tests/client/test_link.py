@@ -57,9 +57,9 @@ def play(act: Callable[[Relay, Link, Link], Awaitable[None]]) -> Relay:
 def test_payloads_pass_both_ways_in_order() -> None:
     async def scene(relay: Relay, near: Link, far: Link) -> None:
         for number in numbered(100):
-            await asyncio.gather(near.send(b"to " + number), far.send(b"fro " + number))
+            await asyncio.gather(near.send(b"to " + number), far.send(b"back " + number))
             assert await take(far, 1) == [b"to " + number]
-            assert await take(near, 1) == [b"fro " + number]
+            assert await take(near, 1) == [b"back " + number]
         await near.flush()
         await far.flush()
 

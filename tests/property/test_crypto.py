@@ -16,8 +16,8 @@ from muster.crypto import Note, Unreadable
 from muster.invite import PREFIX, InvalidInvite, Invite
 
 SECRETS = st.binary(min_size=16, max_size=64)
-TEXT = st.text(st.characters(exclude_categories=("Cs",)))
-NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="|"))
+TEXT = st.text(st.characters(codec="utf-8"))
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="|"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
