@@ -65,3 +65,9 @@ def greet(event: Any, context: Any) -> None:
 def sweep(event: Any) -> None:
     """End relay seats that are idle or out of time."""
     host.sweep()
+
+
+@app.schedule(Rate(5, unit=Rate.MINUTES))
+def publish(event: Any) -> None:
+    """Publish the capsules of all communities."""
+    host.publish()

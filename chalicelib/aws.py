@@ -19,6 +19,7 @@ from typing import Any
 from chalice.app import Response
 
 from chalicelib import gateway, http, log, relay, sockets, store
+from chalicelib.aws_publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -52,6 +53,7 @@ class Host:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pushes = gateway.Pushes()
+        self._publishing = Publishing(environment, lambda: self.service)
 
     @cached_property
     def service(self) -> Service:
@@ -117,6 +119,10 @@ class Host:
             suffix = ".cn" if region.startswith("cn-") else ""
             domain = f"{context['apiId']}.execute-api.{region}.amazonaws.com{suffix}"
         return Connection(context["connectionId"], f"https://{domain}/{context['stage']}")
+
+    def publish(self) -> None:
+        """Publish every community's capsule."""
+        self._publishing.run(now=int(time.time()))
 
     def _answered(
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = "unknown"

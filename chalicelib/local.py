@@ -11,13 +11,17 @@ import resource
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from chalicelib import log
+from chalicelib.keyring import Unusable
 from chalicelib.local_app import Bounds, Host
 from chalicelib.local_calls import base_url
+from chalicelib.local_publishing import Keys, Publishing, greeting
+from chalicelib.publisher import EVERY_S
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
@@ -52,11 +56,12 @@ def serve(
     trusted_proxies: Iterable[str] = (),
     verbose: bool = False,
     bounds: Bounds | None = None,
+    publish_every_s: int = EVERY_S,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; port 0 takes any free one.
+    """Serve until SIGTERM or SIGINT; port 0 takes any free one; 0 publishes no capsules.
 
-    Raises `OSError` if it cannot listen there or use the directory, and
-    `ValueError` if a proxy is not a network.
+    Raises `OSError` if it cannot listen there or use the directory, `Unusable` if it
+    cannot use the publishing keys there, and `ValueError` if a proxy is not a network.
     """
     from chalicelib import local_server
 
@@ -72,7 +77,8 @@ def serve(
     ):
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
         base = base_url(host, listener.getsockname()[1])
-        print(_greeting(settings, base, directory), flush=True)
+        published = _publish(app, directory, base, every_s=publish_every_s)
+        print(_greeting(settings, base, directory, published), flush=True)
         if files < bounds.connections + SPARE_FILES:
             _log.warning("only %d files may be open; not every connection will find room", files)
         local_server.run(app, listener)
@@ -121,7 +127,18 @@ def _many_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _greeting(settings: Settings, base: str, directory: Path) -> str:
+def _publish(app: Host, directory: Path, base: str, *, every_s: int) -> str:
+    """Publish capsules with the directory's keys; return what is to be said of it."""
+    if not every_s:
+        return ""
+    now, keys = int(time.time()), Keys(directory / "keys")
+    made = keys.prepare(now=now)
+    folder = directory / "capsules"
+    app.publish(Publishing(app.service, keys=keys, folder=folder, every_s=every_s, now=now))
+    return greeting(keys, base, made=made, now=now)
+
+
+def _greeting(settings: Settings, base: str, directory: Path, published: str) -> str:
     """Say where it listens and what to try."""
     muster = _command()
     return f"""\
@@ -129,7 +146,7 @@ Muster {settings.version} listens on {base}
   look      {base}/
   data      {directory}
   unsigned  {settings.unsigned}
-
+{published}
 See two peers meet:       {muster} doctor {base}
 Talk, in one terminal:    {muster} circle new {base}, then {muster} listen
       and in another:     {muster} circle join CODE, then {muster} send "hello"
@@ -154,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--unsigned", choices=("refuse", "allow"))
     parser.add_argument("--trusted-proxy", action="append", default=[], metavar="CIDR")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--publish-every", type=int, default=EVERY_S, metavar="SECONDS")
     chosen = parser.parse_args(arguments)
     asked = {"MUSTER_UNSIGNED": chosen.unsigned} if chosen.unsigned else {}
     try:
@@ -164,8 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data_dir=chosen.data,
             trusted_proxies=chosen.trusted_proxy,
             verbose=chosen.verbose,
+            publish_every_s=max(chosen.publish_every, 0),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, Unusable, ValueError) as error:
         print(f"muster: {error}", file=sys.stderr)
         return 1
     return 0

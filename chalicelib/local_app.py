@@ -19,6 +19,7 @@ from typing import Any, Self
 from chalicelib import http, log, relay, sockets, status, store
 from chalicelib.call import Call, Connection, Effect, Gone, Reply
 from chalicelib.local_calls import Reader, Scope
+from chalicelib.local_publishing import SOON_S, WAY, Publishing
 from chalicelib.local_sockets import GOING_AWAY, PING, Sockets, WebSocket
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -90,6 +91,11 @@ class Host:
         self._pages = status.Pages(self.numbers)
         self._too_large = bytes(settings.body_bytes + 1)
         self._waiting_bytes = 0
+        self._publishing: Publishing | None = None
+
+    def publish(self, publishing: Publishing) -> None:
+        """Publish capsules from now on, and serve them."""
+        self._publishing = self.numbers.publishing = publishing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -130,7 +136,7 @@ class Host:
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in reply.headers.items()
         ]
-        if reply.status != 204:
+        if reply.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(reply.body)))
         if unread:
             headers.append((b"connection", b"close"))
@@ -138,12 +144,24 @@ class Host:
         await send({"type": "http.response.body", "body": reply.body})
 
     async def _reply(self, call: Call) -> Reply:
+        if self._publishing is not None and call.path.startswith(WAY):
+            return self._published(self._publishing, call)
         if call.path not in status.PAGES or call.method == "OPTIONS":
-            return http.handle(self.service, call)
+            reply = http.handle(self.service, call)
+            if self._publishing is not None:
+                self._publishing.heard(call, reply)
+            return reply
         self.service.limits.spend_address(call.source_ip, clock=call.clock)
         if call.method != "GET":
             raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
         reply = await self._pages.reply(call.path)
+        reply.headers["X-Request-Id"] = call.request_id
+        return reply
+
+    def _published(self, publishing: Publishing, call: Call) -> Reply:
+        if call.method != "OPTIONS":
+            self.service.limits.spend_address(call.source_ip, clock=call.clock)
+        reply = publishing.reply(call)
         reply.headers["X-Request-Id"] = call.request_id
         return reply
 
@@ -279,6 +297,7 @@ class Host:
             asyncio.create_task(_every(SWEEP_S, self._sweep)),
             asyncio.create_task(_every(PURGE_S, self._purge)),
             asyncio.create_task(_every(1.0, self._look_after_sockets)),
+            asyncio.create_task(self._publish()),
         ]
         try:
             yield
@@ -286,6 +305,18 @@ class Host:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            if self._publishing is not None:
+                self._publishing.stop()
+
+    async def _publish(self) -> None:
+        """Publish beside the calls, when it is time to."""
+        while self._publishing is not None:
+            await asyncio.sleep(SOON_S)
+            try:
+                if self._publishing.due(int(time.time())):
+                    await asyncio.to_thread(self._publishing.run)
+            except Exception:
+                _log.exception("unforeseen")
 
     def _sweep(self) -> None:
         self._perform(lambda now: relay.sweep(self.service, now=now))

@@ -13,6 +13,7 @@ from typing import Any
 from chalicelib.call import Call, Reply
 
 HINT_CHARS = 6
+BEACON = ("POST /announce", "GET /peers")
 
 _log = logging.getLogger("muster.calls")
 _publishing = logging.getLogger("muster.publishing")
@@ -39,19 +40,22 @@ def call(made: Call, reply: Reply, *, latency_s: float) -> None:
     """Log one answered call."""
     if not _log.isEnabledFor(logging.INFO):
         return
-    _log.info(
-        "%s %d",
-        reply.route,
-        reply.status,
-        extra={
-            "request_id": made.request_id,
-            "node_id": made.node_id[:128],
-            "circle_hint": shorten(made.query.get("circle_hint", "")),
-            "status": reply.status,
-            "code": reply.code,
-            "latency_ms": round(latency_s * 1000, 2),
-        },
-    )
+    extra: dict[str, Any] = {
+        "request_id": made.request_id,
+        "node_id": made.node_id[:128],
+        "circle_hint": shorten(made.query.get("circle_hint", "")),
+        "status": reply.status,
+        "code": reply.code,
+        "latency_ms": round(latency_s * 1000, 2),
+    }
+    if reply.route in BEACON:
+        extra |= _metric("BeaconSuccess", good(reply), at=made.now)
+    _log.info("%s %d", reply.route, reply.status, extra=extra)
+
+
+def good(reply: Reply) -> bool:
+    """Say whether a beacon did what it was asked; the alarm watches the share of these."""
+    return reply.status < 300 and not reply.code
 
 
 def shorten(circle_hint: str) -> str:
@@ -74,4 +78,4 @@ def published(community: str, *, at: int, failures: int, reason: str) -> None:
 
 def _metric(name: str, value: float, *, at: int) -> dict[str, Any]:
     described = {"Namespace": "Muster", "Dimensions": [[]], "Metrics": [{"Name": name}]}
-    return {name: value, "_aws": {"Timestamp": at * 1000, "CloudWatchMetrics": [described]}}
+    return {name: float(value), "_aws": {"Timestamp": at * 1000, "CloudWatchMetrics": [described]}}

@@ -7,8 +7,9 @@ it is and is counted; the second failure in a row raises the alarm.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,9 +17,10 @@ import msgspec
 from capsules import manifest
 from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
-from chalicelib import beacon, log, tables
+from chalicelib import beacon, keyring, log, tables
 from chalicelib.service import Service
-from chalicelib.shelf import Shelf
+from chalicelib.settings import Settings
+from chalicelib.shelf import Shelf, Shelved
 from chalicelib.store import Unavailable
 
 EVERY_S = 300
@@ -34,11 +36,24 @@ ALARM_AT = 2
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """With which keys a capsule is published, and where else clients are told to look."""
+    """With which keys a capsule is published, and where else clients are told to look.
+
+    A mirror is a URL under which every community has its folder, as under `/capsules`.
+    """
 
     keys: manifest.Publisher
     beacons: tuple[str, ...] = ()
-    capsules: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+
+    @classmethod
+    def chosen(cls, keys: manifest.Publisher, settings: Settings) -> Terms:
+        """Return the terms that an operator chose."""
+        beacons, mirrors = settings.sources("capsule_beacons"), settings.sources("capsule_mirrors")
+        return cls(keys, beacons, mirrors)
+
+    def places(self, community: str) -> tuple[str, ...]:
+        """Return where else a community's capsule is."""
+        return tuple(f"{mirror.rstrip('/')}/{community}/{FILES[0]}" for mirror in self.mirrors)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,17 +72,74 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.failures >= ALARM_AT
 
 
-def publish(service: Service, shelf: Shelf, terms: Terms, *, now: int) -> list[Outcome]:
-    """Publish every community that has live tickets, and count what fails."""
-    most = service.settings.communities
-    outcomes = []
-    for community in tables.communities(service.stores, limit=most, now=now):
-        outcome = _publish(service, shelf, terms, community, now=now)
-        if outcome is not None:
-            outcomes.append(outcome)
-            tables.save_outcome(service.stores, community, msgspec.json.encode(outcome), now=now)
-            log.published(community, at=now, failures=outcome.failures, reason=outcome.reason)
-    return outcomes
+class Press:
+    """Publishes again and again for a host, which says where the keys come from.
+
+    What goes wrong is counted with each community; where even that cannot be stored,
+    in the process. A run never raises.
+    """
+
+    def __init__(
+        self, service: Service, shelf: Shelf, keys: Callable[[int], manifest.Publisher]
+    ) -> None:
+        self._service = service
+        self._shelf = shelf
+        self._keys = keys
+        self._uncounted = 0
+
+    def run(self, *, now: int, only: Collection[str] | None = None) -> list[Outcome]:
+        """Publish every community, or *only* these; return what came of it."""
+        try:
+            return self._run(now, only)
+        except Exception as error:
+            self._uncounted += 1
+            log.published("", at=now, failures=self._uncounted, reason=_said(error))
+            return []
+
+    def _run(self, now: int, only: Collection[str] | None) -> list[Outcome]:
+        try:
+            terms = Terms.chosen(self._keys(now), self._service.settings)
+        except Exception as error:
+            done = fail(self._service, _said(error), now=now)
+        else:
+            done = publish(self._service, self._shelf, terms, now=now, only=only)
+        self._uncounted = 0
+        return done
+
+
+def publish(
+    service: Service,
+    shelf: Shelf,
+    terms: Terms,
+    *,
+    now: int,
+    only: Collection[str] | None = None,
+) -> list[Outcome]:
+    """Publish every community that has live tickets, or of these *only*; count what fails."""
+    done = []
+    for community in _waiting(service, now=now):
+        if only is None or community in only:
+            outcome = _publish(service, shelf, terms, community, now=now)
+            if outcome is not None:
+                done.append(outcome)
+                _note(service, outcome, now=now)
+    return done
+
+
+def fail(service: Service, reason: str, *, now: int) -> list[Outcome]:
+    """Count a failure that met all communities alike."""
+    done = []
+    for community in _waiting(service, now=now):
+        if _places(service, community, now=now):
+            done.append(_failure(service, community, reason, now=now))
+            _note(service, done[-1], now=now)
+    return done
+
+
+def outcome(service: Service, community: str, *, now: int) -> Outcome | None:
+    """Return how publishing a community went the last time."""
+    body = tables.outcome(service.stores, community, now=now)
+    return msgspec.json.decode(body, type=Outcome) if body else None
 
 
 def outcomes(service: Service, *, now: int) -> list[Outcome]:
@@ -96,38 +168,76 @@ def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[t
     )
 
 
+def _waiting(service: Service, *, now: int) -> list[str]:
+    """Return all communities, those first that were not published for the longest time."""
+    most = service.settings.communities
+    last = {found.community: found.at for found in outcomes(service, now=now)}
+    names = tables.communities(service.stores, limit=most, now=now)
+    return sorted(names, key=lambda name: (last.get(name, 0), name))
+
+
 def _publish(
     service: Service, shelf: Shelf, terms: Terms, community: str, *, now: int
 ) -> Outcome | None:
     """Publish one community; None if there is nothing to publish or somebody else is at it."""
-    chosen = sample(beacon.places(service, community, now=now), community=community, now=now)
-    if not chosen or not tables.lease(service.stores, community, until=now + LEASE_S, now=now):
+    if not keyring.certificate(terms.keys).covers(community):
         return None
     try:
-        tickets = [Ticket.parse(bytes(place.ticket)) for place in chosen]
-        sequence = _write(shelf, terms, tickets, community=community, now=now)
-    except (Unavailable, MetadataRefused, ValueError) as error:
-        before = _last(service, community, now=now)
-        return Outcome(
-            community=community,
-            at=now,
-            sequence=before.sequence if before else 0,
-            failures=(before.failures if before else 0) + 1,
-            reason=str(error),
-        )
+        chosen = _places(service, community, now=now)
+        if not chosen:
+            return None
+        keyring.check(terms.keys, now=now)
+        with _alone(service, community, now=now) as alone:
+            if not alone:
+                return None
+            tickets = [Ticket.parse(bytes(place.ticket)) for place in chosen]
+            _write(shelf, terms, tickets, community=community, now=now)
+    except (Unavailable, MetadataRefused, ValueError, keyring.Unusable) as error:
+        return _failure(service, community, _said(error), now=now)
+    return Outcome(community=community, at=now, sequence=now, peers=len(tickets))
+
+
+def _places(service: Service, community: str, *, now: int) -> list[tables.Slot]:
+    return sample(beacon.places(service, community, now=now), community=community, now=now)
+
+
+@contextlib.contextmanager
+def _alone(service: Service, community: str, *, now: int) -> Iterator[bool]:
+    """Hold the community's lease; False if another run has it."""
+    if not tables.lease(service.stores, community, until=now + LEASE_S, now=now):
+        yield False
+        return
+    try:
+        yield True
     finally:
-        tables.end_lease(service.stores, community, now=now)
-    return Outcome(community=community, at=now, sequence=sequence, peers=len(tickets))
+        with contextlib.suppress(Unavailable):  # it ends by itself
+            tables.end_lease(service.stores, community, now=now)
+
+
+def _failure(service: Service, community: str, reason: str, *, now: int) -> Outcome:
+    before = outcome(service, community, now=now)
+    return Outcome(
+        community=community,
+        at=now,
+        sequence=before.sequence if before else 0,
+        failures=(before.failures if before else 0) + 1,
+        reason=reason,
+    )
+
+
+def _note(service: Service, done: Outcome, *, now: int) -> None:
+    tables.save_outcome(service.stores, done.community, msgspec.json.encode(done), now=now)
+    log.published(done.community, at=now, failures=done.failures, reason=done.reason)
 
 
 def _write(
     shelf: Shelf, terms: Terms, tickets: Sequence[Ticket], *, community: str, now: int
-) -> int:
+) -> None:
     """Write the three files, the manifest last, each over the version that was read.
 
     Whoever reads between the writes sees that the files do not belong together and
     reads again; whoever publishes an older sequence at the same time finds that its
-    versions are gone.
+    versions are gone. If the last cannot be written, the first are taken back.
     """
     names = [f"{community}/{name}" for name in FILES]
     found = [shelf.read(name) for name in names]
@@ -140,23 +250,51 @@ def _write(
         now=now,
         previous=previous,
         beacons=terms.beacons,
-        capsules=terms.capsules,
+        capsules=terms.places(community),
     )
-    for name, body, old in zip(names, files, found, strict=True):
-        if not shelf.write(name, body, over=old.tag if old else None):
-            raise ValueError(f"somebody else published {name} at the same time")
-    return now
+    written: list[tuple[str, bytes, Shelved | None]] = []
+    try:
+        for name, body, old in zip(names, files, found, strict=True):
+            written.append((name, body, old))
+            _put(shelf, name, body, over=old)
+    except Exception:
+        _take_back(shelf, written)
+        raise
+
+
+def _put(shelf: Shelf, name: str, body: bytes, *, over: Shelved | None) -> None:
+    if not shelf.write(name, body, over=over.tag if over else None):
+        raise ValueError(f"somebody else published {name} at the same time")
+
+
+def _take_back(shelf: Shelf, written: Sequence[tuple[str, bytes, Shelved | None]]) -> None:
+    """Put back what stood there before, as far as that can be done."""
+    with contextlib.suppress(Unavailable):
+        for name, body, old in written:
+            now_there = shelf.read(name)
+            if old is not None and now_there is not None and now_there.body == body != old.body:
+                shelf.write(name, old.body, over=now_there.tag)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _lot(community: str, peer_id: str, *, now: int) -> bytes:
     return hashlib.sha256(f"{community} {now} {peer_id}".encode()).digest()
 
 
-def _last(service: Service, community: str, *, now: int) -> Outcome | None:
-    body = tables.outcome(service.stores, community, now=now)
-    return msgspec.json.decode(body, type=Outcome) if body else None
-
-
 FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
 
-__all__ = ["EVERY_S", "FILES", "Outcome", "Terms", "outcomes", "publish", "sample"]
+__all__ = [
+    "EVERY_S",
+    "FILES",
+    "Outcome",
+    "Press",
+    "Terms",
+    "fail",
+    "outcome",
+    "outcomes",
+    "publish",
+    "sample",
+]

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,11 @@ CACHE_CONTROL = "public, max-age=30, stale-if-error=600"
 """Readers may keep a file for half a minute; the manifest says what is fresh."""
 
 MAX_BYTES = 2 * 1024 * 1024
+
+_CAME_SECOND = {
+    *("PreconditionFailed", "ConditionalRequestConflict", "412", "409"),
+    *("NoSuchKey", "404"),  # what was to be replaced is gone
+}
 
 TYPES = {".json": "application/json", ".sig": "text/plain", ".manifest": "application/json"}
 
@@ -82,9 +87,12 @@ class FolderShelf:
 
 
 class S3Shelf:
-    """A shelf in a bucket, under a prefix; S3 itself compares the tags."""
+    """A shelf in a bucket, under a prefix; S3 itself compares the tags.
 
-    def __init__(self, client: Any, bucket: str, prefix: str = "capsules/") -> None:
+    *client* opens it, or returns the one that is open.
+    """
+
+    def __init__(self, client: Callable[[], Any], bucket: str, prefix: str = "capsules/") -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
@@ -92,18 +100,18 @@ class S3Shelf:
     def read(self, name: str) -> Shelved | None:
         """Return the file, or nothing if there is none."""
         try:
-            found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+            found = self._client().get_object(Bucket=self._bucket, Key=self._prefix + name)
             return Shelved(found["Body"].read(MAX_BYTES), found["ETag"])
         except Exception as error:
-            if _code(error) in ("NoSuchKey", "404"):
+            if code_of(error) in ("NoSuchKey", "404"):
                 return None
-            raise Unavailable(f"cannot read {name}: {_code(error)}") from error
+            raise Unavailable(f"cannot read {name}: {code_of(error)}") from error
 
     def write(self, name: str, body: bytes, *, over: str | None) -> bool:
         """Write the file over the version tagged *over*; say whether it was."""
         condition = {"IfMatch": over} if over else {"IfNoneMatch": "*"}
         try:
-            self._client.put_object(
+            self._client().put_object(
                 Bucket=self._bucket,
                 Key=self._prefix + name,
                 Body=body,
@@ -112,9 +120,9 @@ class S3Shelf:
                 **condition,
             )
         except Exception as error:
-            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+            if code_of(error) in _CAME_SECOND:
                 return False
-            raise Unavailable(f"cannot write {name}: {_code(error)}") from error
+            raise Unavailable(f"cannot write {name}: {code_of(error)}") from error
         return True
 
 
@@ -123,7 +131,8 @@ def media_type(name: str) -> str:
     return TYPES.get(Path(name).suffix, "application/octet-stream")
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
+    """Return what AWS calls the error, or what Python does; never more, as logs are read."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     code: str = (response.get("Error") or {}).get("Code") or type(error).__name__
     return code

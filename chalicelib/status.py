@@ -30,6 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from chalicelib import log
 from chalicelib.call import Reply
 from chalicelib.http import CORS
 from chalicelib.service import Service
@@ -44,6 +45,12 @@ COUNT_S = 5.0
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 
+BEACON_WINDOW_S = 900
+BEACON_SHARE = 0.8
+"""A beacon that gives fewer good answers than this raises an alarm."""
+
+BEACON_LEAST = 5
+
 _log = logging.getLogger("muster")
 _encoder = msgspec.json.Encoder()
 
@@ -54,6 +61,39 @@ class Open(Protocol):
     pushed: int
 
     def __len__(self) -> int: ...
+
+
+class Shown(Protocol):
+    """Whoever publishes and tells how that goes."""
+
+    def to_json(self, *, now: int) -> dict[str, Any]:
+        """Return what the page shows of it."""
+
+
+class Success:
+    """How many of a beacon's answers were good, of the last quarter of an hour."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[int, tuple[int, int]] = {}
+
+    def note(self, *, good: bool, clock: float) -> None:
+        """Count one answer."""
+        minute = int(clock) // 60
+        goods, total = self._minutes.get(minute, (0, 0))
+        self._minutes[minute] = (goods + good, total + 1)
+
+    def to_json(self, *, clock: float) -> dict[str, Any]:
+        """Return the share of good answers, and whether somebody has to look."""
+        since = int(clock) // 60 - BEACON_WINDOW_S // 60
+        self._minutes = {at: kept for at, kept in self._minutes.items() if at > since}
+        good, total = (sum(kept[place] for kept in self._minutes.values()) for place in (0, 1))
+        share = good / total if total else 1.0
+        return {
+            "answers": total,
+            "good": good,
+            "share": round(share, 4),
+            "alarm": total >= BEACON_LEAST and share < BEACON_SHARE,
+        }
 
 
 class Route:
@@ -97,6 +137,8 @@ class Numbers:
         self.sockets = sockets
         self.started_at = started_at
         self.routes: dict[str, Route] = {}
+        self.beacon = Success()
+        self.publishing: Shown | None = None
         self._seconds: Counter[int] = Counter()
         self._stored: dict[str, int] = {}
         self._count_again_at = 0.0
@@ -109,6 +151,8 @@ class Numbers:
         if route is None:
             route = self.routes[reply.route] = Route()
         route.note(reply.status, latency_s, clock=clock)
+        if reply.route in log.BEACON:
+            self.beacon.note(good=log.good(reply), clock=clock)
         second = int(clock)
         if second not in self._seconds:
             for old in [kept for kept in self._seconds if kept <= second - SECONDS]:
@@ -157,6 +201,8 @@ class Numbers:
                 route.to_json(name, clock=clock) for name, route in sorted(self.routes.items())
             ],
             "limits": settings.limits(),
+            "beacon": self.beacon.to_json(clock=clock),
+            "publishing": self.publishing.to_json(now=second) if self.publishing else None,
         }
 
 
@@ -217,6 +263,36 @@ class _Metrics(Collector):
             seconds.add_metric([name], _cumulated(route.buckets), route.total_s)
         yield calls
         yield seconds
+        clock = time.time()
+        yield GaugeMetricFamily(
+            "muster_beacon_success_ratio",
+            "Good answers of announce and list, of all in the last 15 minutes.",
+            numbers.beacon.to_json(clock=clock)["share"],
+        )
+        if numbers.publishing is not None:
+            yield from _publishing(numbers.publishing.to_json(now=int(clock)))
+
+
+def _publishing(found: dict[str, Any]) -> Iterator[Metric]:
+    """Yield how publishing goes, for each community."""
+    yield GaugeMetricFamily(
+        "muster_publish_alarm", "Whether a community failed twice in a row.", found["alarm"]
+    )
+    yield GaugeMetricFamily(
+        "muster_publish_certified_until_seconds",
+        "When the online key's certificate ends.",
+        found["certified_until"],
+    )
+    for name, what, member in (
+        ("at_seconds", "When it was published, or tried, the last time.", "at"),
+        ("sequence", "The sequence of the last capsule.", "sequence"),
+        ("peers", "The tickets in the last capsule.", "peers"),
+        ("failures_in_a_row", "The runs that failed since the last good one.", "failures"),
+    ):
+        metric = GaugeMetricFamily(f"muster_publish_{name}", what, labels=["community"])
+        for community in found["communities"]:
+            metric.add_metric([community["community"]], community[member])
+        yield metric
 
 
 def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:

@@ -106,6 +106,13 @@ def _add_service(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="believe X-Forwarded-For from this network; may be repeated",
     )
     serve.add_argument("--verbose", action="store_true", help="log every call, a JSON line each")
+    serve.add_argument(
+        "--publish-every",
+        type=_whole_seconds,
+        default=300,
+        metavar="S",
+        help="how often capsules are published, in seconds; 0 for never (%(default)s)",
+    )
 
     for name, what in (
         ("doctor", "let two nodes meet through a service, and say what works"),
@@ -187,6 +194,12 @@ def _add_base(command: _Parser, what: str) -> None:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"'{text}' is not a port")
+    return int(text)
+
+
+def _whole_seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > 86400:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of seconds up to a day")
     return int(text)
 
 

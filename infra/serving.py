@@ -18,6 +18,7 @@ from infra.output import Failure, Misuse
 def serve(arguments: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     from chalicelib import local
+    from chalicelib.keyring import Unusable
     from chalicelib.settings import Settings
 
     try:
@@ -36,7 +37,13 @@ def serve(arguments: argparse.Namespace) -> int:
             data_dir=data,
             trusted_proxies=proxies,
             verbose=arguments.verbose,
+            publish_every_s=arguments.publish_every,
         )
+    except Unusable as error:
+        raise Failure(
+            f"cannot publish capsules with the keys in {data.absolute() / 'keys'}: {error}",
+            "--publish-every 0 serves without publishing",
+        ) from None
     except OSError as error:
         raise explain(error, arguments.host, arguments.port, data) from None
     except sqlite3.Error as error:

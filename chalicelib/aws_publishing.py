@@ -1,0 +1,94 @@
+"""Publishing on AWS: keys from a secret parameter, capsules into a bucket.
+
+Clients are opened when they are first needed: of all functions only the one that
+publishes needs them, and only it may read the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from capsules.manifest import Publisher
+from chalicelib import gateway, keyring
+from chalicelib.keyring import Unusable
+from chalicelib.publisher import Outcome, Press
+from chalicelib.service import Service
+from chalicelib.shelf import S3Shelf, code_of
+
+BUCKET, KEYS = "MUSTER_CAPSULE_BUCKET", "MUSTER_CAPSULE_KEYS_PARAM"
+
+KEYS_S = 900
+"""How long a container uses keys that it has read: so soon a rotation is known."""
+
+TIER = "Intelligent-Tiering"
+"""A parameter of more than 4 KB costs a little; long chains of root keys take so much."""
+
+
+class Publishing:
+    """What a container keeps between two runs."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        service: Callable[[], Service],
+        *,
+        open_client: Callable[[str], Any] = gateway.open_client,
+    ) -> None:
+        self._environment = environment
+        self._service = service
+        self._open = open_client
+        self._kept: tuple[int, Publisher] | None = None
+
+    def run(self, *, now: int) -> list[Outcome]:
+        """Publish every community, where an operator has chosen a bucket; raises nothing."""
+        if not self._environment.get(BUCKET):
+            return []
+        return self._press.run(now=now)
+
+    @cached_property
+    def _press(self) -> Press:
+        shelf = S3Shelf(lambda: self._s3, self._environment[BUCKET])
+        return Press(self._service(), shelf, self._keys)
+
+    @cached_property
+    def _s3(self) -> Any:
+        return self._open("s3")
+
+    @cached_property
+    def _ssm(self) -> Any:
+        return self._open("ssm")
+
+    def _keys(self, now: int) -> Publisher:
+        """Return the publishing keys; old ones go on if new ones cannot be read just now."""
+        if self._kept is not None and now < self._kept[0] + KEYS_S:
+            return self._kept[1]
+        try:
+            self._kept = (now, self._read())
+        except Unusable:
+            if self._kept is None:
+                raise
+        return self._kept[1]
+
+    def _read(self) -> Publisher:
+        name = self._environment.get(KEYS)
+        if not name:
+            raise Unusable(f"{KEYS} does not name the parameter that holds the publishing keys")
+        try:
+            found = self._ssm.get_parameter(Name=name, WithDecryption=True)
+        except Exception as error:
+            raise Unusable(f"the publishing keys cannot be read: {code_of(error)}") from None
+        return keyring.parse(found["Parameter"]["Value"].encode())
+
+
+def create_once(ssm: Any, name: str, value: str) -> bool:
+    """Keep a secret under a name that is free; False if there is one, which stays as it is."""
+    try:
+        ssm.put_parameter(Name=name, Value=value, Type="SecureString", Tier=TIER, Overwrite=False)
+    except ssm.exceptions.ParameterAlreadyExists:
+        return False
+    return True
+
+
+__all__ = ["BUCKET", "KEYS", "KEYS_S", "Publishing", "create_once"]

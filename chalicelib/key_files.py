@@ -1,0 +1,64 @@
+"""Key files: private keys on a disk, readable by their owner and never lost by overwriting."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from capsules.manifest import Publisher
+from chalicelib import keyring
+from chalicelib.keyring import RootKey, Unusable
+
+ROOT, PUBLISHING = "root.key", "publishing.key"
+
+
+def read_root(path: Path) -> RootKey:
+    """Read a root key; raises `OSError` and `Unusable`."""
+    return RootKey.parse(_read(path))
+
+
+def read_publishing(path: Path) -> Publisher:
+    """Read publishing keys from a file, or from the folder that holds it."""
+    return keyring.parse(_read(publishing_path(path)))
+
+
+def publishing_path(path: Path) -> Path:
+    """Return the file of publishing keys for a file or a folder."""
+    return path / PUBLISHING if path.is_dir() else path
+
+
+def keep_new(path: Path, raw: bytes) -> None:
+    """Write a file that must not be there; raises `FileExistsError` if it is."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        _fill(handle, raw)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def replace(path: Path, raw: bytes) -> None:
+    """Write a file whole, in place of the old one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # its mode is 0600
+    fresh = Path(name)
+    try:
+        _fill(handle, raw)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _fill(handle: int, raw: bytes) -> None:
+    with os.fdopen(handle, "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise Unusable(f"others can read {path}; 'chmod go= {path}' keeps them out")
+        return file.read(keyring.MAX_FILE_BYTES)
