@@ -105,7 +105,17 @@ class Host:
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
-        self._perform(lambda now: relay.sweep(self.service, now=now), within_s=SWEEP_S)
+        after, more = "", True
+        while more:
+            now = int(time.time())
+            try:
+                swept = relay.sweep(self.service, now=now, after=after)
+            except store.Unavailable:
+                _log.warning("the store did not answer in time")
+                return
+            self._deliver(swept.effects, now=now, within_s=SWEEP_S)
+            after = swept.after
+            more = bool(after)
 
     def connection(self, event: Event) -> Connection:
         """Return a connection, and where its gateway takes what is for it.

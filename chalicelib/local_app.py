@@ -41,6 +41,7 @@ Send = Callable[[Event], Awaitable[None]]
 _log = logging.getLogger("muster")
 
 SWEEP_S = 5.0
+SLICE_S = 0.05
 PURGE_S = 0.25
 PURGE_ITEMS = 500
 
@@ -294,7 +295,7 @@ class Host:
     async def _chores(self) -> AsyncIterator[None]:
         """Keep house while the server runs."""
         chores = [
-            asyncio.create_task(_every(SWEEP_S, self._sweep)),
+            asyncio.create_task(self._sweep()),
             asyncio.create_task(_every(PURGE_S, self._purge)),
             asyncio.create_task(_every(1.0, self._look_after_sockets)),
             asyncio.create_task(self._publish()),
@@ -318,8 +319,18 @@ class Host:
             except Exception:
                 _log.exception("unforeseen")
 
-    def _sweep(self) -> None:
-        self._perform(lambda now: relay.sweep(self.service, now=now))
+    async def _sweep(self) -> None:
+        """Sweep relay seats slice by slice, so that many of them hold nobody up."""
+        after = ""
+        while True:
+            await asyncio.sleep(SLICE_S if after else SWEEP_S)
+            now = int(time.time())
+            try:
+                swept = relay.sweep(self.service, now=now, after=after)
+                self._deliver(swept.effects, now=now)
+                after = swept.after
+            except Exception:
+                _log.exception("unforeseen")
 
     def _purge(self) -> None:
         """Remove what has expired among the next few hundred items of each table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Any
 
 from chalicelib import rooms, tables
@@ -90,6 +91,7 @@ def _observed_host(call: Call) -> records.ObservedHost | None:
     return records.ObservedHost(host=call.source_ip, family=_family(call.source_ip))
 
 
+@lru_cache(maxsize=4096)
 def _family(host: str) -> Any:
     try:
         return f"ipv{ipaddress.ip_address(host).version}"

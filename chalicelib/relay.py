@@ -7,6 +7,7 @@ machines; tokens are signed and need no store.
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from chalicelib import tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Send
@@ -163,20 +164,27 @@ def left(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, 
     return tuple(Send(other.connection, gone) for other in seats if other.node_id != socket.node_id)
 
 
-def sweep(service: Service, *, now: int) -> tuple[Effect, ...]:
-    """End the seats that are idle or whose session has expired; run once in a while."""
-    effects: list[Effect] = []
-    after = ""
-    while page := tables.occupied(service.stores, after, limit=SWEEP_PAGE, now=now):
-        for seated in page:
-            effects.extend(_sweep_one(service, seated, now=now))
-        after = page[-1].socket.id
-    return tuple(effects)
+class Swept(NamedTuple):
+    """What a slice of sweeping came to: what to send, and where the next slice begins."""
+
+    effects: tuple[Effect, ...]
+    after: str
 
 
-def refused(connection: Connection, refusal: Refused) -> tuple[Effect, ...]:
-    """Return the ERROR frame for a refusal."""
-    return (Send(connection, _error(refusal)),)
+def sweep(service: Service, *, now: int, after: str = "") -> Swept:
+    """End the seats that are idle or whose session has expired, a slice of them at a time.
+
+    Run it once in a while, each time from where the last one stopped; an empty
+    `after` says that all have been looked at.
+    """
+    page = tables.occupied(service.stores, after, limit=SWEEP_PAGE, now=now)
+    effects = [effect for seated in page for effect in _sweep_one(service, seated, now=now)]
+    return Swept(tuple(effects), page[-1].socket.id if len(page) == SWEEP_PAGE else "")
+
+
+def refused(connection: Connection, refusal: Refused, seq: int | None = None) -> tuple[Effect, ...]:
+    """Return the ERROR frame for a refusal; *seq* names the frame it answers."""
+    return (Send(connection, _error(refusal, seq)),)
 
 
 def _sweep_one(service: Service, seated: tables.Seated, *, now: int) -> tuple[Effect, ...]:

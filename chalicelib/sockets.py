@@ -64,15 +64,17 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
 
 def receive(service: Service, connection: Connection, text: str, *, now: int) -> tuple[Effect, ...]:
     """Take a text frame from a socket and return what follows from it."""
+    seq = None
     try:
-        service.limits.spend_frame(connection.id, clock=now)
         frame = frames.decode_from_node(text)
+        seq = getattr(frame, "seq", None)
+        service.limits.spend_frame(connection.id, clock=now)
         if isinstance(frame, frames.Frame | frames.Ack):
             return relay.passed(service, connection, frame, now=now)
         relay.hear(service, connection, now=now)
         return (Send(connection, _PONG),) if isinstance(frame, frames.Ping) else ()
     except Refused as refusal:
-        return _refuse(service, connection, refusal, now=now)
+        return _refuse(service, connection, refusal, seq, now=now)
 
 
 def closed(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
@@ -153,7 +155,7 @@ def _join(
 
 
 def _refuse(
-    service: Service, connection: Connection, refusal: Refused, *, now: int
+    service: Service, connection: Connection, refusal: Refused, seq: int | None, *, now: int
 ) -> tuple[Effect, ...]:
     """Answer a frame with a refusal; sockets of older clients are not answered."""
     socket = tables.socket(service.stores, connection.id, now=now)
@@ -161,7 +163,7 @@ def _refuse(
         return (Close(connection, 1008, "unknown socket"),)
     if socket.legacy:
         return ()
-    return relay.refused(connection, refusal)
+    return relay.refused(connection, refusal, seq)
 
 
 _PONG = frames.encode(frames.Pong())

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from chalicelib import relay, sockets
-from chalicelib.call import Connection
+from chalicelib.call import Close, Connection
 from muster.errors import SessionExpired
 from muster.records import MAX_FRAME_BYTES
 from tests.support.circle import ANN, BOB, HINT, START, World, world
@@ -211,7 +211,7 @@ def test_an_idle_seat_is_swept_and_a_busy_one_stays() -> None:
         pair.here.clock = START + second
         pair.here.say(pair.ann, {"t": "PING"})
 
-    effects = relay.sweep(pair.here.service, now=pair.here.now)
+    effects = relay.sweep(pair.here.service, now=pair.here.now).effects
     sockets.deliver(pair.here.service, effects, now=pair.here.now)
 
     assert pair.here.gateway.closed == {"c-bob": 1000}
@@ -222,11 +222,29 @@ def test_an_idle_seat_is_swept_and_a_busy_one_stays() -> None:
 def test_seats_of_an_expired_session_are_swept(pair: Pair) -> None:
     pair.here.clock = START + 61
 
-    effects = relay.sweep(pair.here.service, now=pair.here.now)
+    effects = relay.sweep(pair.here.service, now=pair.here.now).effects
     sockets.deliver(pair.here.service, effects, now=pair.here.now)
 
     assert set(pair.here.gateway.closed) == {"c-ann", "c-bob"}
-    assert relay.sweep(pair.here.service, now=pair.here.now) == ()
+    assert relay.sweep(pair.here.service, now=pair.here.now) == ((), "")
+
+
+def test_many_seats_are_swept_slice_by_slice() -> None:
+    here = world(address_burst=10**6, node_burst=10**6)
+    nodes = [f"node-{number:04d}" for number in range(relay.SWEEP_PAGE + 1)]
+    for node in nodes:
+        here.register(node, ttl_s=600)
+    for node, other in zip(nodes, [*nodes[1:], nodes[0]], strict=True):
+        here.open(f"c-{node}", here.session(node, other)[1]["token"])
+    here.clock = START + 61
+
+    first = relay.sweep(here.service, now=here.now)
+    second = relay.sweep(here.service, now=here.now, after=first.after)
+
+    ended = [effect for effect in first.effects + second.effects if isinstance(effect, Close)]
+    assert {close.connection.id for close in ended} == {f"c-{node}" for node in nodes}
+    assert first.after
+    assert not second.after
 
 
 def test_a_ping_is_answered(pair: Pair) -> None:
@@ -251,7 +269,8 @@ def test_a_flood_of_frames_is_refused() -> None:
         pair.here.say(pair.ann, pair.frame(seq=seq))
 
     assert len(pair.told(pair.bob)) == 10
-    assert pair.told(pair.ann)[-1]["code"] == "RATE_LIMITED"
+    refusal = pair.told(pair.ann)[-1]
+    assert (refusal["code"], refusal["seq"]) == ("RATE_LIMITED", 11)
 
 
 def test_a_socket_nobody_knows_is_closed() -> None:
