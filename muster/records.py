@@ -22,13 +22,16 @@ MAX_PAYLOAD_CHARS = 65536
 MAX_FRAME_BYTES = 16384
 
 # Printable ASCII without the space: an identifier is a key in stores, a header
-# value and a line in logs, so nothing in it may end any of them.
+# value and a line in logs, so nothing in it may end any of them. In Python `$`
+# alone would let one line break pass at the end.
+_WORD = r"^[!-~]+$(?!\n)"
+
 NodeId = Annotated[
     str,
     Meta(
         min_length=8,
         max_length=128,
-        pattern="^[!-~]+$",
+        pattern=_WORD,
         description="A node's stable name: 8 to 128 printable ASCII characters, no space.",
     ),
 ]
@@ -37,18 +40,18 @@ CircleHint = Annotated[
     Meta(
         min_length=8,
         max_length=128,
-        pattern="^[!-~]+$",
+        pattern=_WORD,
         description="What the service may know of a circle: a truncated hash.",
     ),
 ]
 SessionId = Annotated[
     str,
-    Meta(min_length=8, max_length=300, pattern="^[!-~]+$", description="A signalling session."),
+    Meta(min_length=8, max_length=300, pattern=_WORD, description="A signalling session."),
 ]
 MessageId = Annotated[
-    str, Meta(min_length=8, max_length=64, pattern="^[!-~]+$", description="A message's name.")
+    str, Meta(min_length=8, max_length=64, pattern=_WORD, description="A message's name.")
 ]
-Host = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[!-~]+$")]
+Host = Annotated[str, Meta(min_length=1, max_length=255, pattern=_WORD)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Unix seconds.")]
 Number = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -92,7 +95,7 @@ class Capabilities(Record, frozen=True, kw_only=True):
 
     relay: bool = False
     transport: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=16, pattern="^[!-~]+$")], ...],
+        tuple[Annotated[str, Meta(min_length=1, max_length=16, pattern=_WORD)], ...],
         Meta(max_length=8),
     ] = ("tcp",)
     can_anchor: bool = False
@@ -407,6 +410,7 @@ class ErrorBody(Record, frozen=True, kw_only=True):
 
 
 _R = TypeVar("_R", bound=Record)
+_MOST_SAID = 200
 
 
 def from_json(value: Any, shape: type[_R]) -> _R:
@@ -434,4 +438,6 @@ def plain(message: str) -> str:
     text, _, path = message.partition(" - at `$")
     member = path.rstrip("`").lstrip(".")
     text = text[:1].lower() + text[1:]
+    if len(text) > _MOST_SAID:
+        text = text[:_MOST_SAID] + "…"  # it may quote what it was given
     return f"{member}: {text}" if member else text
