@@ -190,11 +190,18 @@ def _publish(
         with _alone(service, community, now=now) as alone:
             if not alone:
                 return None
-            tickets = [Ticket.parse(bytes(place.ticket)) for place in chosen]
-            _write(shelf, terms, tickets, community=community, now=now)
+            tickets = _believed(terms, chosen)
+            write(shelf, terms, tickets, community=community, now=now)
     except (Unavailable, MetadataRefused, ValueError, keyring.Unusable) as error:
         return _failure(service, community, _said(error), now=now)
     return Outcome(community=community, at=now, sequence=now, peers=len(tickets))
+
+
+def _believed(terms: Terms, chosen: Sequence[tables.Slot]) -> list[Ticket]:
+    """Return the tickets, without those whose keys were revoked since they were taken."""
+    revoked = keyring.revoked(terms.keys)
+    found = [Ticket.parse(bytes(place.ticket)) for place in chosen]
+    return [ticket for ticket in found if ticket.verify_key.to_base64() not in revoked]
 
 
 def _places(service: Service, community: str, *, now: int) -> list[tables.Slot]:
@@ -230,7 +237,7 @@ def _note(service: Service, done: Outcome, *, now: int) -> None:
     log.published(done.community, at=now, failures=done.failures, reason=done.reason)
 
 
-def _write(
+def write(
     shelf: Shelf, terms: Terms, tickets: Sequence[Ticket], *, community: str, now: int
 ) -> None:
     """Write the three files, the manifest last, each over the version that was read.
@@ -297,4 +304,5 @@ __all__ = [
     "outcomes",
     "publish",
     "sample",
+    "write",
 ]

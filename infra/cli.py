@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from infra import capsule_commands
 from infra.output import Failure, complain
 
 INTERRUPTED = 130
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _add_service(commands)
     _add_circle(commands)
     _add_chat(commands)
+    capsule_commands.add(commands, _command)
     return top
 
 
