@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -30,7 +31,10 @@ def publishing_path(path: Path) -> Path:
 
 def keep_new(path: Path, raw: bytes) -> None:
     """Write a file that must not be there; raises `FileExistsError` if it is."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # a file, or somebody else's folder
+            path.parent.mkdir(mode=0o700)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         _fill(handle, raw)

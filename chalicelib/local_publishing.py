@@ -7,7 +7,6 @@ import logging
 import re
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -118,6 +117,7 @@ class Publishing:
         self._next_at = max((found.at + every_s for found in self._latest.values()), default=now)
         self._announced: set[str] = set()
         self._one_at_a_time = threading.Lock()
+        self._stopped = False
         self._load(now)
 
     # --- publishing -----------------------------------------------------------------
@@ -138,6 +138,8 @@ class Publishing:
     def run(self) -> None:
         """Publish what is due; takes a while, so let it run beside the calls."""
         with self._one_at_a_time:
+            if self._stopped:
+                return
             now = int(time.time())
             announced, self._announced = self._announced, set()
             if now < self._next_at:
@@ -149,8 +151,9 @@ class Publishing:
 
     def stop(self) -> None:
         """Wait a little for a run to end, and let no other begin."""
-        self._next_at, self._announced = sys.maxsize, set()
-        self._one_at_a_time.acquire(timeout=STOP_S)
+        self._stopped = True
+        if self._one_at_a_time.acquire(timeout=STOP_S):
+            self._one_at_a_time.release()
 
     def _publish(self, now: int, *, only: Collection[str] | None) -> None:
         done = self._press.run(now=now, only=only)
