@@ -67,6 +67,21 @@ def sweep(event: Any) -> None:
     host.sweep()
 
 
+_FOLDED: dict[aws.Kind, Callable[[Any, Any], Any]] = {
+    "call": app,
+    "connect": on_connect,
+    "message": on_message,
+    "disconnect": on_disconnect,
+    "greet": greet,
+    "sweep": sweep,
+}
+
+
+def serve(event: Any, context: Any) -> Any:
+    """Take any event but the publisher's: one function, which stays warm for all (ADR 0012)."""
+    return _FOLDED[aws.kind(event)](event, context)
+
+
 @app.schedule(Rate(5, unit=Rate.MINUTES))
 def publish(event: Any) -> None:
     """Publish the capsules of all communities."""

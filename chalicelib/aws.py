@@ -14,11 +14,11 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from chalice.app import Response
 
-from chalicelib import gateway, http, log, relay, sockets, store
+from chalicelib import edge, gateway, http, log, relay, sockets, store
 from chalicelib.aws_publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.service import Service
@@ -36,6 +36,14 @@ ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
+
+Kind = Literal["call", "connect", "message", "disconnect", "greet", "sweep"]
+
+_SOCKET_EVENTS: Mapping[str, Kind] = {
+    "CONNECT": "connect",
+    "MESSAGE": "message",
+    "DISCONNECT": "disconnect",
+}
 
 _log = logging.getLogger("muster")
 
@@ -140,7 +148,7 @@ class Host:
         clock = time.time()
         call = Call("", "", clock=clock)
         try:
-            call = read(event, clock=clock)
+            call = read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
             reply = ask(call, event)
         except Exception as error:
             reply = http.refuse(_refusal(error))
@@ -188,21 +196,35 @@ class Host:
         return gateway.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
 
 
-def read(event: Event, *, clock: float) -> Call:
+def kind(event: Event) -> Kind:
+    """Say what an event is, for a function that takes all of them.
+
+    Whoever calls from outside comes with a request context that the gateway made.
+    """
+    context = event.get("requestContext")
+    if context is None:
+        return "sweep" if event.get("source") == "aws.events" else "greet"
+    return _SOCKET_EVENTS.get(context.get("eventType", ""), "call")
+
+
+def read(event: Event, *, clock: float, secret: str = "") -> Call:
     """Read a REST call or a `$connect`.
 
     The path is the resource's: the event's own may begin with a domain's prefix.
-    The address is the one the gateway saw, whatever X-Forwarded-For says.
+    The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
+    call shows the edge's *secret*, the one the edge saw.
     """
     context = event.get("requestContext") or {}
     method = context.get("httpMethod", "GET")
+    headers = {name.lower(): ", ".join(values) for name, values in _all(event, "Headers")}
+    seen = (context.get("identity") or {}).get("sourceIp") or ""
     return Call(
         method="GET" if method == "HEAD" else method,
         path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
         query={name: values[0] for name, values in _all(event, "QueryStringParameters") if values},
-        headers={name.lower(): ", ".join(values) for name, values in _all(event, "Headers")},
+        headers=headers,
         body=_body(event),
-        source_ip=(context.get("identity") or {}).get("sourceIp") or "",
+        source_ip=edge.address(headers, seen=seen, secret=secret),
         clock=clock,
         request_id=context.get("requestId", ""),
     )
@@ -243,11 +265,14 @@ def _open_stores(environment: Environment) -> Stores:
 
         return open_sqlite(path)
     from chalicelib.store.dynamodb import open_client, open_dynamodb
+    from chalicelib.store.dynamodb_http import from_environment
 
     names = (environment[f"MUSTER_TABLE_{name.upper()}"] for name in TableNames._fields)
     # Twice at the most, so that there is an answer before Lambda's own time is out.
-    client = open_client(endpoint_url=None, region=None, read_s=2, attempts=2)
-    return open_dynamodb(tables=TableNames(*names), client=client)
+    client = from_environment(environment, read_s=2, attempts=2)
+    return open_dynamodb(
+        tables=TableNames(*names), client=client or open_client(read_s=2, attempts=2)
+    )
 
 
 def _log_to_stdout() -> None:

@@ -116,6 +116,53 @@ def test_lone_surrogates_in_an_event_do_not_break_it() -> None:
     assert host.read(event, clock=1.5).body == b'{"a": "\xed\xa0\x80"}'
 
 
+FORGED = [("X-Muster-Viewer-Address", "203.0.113.9"), ("X-Forwarded-For", "203.0.113.9")]
+
+
+def test_behind_the_edge_the_address_is_the_viewers() -> None:
+    shown = [("X-Muster-Edge", "s" * 40), ("X-Muster-Viewer-Address", "2001:DB8:0::9")]
+    event = rest_event("GET", "/v1/health", headers=shown, source_ip="192.0.2.1")
+
+    assert host.read(event, clock=1.5, secret="s" * 40).source_ip == "2001:db8::9"
+
+
+@pytest.mark.parametrize(
+    ("secret", "headers"),
+    [
+        ("s" * 40, FORGED),
+        ("s" * 40, [*FORGED, ("X-Muster-Edge", "")]),
+        ("s" * 40, [*FORGED, ("X-Muster-Edge", "s" * 39)]),
+        ("s" * 40, [*FORGED, ("X-Muster-Edge", "s" * 40), ("X-Muster-Edge", "s" * 40)]),
+        ("s" * 40, [("X-Muster-Edge", "s" * 40), ("X-Muster-Viewer-Address", "not one")]),
+        ("s" * 40, [("X-Muster-Edge", "s" * 40)]),
+        ("", FORGED),
+        ("", [*FORGED, ("X-Muster-Edge", "")]),
+        ("s" * 40, [*FORGED, ("X-Muster-Edge", "ß\ud800")]),
+    ],
+)
+def test_without_the_edges_secret_the_address_is_the_gateways(
+    secret: str, headers: list[tuple[str, str]]
+) -> None:
+    event = rest_event("GET", "/v1/health", headers=headers, source_ip="192.0.2.1")
+
+    assert host.read(event, clock=1.5, secret=secret).source_ip == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"requestContext": {"httpMethod": "GET"}, "source": "aws.events"}, "call"),
+        ({"requestContext": {"eventType": "CONNECT"}}, "connect"),
+        ({"requestContext": {"eventType": "MESSAGE"}}, "message"),
+        ({"requestContext": {"eventType": "DISCONNECT"}}, "disconnect"),
+        ({"source": "aws.events", "detail-type": "Scheduled Event"}, "sweep"),
+        ({"id": "L0SM9cOF1=", "endpoint": "https://x"}, "greet"),
+    ],
+)
+def test_one_function_tells_all_events_apart(event: dict[str, object], kind: str) -> None:
+    assert host.kind(event) == kind
+
+
 def test_nothing_at_all_is_a_call_of_no_path() -> None:
     assert host.read({}, clock=1.5).path == ""
 

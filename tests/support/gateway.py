@@ -195,7 +195,7 @@ class Gateway:
             binary_types=types,
         )
         try:
-            result = machine.run("app", event)
+            result = machine.run("serve", event)
         except Exception:
             return self._own_words("DEFAULT_5XX")
         return _answer(result)
@@ -230,7 +230,7 @@ class Gateway:
         self.faults[wire.id] = deque(faults)
         event = socket_event(wire, "$connect", query=query, headers=headers)
         try:
-            answer = _answer(machine.run("on_connect", event))
+            answer = _answer(machine.run("serve", event))
         except Exception:
             answer = self._own_words("DEFAULT_5XX")
         if answer.status != 200:
@@ -248,7 +248,7 @@ class Gateway:
             raise ConnectionError("the socket is closed")
         event = socket_event(wire, "$default", body=text)
         try:
-            result = machine.run("on_message", event)
+            result = machine.run("serve", event)
         except Exception:
             wire.received.put(json.dumps({"message": "Internal server error"}))
         else:
@@ -258,7 +258,7 @@ class Gateway:
         """Tell the app that a socket has ended."""
         wire.closed = True
         with contextlib.suppress(Exception):
-            wire.machine.run("on_disconnect", socket_event(wire, "$disconnect"))
+            wire.machine.run("serve", socket_event(wire, "$disconnect"))
 
     def run_invocations(self) -> None:
         """Run what the app has started and does not wait for."""
@@ -266,7 +266,7 @@ class Gateway:
             name, event = self.invocations.popleft()
             assert name == GREET
             with contextlib.suppress(Exception):
-                self.machines[-1].run("greet", event)
+                self.machines[-1].run("serve", event)
 
     @property
     def crashes(self) -> list[BaseException]:
