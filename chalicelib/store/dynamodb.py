@@ -14,6 +14,8 @@ from chalicelib.store import Item, Page, Stores, TableNames, Unavailable, cut
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from chalicelib.store.dynamodb_http import SignedClient
+
 __all__ = ["DynamoStore", "Meter", "create_tables", "open_client", "open_dynamodb"]
 
 Meter = Callable[[str, float], None]
@@ -48,7 +50,7 @@ class DynamoStore:
 
     def __init__(
         self,
-        client: "DynamoDBClient",
+        client: "DynamoDBClient | SignedClient",
         table: str,
         *,
         meter: Meter | None = None,
@@ -234,13 +236,14 @@ def open_client(
     client = session.create_client(
         "dynamodb", region_name=region, endpoint_url=endpoint_url, config=config
     )
+    client.meta.events.register("response-received.dynamodb", _require_whole, unique_id="muster")
     return cast("DynamoDBClient", client)
 
 
 def open_dynamodb(
     *,
     tables: TableNames,
-    client: "DynamoDBClient | None" = None,
+    client: "DynamoDBClient | SignedClient | None" = None,
     endpoint_url: str | None = None,
     region: str | None = None,
     meter: Meter | None = None,
@@ -251,7 +254,6 @@ def open_dynamodb(
     *meter* is told the capacity units of each request and the verb that made it.
     """
     client = client or open_client(endpoint_url=endpoint_url, region=region)
-    client.meta.events.register("response-received.dynamodb", _require_whole, unique_id="muster")
     return Stores(*(DynamoStore(client, name, meter=meter, pause=pause) for name in tables))
 
 
@@ -283,23 +285,24 @@ def _require_whole(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
 
 
 def _meaning(error: Exception) -> Exception | None:
-    """Say in the store's terms what botocore raised, if it can be said there."""
-    from botocore import exceptions, parsers
-
-    if isinstance(error, exceptions.ClientError):
-        code = error.response["Error"]["Code"]
-        about = error.response["ResponseMetadata"]
+    """Say in the store's terms what a client raised, if it can be said there."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        code, about = response["Error"]["Code"], response["ResponseMetadata"]
         if code == "ConditionalCheckFailedException":
             # After a retry it may be our own first attempt that stands in the way.
             retried = about.get("RetryAttempts", 0) > 0
             return Unavailable("a repeated write was refused") if retried else _ConditionFailed()
         if code in _THROTTLED or about["HTTPStatusCode"] >= 500:
             return Unavailable(code)
-    elif isinstance(
-        error,
-        exceptions.HTTPClientError | exceptions.ConnectionError | parsers.ResponseParserError,
-    ):
-        return Unavailable(type(error).__name__)
+    elif type(error).__module__.startswith("botocore."):
+        from botocore import exceptions, parsers
+
+        if isinstance(
+            error,
+            exceptions.HTTPClientError | exceptions.ConnectionError | parsers.ResponseParserError,
+        ):
+            return Unavailable(type(error).__name__)
     return None
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.store import Item, Store
+from chalicelib.store import Item, Store, Stores
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
-from tests.support.stores import fresh_names, in_dynalite, in_moto
+from tests.support.stores import fresh_names, in_dynalite, in_moto, signed
 
 SMALL = Item("circle#c", "node#n", 100, b"x" * 400)
 
@@ -83,11 +83,14 @@ UNITS: dict[str, tuple[float, Callable[[Store], object]]] = {
 }
 
 
+@pytest.mark.parametrize("create", [in_dynalite, signed])
 @pytest.mark.parametrize("name", UNITS)
-def test_a_verb_costs_so_many_units(name: str, dynalite_url: str) -> None:
+def test_a_verb_costs_so_many_units(
+    name: str, create: Callable[..., Stores], dynalite_url: str
+) -> None:
     expected, verb = UNITS[name]
     used: list[tuple[str, float]] = []
-    store = in_dynalite(dynalite_url, meter=lambda verb, units: used.append((verb, units))).mail
+    store = create(dynalite_url, meter=lambda verb, units: used.append((verb, units))).mail
     setup(store)
     used.clear()
     verb(store)

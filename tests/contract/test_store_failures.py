@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.store import Item, Store, TableNames, Unavailable
+from chalicelib.store import Item, Store, Stores, TableNames, Unavailable
 from chalicelib.store.dynamodb import open_dynamodb
+from chalicelib.store.dynamodb_http import DynamoError
 from chalicelib.store.sqlite import open_sqlite
 from tests.support import dynalite, stores
 
@@ -59,14 +60,21 @@ BROKEN_OFF = Answer(200, {"Item": {"pk": {"S": "circle#c"}}}, sent=9)
 HUNG_UP = Answer(0, b"")
 
 
+CLIENTS: dict[str, Callable[..., Any]] = {
+    "botocore": stores.local_client,
+    "signed": stores.signed_client,
+}
+
+
 class Impostor(ThreadingHTTPServer):
     """What listens where DynamoDB should, and answers by a script of which the last line stays."""
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, asked_by: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.asked_by = asked_by
 
     def play(self, *script: Answer) -> None:
         self.script = list(script)
@@ -74,7 +82,7 @@ class Impostor(ThreadingHTTPServer):
         self.pauses: list[float] = []
 
     def store(self, *, attempts: int = 1) -> Store:
-        client = stores.local_client(self.url, read_s=0.2, attempts=attempts)
+        client = CLIENTS[self.asked_by](self.url, read_s=0.2, attempts=attempts)
         return open_dynamodb(tables=NAMES, client=client, pause=self.pauses.append).mail
 
 
@@ -102,9 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def listening() -> Iterator[Impostor]:
-    with Impostor() as impostor:
+@pytest.fixture(scope="module", params=CLIENTS)
+def listening(request: pytest.FixtureRequest) -> Iterator[Impostor]:
+    with Impostor(request.param) as impostor:
         thread = threading.Thread(target=impostor.serve_forever, args=(0.01,))
         thread.start()
         yield impostor
@@ -118,18 +126,18 @@ def impostor(listening: Impostor) -> Impostor:
     return listening
 
 
-@pytest.fixture(scope="module")
-def nobody() -> Iterator[Store]:
+@pytest.fixture(scope="module", params=CLIENTS)
+def nobody(request: pytest.FixtureRequest) -> Iterator[Store]:
     with socket.socket() as bound:  # and not listening
         bound.bind(("127.0.0.1", 0))
-        client = stores.local_client(f"http://127.0.0.1:{bound.getsockname()[1]}")
+        client = CLIENTS[request.param](f"http://127.0.0.1:{bound.getsockname()[1]}")
         yield open_dynamodb(tables=NAMES, client=client).mail
 
 
-@pytest.fixture(scope="module")
-def killed() -> Store:
+@pytest.fixture(scope="module", params=[stores.in_dynalite, stores.signed])
+def killed(request: pytest.FixtureRequest) -> Store:
     with dynalite.running() as url:
-        store = stores.in_dynalite(url).mail
+        store: Store = request.param(url).mail
         assert store.put_new(Item("circle#c", "a", 10), now=1)
     return store
 
@@ -174,7 +182,7 @@ class TestDynamoDB:
         self, impostor: Impostor, verb: Callable[[Store], object], code: str
     ) -> None:
         impostor.play(fault(400, code))
-        with pytest.raises(ClientError, match=code):
+        with pytest.raises((ClientError, DynamoError), match=code):
             verb(impostor.store())
 
     def test_a_hiccup_is_repeated_and_not_noticed(self, impostor: Impostor) -> None:
@@ -185,7 +193,7 @@ class TestDynamoDB:
 
     def test_three_failures_are_enough(self, impostor: Impostor) -> None:
         impostor.play(fault(500, "InternalServerError"))
-        mail = open_dynamodb(tables=NAMES, endpoint_url=impostor.url, region="us-east-1").mail
+        mail = impostor.store(attempts=3)
         with pytest.raises(Unavailable):
             mail.put(Item("circle#c", "a", 10))
 
@@ -257,7 +265,10 @@ class TestDynalite:
         with pytest.raises(Unavailable):
             verb(killed)
 
-    def test_writers_whom_it_dies_under_know_what_they_do_not_know(self) -> None:
+    @pytest.mark.parametrize("create", [stores.in_dynalite, stores.signed])
+    def test_writers_whom_it_dies_under_know_what_they_do_not_know(
+        self, create: Callable[[str], Stores]
+    ) -> None:
         """Each write is acknowledged or `Unavailable`, and none of them hangs."""
         acknowledged: list[int] = []
         refusals: list[Exception] = []
@@ -274,7 +285,7 @@ class TestDynalite:
                 refusals.append(error)
 
         with dynalite.running() as url:
-            store = stores.in_dynalite(url).mail
+            store = create(url).mail
             threads = [threading.Thread(target=write, args=(store, n)) for n in range(4)]
             for thread in threads:
                 thread.start()

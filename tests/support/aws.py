@@ -5,10 +5,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import moto
-
 from chalicelib.store.dynamodb import create_tables, open_client
-from tests.support import gateway, stores
+from tests.support import gateway, moto_http, stores
 
 ENGINES = ("sqlite", "moto", "dynalite")
 
@@ -25,18 +23,18 @@ def running(
             stack.enter_context(environ({"MUSTER_STORE": f"sqlite:{directory / 'muster.db'}"}))
         else:
             if engine == "moto":
-                stack.enter_context(moto.mock_aws())
+                dynalite_url = stack.enter_context(moto_http.running())
             stack.enter_context(environ(dynamodb(dynalite_url)))
         made.start()
         yield made
 
 
 def dynamodb(url: str) -> dict[str, str]:
-    """Create three tables, in moto if there is no *url*; return the variables that name them."""
+    """Create three tables at *url*; return the variables that name them."""
     names = stores.fresh_names()
-    create_tables(open_client(endpoint_url=url or None, region=gateway.REGION), names)
+    create_tables(open_client(endpoint_url=url, region=gateway.REGION), names)
     tables = {f"MUSTER_TABLE_{key.upper()}": name for key, name in names._asdict().items()}
-    return tables | ({"AWS_ENDPOINT_URL_DYNAMODB": url} if url else {})
+    return tables | {"AWS_ENDPOINT_URL_DYNAMODB": url}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""The engines as tests open them: SQLite in a file, DynamoDB in moto, DynamoDB in dynalite."""
+"""The engines as tests open them: SQLite in a file, DynamoDB in moto and in dynalite.
+
+DynamoDB is asked by botocore, and where the name says so by our own small client.
+"""
 
 import functools
 import itertools
@@ -12,12 +15,13 @@ import moto
 
 from chalicelib.store import Stores, TableNames
 from chalicelib.store.dynamodb import Meter, create_tables, open_client, open_dynamodb
+from chalicelib.store.dynamodb_http import Credentials, SignedClient
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-ENGINES = ("sqlite", "moto", "dynalite")
+ENGINES = ("sqlite", "moto", "dynalite", "dynalite, signed")
 
 _numbers = itertools.count()
 
@@ -31,6 +35,8 @@ def opened(engine: str, *, directory: Path, dynalite_url: str) -> Iterator[Store
     elif engine == "moto":
         with in_moto() as stores:
             yield stores
+    elif engine.endswith(", signed"):
+        yield signed(dynalite_url)
     else:
         yield in_dynalite(dynalite_url)
 
@@ -52,6 +58,20 @@ def in_moto(*, meter: Meter | None = None) -> Iterator[Stores]:
 
 def in_dynalite(url: str, *, meter: Meter | None = None) -> Stores:
     return _created(local_client(url), meter=meter)
+
+
+def signed(url: str, *, meter: Meter | None = None) -> Stores:
+    """Open fresh tables at *url*, asked without botocore."""
+    names = fresh_names()
+    create_tables(local_client(url), names)
+    return open_dynamodb(tables=names, client=signed_client(url), meter=meter)
+
+
+@functools.cache
+def signed_client(url: str, *, read_s: float = 10, attempts: int = 1) -> SignedClient:
+    """Make a client of our own, as patient as `local_client`."""
+    who = Credentials("testing", "testing", "testing")
+    return SignedClient(url, "us-east-1", who, read_s=read_s, attempts=attempts)
 
 
 @functools.cache
