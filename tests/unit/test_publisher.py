@@ -1,5 +1,6 @@
 """Publishing: what a capsule holds, and what happens when it fails."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ from capsules import manifest, root
 from capsules.capsule import Capsule
 from capsules.keys import SigningKey
 from chalicelib import publisher
+from chalicelib.keyring import RootKey, Unusable
 from chalicelib.shelf import FolderShelf, Shelved
 from chalicelib.store import Unavailable
 from tests.support.circle import START, World
@@ -38,6 +40,7 @@ class Shelf:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.broken = False
+        self.fails_on = ""
         self.meanwhile: Any = None
 
     def read(self, name: str) -> Shelved | None:
@@ -47,7 +50,7 @@ class Shelf:
 
     def write(self, name: str, body: bytes, *, over: str | None) -> bool:
         """Write the file, unless something else is to happen."""
-        if self.broken:
+        if self.broken or name == self.fails_on:
             raise Unavailable("the bucket is away")
         if self.meanwhile:
             self.meanwhile, act = None, self.meanwhile
@@ -194,3 +197,108 @@ def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 
     with pytest.raises(Unavailable):
         FolderShelf(tmp_path).write("a/peers.json", b"1", over=None)
+
+
+def test_a_run_that_ends_half_way_takes_back_what_it_wrote() -> None:
+    here, shelf = announced(3), Shelf()
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+    kept = dict(shelf.files)
+    shelf.fails_on = "mainnet/peers.json.manifest"
+    here.clock += 60
+
+    [outcome] = publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert outcome.failures == 1
+    assert shelf.files == kept
+
+
+def test_one_community_that_fails_does_not_hold_up_the_others() -> None:
+    here, shelf = announced(3), Shelf()
+    Node(9).announce(here, "alpha")
+    shelf.fails_on = "alpha/peers.json"
+
+    found = publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert [(o.community, o.failures) for o in found] == [("alpha", 1), ("mainnet", 0)]
+
+
+def test_who_waited_longest_is_published_first() -> None:
+    here, shelf = announced(1), Shelf()
+    Node(9).announce(here, "alpha")
+    publisher.publish(here.service, shelf, terms(), now=here.now, only={"alpha"})
+    here.clock += 60
+
+    found = publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    assert [o.community for o in found] == ["mainnet", "alpha"]
+
+
+def test_keys_for_one_community_publish_no_other() -> None:
+    here, shelf = announced(1), Shelf()
+    Node(9).announce(here, "alpha")
+    keys = RootKey.first(ROOT, now=START).certify(ONLINE, now=START, communities=["alpha"])
+
+    publisher.publish(here.service, shelf, publisher.Terms(keys), now=here.now)
+
+    assert {name.partition("/")[0] for name in shelf.files} == {"alpha"}
+
+
+def test_tickets_of_revoked_keys_are_left_out() -> None:
+    here, shelf = announced(3), Shelf()
+    root = RootKey.first(ROOT, now=START).revoke([Node(2).key.verify_key], now=START)
+    keys = root.certify(ONLINE, now=START)
+
+    publisher.publish(here.service, shelf, publisher.Terms(keys), now=here.now)
+
+    assert sorted(published(shelf)) == ["peer-1", "peer-3"]
+
+
+def test_the_manifest_says_where_else_to_look() -> None:
+    here, shelf = announced(1), Shelf()
+    settings = dataclasses.replace(
+        here.service.settings,
+        capsule_beacons="https://a.example, https://b.example",
+        capsule_mirrors="https://c.example/capsules/",
+    )
+
+    chosen = publisher.Terms.chosen(terms().keys, settings)
+    publisher.publish(here.service, shelf, chosen, now=here.now)
+
+    found = json.loads(shelf.files["mainnet/peers.json.manifest"])["manifest"]["payload"]
+    assert found["beacons"] == ["https://a.example", "https://b.example"]
+    assert found["capsules"] == ["https://c.example/capsules/mainnet/peers.json"]
+
+
+def test_a_press_without_keys_counts_a_failure_for_each_community() -> None:
+    here = announced(2)
+
+    def lost(now: int) -> manifest.Publisher:
+        raise Unusable("the keys are lost")
+
+    press = publisher.Press(here.service, Shelf(), lost)
+    found = [press.run(now=here.now + n)[0] for n in range(2)]
+
+    assert [(o.failures, o.alarming, o.reason) for o in found] == [
+        (1, False, "the keys are lost"),
+        (2, True, "the keys are lost"),
+    ]
+
+
+def test_what_cannot_even_be_counted_in_the_store_is_counted_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = announced(2)
+    stores = here.service.stores
+
+    class Away:
+        def __getattr__(self, verb: str) -> Any:
+            raise Unavailable("the store is away")
+
+    press = publisher.Press(here.service, Shelf(), lambda now: terms().keys)
+    here.service.stores = stores._replace(presence=Away())
+    with caplog.at_level(logging.ERROR, logger="muster.publishing"):
+        assert [press.run(now=here.now) for _ in range(2)] == [[], []]
+    assert caplog.records[-1].PublishFailuresInARow == 2  # type: ignore[attr-defined]
+
+    here.service.stores = stores
+    assert press.run(now=here.now)[0].failures == 0
