@@ -37,7 +37,7 @@ $(DYNALITE_READY): tests/package-lock.json | $(PYTHON_READY)
 
 .PHONY: pins
 pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-pack; do \
 		CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe \
 			--no-emit-index-url --no-emit-find-links --output-file=$$name.txt $$name.in; \
 	done
@@ -68,6 +68,10 @@ deep: setup ## run the generated tests long, with the deep hypothesis profile
 .PHONY: bench
 bench: $(PYTHON_READY) ## measure the service on this machine and print JSON
 	@$(BIN)/python -m infra.bench $(ARGS)
+
+.PHONY: bench-cold
+bench-cold: $(PYTHON_READY) $(DYNALITE_READY) ## measure cold starts of the packaged zip beside an ordinary variant
+	@$(BIN)/python -m infra.bench.cold $(ARGS)
 
 .PHONY: golden
 golden: $(PYTHON_READY) ## rewrite the golden files and show what changed
@@ -113,8 +117,8 @@ check: static test ## everything that must be clean before a change goes in
 
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws
-	@rm -rf build/aws .chalice/deployments
-	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage dev build/aws
+	@rm -rf build/aws
+	@$(BIN)/python -m infra.package $(ARGS) build/aws
 
 .PHONY: clean
 clean: ## remove everything that was made, except data
