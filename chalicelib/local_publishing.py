@@ -27,7 +27,7 @@ from muster.errors import MethodNotAllowed, NotFound, Unavailable
 WAY = "/capsules/"
 ROUTE = "GET /capsules/*"
 
-SOON_S = 2.0
+SOON_S = 1.0
 """How soon a community that was not published for long is published after an announce."""
 
 KEPT_S = 3 * 24 * 3600

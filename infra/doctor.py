@@ -16,6 +16,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from capsules import ticket
+from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
+from infra import beacons as bootstrap
 from infra import hints
 from infra.output import Failure
 from muster import crypto, frames, records, signing
@@ -27,6 +30,8 @@ from muster.sockets import Socket, Unreachable
 PROTOCOL = 1
 DEADLINE_S = 10.0
 TTL_S = 60
+COMMUNITY = "doctor"
+LOOK_S = 0.25
 LOOSE_S = 2.0
 """Clocks that differ by less are said to agree; the service tells whole seconds."""
 
@@ -51,6 +56,8 @@ class Visit:
     seats: tuple[Socket, Socket] | None = None
     session_id: str = ""
     texts: list[str] = field(default_factory=list)
+    capsule_root: str | None = None
+    announced: tuple[str, ...] = ()
 
 
 class Step(NamedTuple):
@@ -194,6 +201,7 @@ async def _info(visit: Visit) -> str:
             f"the service speaks protocol {info.protocol}, this command {PROTOCOL}",
             "update whichever is older",
         )
+    visit.capsule_root = info.capsule_root
     policy = "refused" if info.unsigned == "refuse" else "allowed"
     return f"protocol {info.protocol}, unsigned calls {policy}"
 
@@ -367,6 +375,52 @@ async def _leave(visit: Visit) -> str:
     return "nobody is left"
 
 
+async def _announce(visit: Visit) -> str:
+    names = []
+    for number in range(2):
+        name = f"doctor-{number}-{secrets.token_hex(6)}"
+        made = ticket.create(
+            SigningKey(secrets.token_bytes(KEY_BYTES)),
+            peer_id=name,
+            user_id="doctor",
+            now_ms=visit.near.now() * 1000,
+            nonce=secrets.token_bytes(12),
+            ttl_ms=TTL_S * 1000,
+        )
+        answer = await bootstrap.announce(visit.near, COMMUNITY, made)
+        if answer is not None:
+            raise Failure(f"a ticket was refused: {answer}", "which tickets does it trust?")
+        names.append(name)
+    visit.announced = tuple(names)
+    return f"tickets taken, community {COMMUNITY}"
+
+
+async def _list(visit: Visit) -> str:
+    while True:
+        listed = await bootstrap.listed(visit.near, COMMUNITY)
+        if set(visit.announced) <= set(listed):
+            return f"{len(listed)} listed, both of ours"
+        await asyncio.sleep(LOOK_S)  # another process may remember its list for two seconds
+
+
+async def _published(visit: Visit) -> str:
+    if visit.capsule_root is None:
+        return "this service publishes none"
+    while True:
+        found = await bootstrap.manifest(visit.near, COMMUNITY)
+        if found is not None and found.fresh_until > visit.near.now():
+            return f"{max(visit.near.now() - found.issued_at, 0)} s old"
+        await asyncio.sleep(LOOK_S)
+
+
+async def _verify(visit: Visit) -> str:
+    if visit.capsule_root is None:
+        return "nothing to verify"
+    key = VerifyKey.from_base64(visit.capsule_root)
+    count = await bootstrap.verified(visit.near, COMMUNITY, key)
+    return f"{count} live tickets"
+
+
 STEPS = (
     Step("reach", "the service answers", _reach),
     Step("info", "it says what it is", _info, ("reach",)),
@@ -381,6 +435,10 @@ STEPS = (
     Step("relay", "both attach to the relay", _relay, ("register",)),
     Step("frames", "frames pass both ways", _frames, ("relay",)),
     Step("unregister", "they leave", _leave, ("register",)),
+    Step("announce", "two nodes announce", _announce, ("reach",)),
+    Step("list", "the beacon lists them", _list, ("announce",)),
+    Step("publish", "a capsule is published", _published, ("info", "announce")),
+    Step("verify", "the capsule verifies", _verify, ("publish",)),
 )
 
 

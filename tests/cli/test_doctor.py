@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
+from capsules.keys import SigningKey
 from infra import hints, waterfall
 from infra.doctor import STEPS, Outcome, Report, examine
 from muster import errors, frames, sockets
@@ -324,6 +325,75 @@ def test_what_is_changed_on_the_way_is_found(base: str, path: str, step: str, sa
         assert said in failures(report)[step].error
     else:
         assert _step(report, step).detail == "two nodes"
+
+
+def _told(path: str, answer: Any, *, status: int = 200) -> Change:
+    """Answer calls of a path with something else."""
+
+    def change(request: httpx2.Request, real: dict[str, Any]) -> Any:
+        found = request.url.path
+        return (status, answer) if path in (found, found.rpartition("/")[2]) else None
+
+    return change
+
+
+def _another_root(request: httpx2.Request, answer: dict[str, Any]) -> Any:
+    if request.url.path != "/v1/info":
+        return None
+    return 200, answer | {"capsule_root": SigningKey(bytes(32)).verify_key.to_base64()}
+
+
+def _expired(request: httpx2.Request, answer: dict[str, Any]) -> Any:
+    if request.url.path != "/peers" or not answer["peers"]:
+        return None
+    ticket = answer["peers"][0]
+    payload = ticket["payload"] | {"issuedAt": 0, "expiresAt": 1}
+    return 200, answer | {"peers": [ticket | {"payload": payload}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "said"),
+    [
+        (
+            _told("/announce", {"ok": False, "peers": [], "validation": {"reason": "EXPIRED"}}),
+            "announce",
+            "a ticket was refused: EXPIRED",
+        ),
+        (_told("/announce", {}, status=403), "announce", "is answered with 403"),
+        (_told("/announce", []), "announce", "something else than JSON"),
+        (_expired, "list", "a ticket is listed that clients refuse: EXPIRED"),
+        (_told("/peers", {"ok": True, "peers": []}), "list", "not done after 1 s"),
+        (_told("peers.json.manifest", {}, status=404), "publish", "not done after 1 s"),
+        (_told("peers.json.manifest", {}), "publish", "MALFORMED"),
+        (_told("peers.json", {}), "verify", "clients refuse the capsule: LENGTH_MISMATCH"),
+        (_another_root, "verify", "clients refuse the capsule: ROOT_CHAIN_BROKEN"),
+    ],
+)
+def test_a_beacon_that_does_not_do_its_part_is_named(
+    base: str, change: Change, step: str, said: str
+) -> None:
+    examined(base)  # so that there is a capsule
+
+    report = examined(base, change, deadline_s=1)
+
+    failed = failures(report)
+    assert said in failed[step].error
+    assert list(failed) == [step]
+
+
+def test_a_service_that_publishes_nothing_is_well(base: str) -> None:
+    def silent(request: httpx2.Request, answer: dict[str, Any]) -> Any:
+        if request.url.path == "/v1/info":
+            return 200, answer | {"capsule_root": None}
+        return None
+
+    report = examined(base, silent)
+
+    assert report.ok
+    assert [step.detail for step in report.steps[-2:]] == [
+        "this service publishes none",
+        "nothing to verify",
+    ]
 
 
 def test_nobody_stays_registered_after_a_failure(base: str) -> None:
