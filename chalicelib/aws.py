@@ -21,6 +21,7 @@ from chalice.app import Response
 from chalicelib import edge, gateway, http, log, relay, sockets, store
 from chalicelib.aws_publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
+from chalicelib.paths import Prober
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
@@ -68,11 +69,13 @@ class Host:
         """The service, from the environment."""
         if "AWS_LAMBDA_FUNCTION_NAME" in self._environment:
             _log_to_stdout()
+        settings = Settings.from_environment(self._environment)
         return Service(
-            Settings.from_environment(self._environment),
+            settings,
             _open_stores(self._environment),
             gateway.GatewaySender(self._open_gateway),
             os.urandom,
+            prober=_open_prober(settings),
         )
 
     @cached_property
@@ -151,7 +154,7 @@ class Host:
             call = read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
             reply = ask(call, event)
         except Exception as error:
-            reply = http.refuse(_refusal(error))
+            reply = http.refuse(_refusal(error), call.path)
         reply.route = reply.route or route
         if call.request_id:
             reply.headers["X-Request-Id"] = call.request_id
@@ -273,6 +276,15 @@ def _open_stores(environment: Environment) -> Stores:
     return open_dynamodb(
         tables=TableNames(*names), client=client or open_client(read_s=2, attempts=2)
     )
+
+
+def _open_prober(settings: Settings) -> Prober | None:
+    """Return whoever probes paths, where there is anything to probe."""
+    if not settings.assist.probed():
+        return None
+    from chalicelib import probing
+
+    return probing.open_prober(settings.assist)
 
 
 def _log_to_stdout() -> None:

@@ -6,11 +6,14 @@ service knows no host.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from muster import signing
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,20 @@ class Done(NamedTuple):
 
     answer: Any
     effects: tuple[Effect, ...] = ()
+
+
+class Wait(NamedTuple):
+    """What an answer waits for, how long at the most, and what it is then."""
+
+    pending: tuple[Future[Any], ...]
+    within_s: float
+    then: Callable[[], Any]
+
+    def out(self) -> None:
+        """Wait here; a host that has better to do waits in its own way."""
+        from concurrent import futures
+
+        futures.wait(self.pending, timeout=self.within_s)
 
 
 class Gone(Exception):

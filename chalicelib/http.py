@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from chalicelib import store
-from chalicelib.call import Call, Done, Reply
-from chalicelib.routes import PATHS, Route
+from chalicelib.call import Call, Done, Reply, Wait
+from chalicelib.routes import PATHS, REFUSALS, Route
 from chalicelib.service import Service
 from muster import records, strict
 from muster.errors import (
@@ -44,39 +44,68 @@ PREFLIGHT = CORS | {
     "Access-Control-Max-Age": "7200",
 }
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 
 _encoder = msgspec.json.Encoder()
 
 
 def handle(service: Service, call: Call) -> Reply:
     """Answer a call, whatever it is."""
+    reply = begin(service, call)
+    if isinstance(reply, Wait):
+        reply.out()
+        reply = finish(call, reply)
+    return reply
+
+
+def begin(service: Service, call: Call) -> Reply | Wait:
+    """Answer a call, or say what the answer waits for; `finish` follows."""
     if call.method == "OPTIONS":
         return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
+    return _whatever(call, lambda: _answer(service, call))
+
+
+def finish(call: Call, wait: Wait) -> Reply:
+    """Answer a call that has waited."""
+    reply = _whatever(call, lambda: _reply(wait.then()))
+    assert isinstance(reply, Reply)  # noqa: S101 - what has waited does not wait again
+    return reply
+
+
+def _whatever(call: Call, answer: Callable[[], Reply | Wait]) -> Reply | Wait:
+    """Make an answer of whatever happens."""
     try:
-        reply = _answer(service, call)
+        reply = answer()
     except Refused as refusal:
-        reply = refuse(refusal)
+        reply = refuse(refusal, call.path)
     except store.Unavailable:
-        reply = refuse(Unavailable("the store did not answer in time; try again", retry_after_s=1))
+        late = Unavailable("the store did not answer in time; try again", retry_after_s=1)
+        reply = refuse(late, call.path)
     except Exception:
         _log.exception("unforeseen", extra={"request_id": call.request_id})
-        reply = refuse(InternalError("the service failed; the log has the request id"))
+        failed = InternalError("the service failed; the log has the request id")
+        reply = refuse(failed, call.path)
+    if isinstance(reply, Wait):
+        return reply
     reply.route = route_name(call)
     if call.request_id:
         reply.headers["X-Request-Id"] = call.request_id
     return reply
 
 
-def refuse(refusal: Refused) -> Reply:
-    """Return the reply for a refusal."""
-    headers = CORS | {"Content-Type": JSON, "Cache-Control": "no-store"}
+def refuse(refusal: Refused, path: str = "") -> Reply:
+    """Return the reply for a refusal, in the form that the clients of a path know."""
+    write = REFUSALS.get(path)
+    headers = CORS | {"Content-Type": PROBLEM if write else JSON, "Cache-Control": "no-store"}
+    if write and refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
     if isinstance(refusal, MethodNotAllowed):
         headers["Allow"] = refusal.allow
     return Reply(
         refusal.status,
-        body=_encoder.encode(refusal.to_json()),
+        body=_encoder.encode(write(refusal) if write else refusal.to_json()),
         headers=headers,
         code=refusal.code,
     )
@@ -88,18 +117,23 @@ def route_name(call: Call) -> str:
     return f"{call.method} {call.path}" if call.method in known else "unknown"
 
 
-def _answer(service: Service, call: Call) -> Reply:
+def _answer(service: Service, call: Call) -> Reply | Wait:
     try:
         service.limits.spend_address(call.source_ip, clock=call.clock)
         route = _route(call)
         ask = _read(service, call, route)
         route.guard(service, call, ask)
-        done = route.use(service, call, ask)
+        use = route.unasked if route.unasked and not call.body else route.use
+        done = use(service, call, ask)
     except RateLimited:
         over = _over(call)
         if over is None:
             raise
         done = over(service, call)
+    return done if isinstance(done, Wait) else _reply(done)
+
+
+def _reply(done: Any) -> Reply:
     answer, effects = done if isinstance(done, Done) else (done, ())
     headers = CORS | {"Content-Type": JSON, "Cache-Control": "no-store"}
     code = answer.code if isinstance(answer, records.Tickets) else ""
@@ -125,11 +159,13 @@ def _over(call: Call) -> Callable[..., Any] | None:
 
 
 def _read(service: Service, call: Call, route: Route) -> Any:
-    most = service.settings.body_bytes
+    most: int = getattr(service.settings, route.body_bytes)
     if len(call.body) > most:
         raise PayloadTooLarge(f"a body may have {most} bytes")
     if route.method == "GET":
         return records.from_query(call.query, route.ask)
+    if route.unasked and not call.body:
+        return records.Nothing()
     value = strict.loads(call.body)
     if not isinstance(value, dict):
         raise InvalidRequest("the body is not a JSON object")

@@ -17,6 +17,7 @@ MIN_TTL_S, MAX_TTL_S = 60, 3600
 MIN_KEEPALIVE_S, MAX_KEEPALIVE_S = 5, 120
 MIN_TURN_TTL_S = 60
 UFRAG_BYTES, PASSWORD_BYTES = 8, 32
+ENTROPY_BYTES = UFRAG_BYTES + PASSWORD_BYTES
 
 LITE_PRIORITY = (126 << 24) + (65535 << 8) + (256 - 1)
 """A host candidate's, component 1 (RFC 8445, 5.1.2.1)."""
@@ -28,7 +29,7 @@ def advice(plan: Plan, *, entropy: bytes, now: int) -> wire.IceAdvice:
     ufrag = entropy[:UFRAG_BYTES].hex()
     return wire.IceAdvice(
         username_fragment=ufrag,
-        password=entropy[UFRAG_BYTES : UFRAG_BYTES + PASSWORD_BYTES].hex(),
+        password=entropy[UFRAG_BYTES:ENTROPY_BYTES].hex(),
         ttl_secs=ttl_s,
         keepalive_interval_secs=min(max(plan.ice_keepalive_s, MIN_KEEPALIVE_S), MAX_KEEPALIVE_S),
         trickle=True,

@@ -57,6 +57,17 @@ class Limits:
         chosen = self._settings
         self._take("socket#" + connection_id, clock, chosen.frame_burst, chosen.frames_per_s)
 
+    def shut(self, *, clock: float) -> int:
+        """Count the addresses that are refused at this moment; they were heard of lately."""
+        refused = 0
+        for key, bucket in reversed(self._buckets.items()):
+            if bucket.at < clock - SHARE_S:
+                break
+            if key.startswith("address#"):
+                spent = bucket.tokens + (clock - bucket.at) * self._settings.address_per_s < 1
+                refused += bucket.shut_until > clock or spent
+        return refused
+
     def _spend(self, key: str, clock: float, burst: int, per_s: int) -> None:
         bucket = self._take(key, clock, burst, per_s)
         bucket.unshared += 1

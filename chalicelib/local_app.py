@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from chalicelib import http, log, relay, sockets, status, store
-from chalicelib.call import Call, Connection, Effect, Gone, Reply
+from chalicelib import http, log, probing, relay, sockets, status, store
+from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
 from chalicelib.local_calls import Reader, Scope
 from chalicelib.local_publishing import SOON_S, WAY, Publishing
 from chalicelib.local_sockets import GOING_AWAY, PING, Sockets, WebSocket
@@ -86,7 +86,13 @@ class Host:
         self.bounds = bounds or Bounds()
         self.sockets = Sockets()
         self.connections: Counter[str] = Counter()
-        self.service = Service(settings, stores, self.sockets, secrets.token_bytes)
+        self.service = Service(
+            settings,
+            stores,
+            self.sockets,
+            secrets.token_bytes,
+            prober=probing.open_prober(settings.assist),
+        )
         self.numbers = status.Numbers(self.service, self.sockets, started_at=time.time())
         self._reader = Reader(trusted_proxies)
         self._pages = status.Pages(self.numbers)
@@ -148,7 +154,7 @@ class Host:
         if self._publishing is not None and call.path.startswith(WAY):
             return self._published(self._publishing, call)
         if call.path not in status.PAGES or call.method == "OPTIONS":
-            reply = http.handle(self.service, call)
+            reply = await self._answered(call)
             if self._publishing is not None:
                 self._publishing.heard(call, reply)
             return reply
@@ -158,6 +164,15 @@ class Host:
         reply = await self._pages.reply(call.path)
         reply.headers["X-Request-Id"] = call.request_id
         return reply
+
+    async def _answered(self, call: Call) -> Reply:
+        """Answer a call; what waits for others to answer holds up nobody else."""
+        answer = http.begin(self.service, call)
+        if isinstance(answer, Wait):
+            pending = [asyncio.wrap_future(future) for future in answer.pending]
+            await asyncio.wait(pending, timeout=answer.within_s)
+            answer = http.finish(call, answer)
+        return answer
 
     def _published(self, publishing: Publishing, call: Call) -> Reply:
         if call.method != "OPTIONS":
@@ -378,7 +393,7 @@ async def _every(period_s: float, chore: Callable[[], None]) -> None:
 
 
 def _refuse(refusal: Refused, call: Call) -> Reply:
-    reply = http.refuse(refusal)
+    reply = http.refuse(refusal, call.path)
     reply.route = http.route_name(call)
     reply.headers["X-Request-Id"] = call.request_id
     return reply

@@ -18,7 +18,9 @@ from muster.assist_records import Fingerprint, Label, Name, Transport
 
 DAY_S = 24 * 3600
 
-_HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d{1,5}))?")
+_HOST_PORT = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d{1,5}))?"
+)
 _ICE_SCHEMES = ("stun:", "stuns:", "turn:", "turns:")
 
 _Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -95,6 +97,10 @@ class Plan(_Part, frozen=True, kw_only=True):
         """Return every host and port that may be connected to, in one spelling."""
         named = {(spelled(path.address), path.port) for path in self.paths if path.probe != "none"}
         return frozenset(named | {host_port(text) for text in self.probe_hosts})
+
+
+NOTHING = Plan()
+"""The plan of an operator who said nothing."""
 
 
 def read(text: str) -> Plan:

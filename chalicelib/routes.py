@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from chalicelib import about, beacon, mailbox, presence, relay, signals
-from chalicelib.auth import Guard, anyone, member, owner, signed
-from muster import records
+from chalicelib import about, assist, beacon, mailbox, presence, relay, signals
+from chalicelib.auth import Guard, anyone, bearer, member, owner, signed
+from muster import assist_records, records
+from muster.errors import Refused
 
 
 class Route(NamedTuple):
@@ -21,6 +22,12 @@ class Route(NamedTuple):
     answer: type[records.Record]
     over: Callable[..., Any] | None = None
     """What a caller over its address's limit is answered instead of a refusal."""
+    unasked: Callable[..., Any] | None = None
+    """What a call with an empty body uses; without it, a body must be there."""
+    refusal: Callable[[Refused], Any] | None = None
+    """How the path writes refusals, as problem+json, if its clients know another form."""
+    body_bytes: str = "body_bytes"
+    """The setting that says how large a body may be."""
 
 
 ROUTES = (
@@ -76,8 +83,39 @@ ROUTES = (
         records.Tickets,
         over=beacon.listing,
     ),
+    Route(
+        "POST",
+        "/v1/session",
+        signed,
+        assist_records.OpenAssist,
+        assist.open_session,
+        assist_records.AssistOpened,
+    ),
+    Route(
+        "POST",
+        "/api/p2p/assist",
+        bearer,
+        assist_records.AskAdvice,
+        assist.advise,
+        assist_records.Advice,
+        unasked=assist.unasked,
+        refusal=assist.problem,
+        body_bytes="assist_body_bytes",
+    ),
+    Route(
+        "GET",
+        "/api/p2p/assist",
+        bearer,
+        records.Nothing,
+        assist.unasked,
+        assist_records.Advice,
+        refusal=assist.problem,
+    ),
 )
 
 PATHS: dict[str, dict[str, Route]] = {}
+REFUSALS = {route.path: route.refusal for route in ROUTES if route.refusal}
+"""Paths that write refusals in their own form."""
+
 for _route in ROUTES:
     PATHS.setdefault(_route.path, {})[_route.method] = _route

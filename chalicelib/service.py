@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from chalicelib import tables
 from chalicelib.call import Sender
 from chalicelib.limits import Limits
+from chalicelib.paths import Prober
 from chalicelib.settings import Settings
 from chalicelib.store import Item, Stores
 from chalicelib.tokens import Ed25519Signer, Signer
@@ -29,6 +30,8 @@ class Service:
     pins: Memory[Item] = field(init=False)
     heard: Memory[bool] = field(init=False)
     listings: Memory[Any] = field(init=False)
+    key_sets: Memory[Any] = field(init=False)
+    prober: Prober | None = None
     _signer: Signer | None = None
 
     def __post_init__(self) -> None:
@@ -36,6 +39,7 @@ class Service:
         self.pins = Memory(4096)
         self.heard = Memory(4096)
         self.listings = Memory(64)
+        self.key_sets = Memory(2)
 
     def signer(self, *, now: int) -> Signer:
         """Return the service's key; made once per deployment and kept in the store."""

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from chalicelib import plan
+from chalicelib.plan import Plan
 from muster import __version__, frames, records, signing
+from muster.assist_records import MAX_PATHS
 
 Unsigned = Literal["refuse", "allow"]
 
@@ -57,6 +60,13 @@ class Settings:
     idle_s: int = 30
     socket_s: int = 2 * 3600
 
+    assist: Plan = plan.NOTHING
+    assist_tokens: str = ""
+    assist_open: Unsigned = "refuse"
+    assist_body_bytes: int = 64 * 1024
+    assist_min_ttl_s: int = 60
+    assist_max_ttl_s: int = 3600
+
     address_burst: int = 2_000
     address_per_s: int = 200
     node_burst: int = 1_000
@@ -67,6 +77,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.unsigned not in get_args(Unsigned):
             raise ValueError("unsigned must be 'refuse' or 'allow'")
+        if self.assist_open not in get_args(Unsigned):
+            raise ValueError("assist_open must be 'refuse' or 'allow'")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
@@ -90,6 +102,10 @@ class Settings:
         """Return a comma list of URLs."""
         return _listed(getattr(self, name))
 
+    def assist_tokens_given_out(self) -> tuple[str, ...]:
+        """Return the tokens that the operator made for clients that sign nothing."""
+        return _listed(self.assist_tokens)
+
     def limits(self) -> dict[str, int]:
         """Return every limit in force, as `GET /v1/info` tells it."""
         numbers = {
@@ -104,6 +120,7 @@ class Settings:
             "signal_payload_chars": records.MAX_PAYLOAD_CHARS,
             "frame_payload_bytes": records.MAX_FRAME_BYTES,
             "frame_text_bytes": frames.MAX_TEXT_BYTES,
+            "assist_paths": MAX_PATHS,
         }
 
 
@@ -112,6 +129,8 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _read(field: Field[Any], text: str) -> object:
+    if isinstance(field.default, Plan):
+        return plan.read(text)
     if not isinstance(field.default, int):
         return text
     try:

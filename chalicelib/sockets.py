@@ -43,6 +43,8 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     for name in ("circle_hint", "node_id"):
         if call.query.get(name, getattr(token, name)) != getattr(token, name):
             raise InvalidToken(f"the token is for another {name}")
+    if token.use == "assist":
+        raise InvalidToken("the token is for assist, not for a socket")
     if token.use == "relay":
         return Opened(subprotocol, relay.attach(service, token, connection, now=call.now))
     _join(service, connection, token.circle_hint, token.node_id, now=call.now, legacy=False)

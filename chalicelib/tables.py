@@ -22,6 +22,8 @@ publishing lease  guard lease#COMMUNITY   -                   4 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 service key       guard service           key                 for ever
+key set           guard keyset            identity, period N  for ever, a period's overlap
+assist counters   guard assist            counter             for ever
 ================  ======================  ==================  =======================
 
 Variable parts stand last in a key, so no name can reach into another's space.
@@ -118,6 +120,26 @@ def service_seed(stores: Stores, fresh: bytes, *, now: int) -> bytes:
     stores.guard.put_new(Item("service", "key", FOREVER, fresh), now=now)
     kept = stores.guard.get("service", "key", now=now)
     return kept.body if kept else fresh
+
+
+def key_set(stores: Stores, name: str, fresh: bytes, *, until: int, now: int) -> bytes:
+    """Return the seeds of a part of the key set: those kept, or *fresh* if there are none yet."""
+    kept = kept_key_set(stores, name, now=now)
+    if kept is None:
+        stores.guard.put_new(Item("keyset", name, until, fresh), now=now)
+        kept = kept_key_set(stores, name, now=now)
+    return kept or fresh
+
+
+def kept_key_set(stores: Stores, name: str, *, now: int) -> bytes | None:
+    """Return the seeds of a part of the key set, if they are kept still."""
+    item = stores.guard.get("keyset", name, now=now)
+    return item.body if item else None
+
+
+def count(stores: Stores, counter: str, amount: int, *, now: int) -> int:
+    """Count what assist has done; return the new total."""
+    return stores.guard.add("assist", counter, amount, expires_at=FOREVER, now=now)
 
 
 # --- mail ---------------------------------------------------------------------

@@ -22,7 +22,7 @@ _MAX_CHARS = 1024
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a token says: its use, and for whom and until when."""
 
-    use: Literal["relay", "subscribe"]
+    use: Literal["relay", "subscribe", "assist"]
     circle_hint: str
     node_id: str
     expires_at: int
@@ -81,7 +81,7 @@ def read(signer: Signer, text: str, *, now: int) -> Token:
     Raises `InvalidToken` or `SessionExpired`.
     """
     parts = text.split(".")
-    if len(text) > _MAX_CHARS or len(parts) != 3 or parts[0] != PREFIX:
+    if len(text) > _MAX_CHARS or not text.isascii() or len(parts) != 3 or parts[0] != PREFIX:
         raise InvalidToken("this is not a token of this service")
     _, claims, signature = parts
     if not signer.verify(_PURPOSE + claims.encode(), _unb64(signature)):

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from chalicelib import ice, paths
+from chalicelib.plan import IceServerPlan, LitePlan, Plan
 from chalicelib.settings import Settings
+from muster import assist_records as wire
 from muster import errors, records
 from muster.circle import Circle
 
@@ -59,6 +62,71 @@ TICKET = {
     },
 }
 _TICKETS = (msgspec.Raw(msgspec.json.encode(TICKET)),)
+
+_PATH = wire.PathHint(address="relay.example.org", id="relay", port=443, priority=0)
+_PLAN = Plan(
+    ice_servers=(
+        IceServerPlan(urls=("turn:turn.example.org:3478",), secret="shared", realm="example.org"),  # noqa: S106
+    ),
+    ice_lite=LitePlan(ip="198.51.100.10", port=3478),
+)
+_ADVICE = wire.Advice(
+    noise=wire.NoiseAdvice(
+        pattern="XK",
+        prologue_hex=b"commucat".hex(),
+        device_seed_hex="90144b6eb668cca2780759e8492d72445b2762a45564230f767471469a655eea",
+        static_public_hex="4ee4ecee64e8b9041184ac845dbd7950f01e86f798869e757711abd9cd4d0166",
+    ),
+    pq=wire.PqKeys(
+        identity_public_hex="a1b2c3… (32 bytes)",
+        signed_prekey_public_hex="7890ab… (32 bytes)",
+        kem_public_hex="fedcba… (1184 bytes)",
+        signature_public_hex="012345… (1952 bytes)",
+        key_id="2b84ca051e50f7bc",
+        expires_at=NOW + 14 * 24 * 3600,
+        identity_signature_hex="5e6f70… (64 bytes)",
+        pq_signature_hex="8192a3… (3309 bytes)",
+    ),
+    ice=ice.advice(_PLAN, entropy=bytes(range(ice.ENTROPY_BYTES)), now=NOW),
+    transports=(
+        paths.advice(
+            paths.Found(
+                paths.Path(
+                    "relay",
+                    "relay.example.org",
+                    443,
+                    "relay.example.org",
+                    0,
+                    "WebSocket",
+                    target=paths.Target("relay.example.org", 443, "relay.example.org", tls=True),
+                ),
+                paths.Probe(3, (21.4, 20.1, 22.0)),
+            )
+        ),
+    ),
+    multipath=wire.MultipathAdvice(
+        fec_mtu=1200,
+        fec_overhead=0.4,
+        primary_path="relay",
+        sample_segments={"relay": wire.Segments(total=5, repair=2)},
+    ),
+    obfuscation=wire.ObfuscationAdvice(
+        reality_fingerprint_hex=None,
+        domain_fronting=True,
+        protocol_mimicry=False,
+        tor_bridge=False,
+    ),
+    security=wire.SecurityCounters(
+        noise_handshakes=0,
+        pq_handshakes=0,
+        fec_packets=0,
+        multipath_sessions=1234,
+        average_paths=1.5,
+        censorship_deflections=0,
+        active_connections=89,
+        rate_limited_ips=2,
+    ),
+)
 
 _EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
     ("GET", "/v1/health"): (
@@ -168,6 +236,15 @@ _EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
         records.ListTickets(community="mainnet"),
         records.Tickets(ok=True, peers=_TICKETS),
     ),
+    ("POST", "/v1/session"): (
+        wire.OpenAssist(node_id=NODE, circle_hint=HINT),
+        wire.AssistOpened(token=TOKEN, expires_at=NOW + 300, server_time=NOW),
+    ),
+    ("POST", "/api/p2p/assist"): (
+        wire.AskAdvice(paths=(_PATH,), fec=wire.FecHint(mtu=1200, repair_overhead=0.4)),
+        _ADVICE,
+    ),
+    ("GET", "/api/p2p/assist"): (records.Nothing(), _ADVICE),
 }
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from chalicelib import auth
+from chalicelib import assist, auth
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
 from infra import examples
-from muster import __version__, errors, records, signing
+from muster import __version__, assist_records, errors, records, signing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,6 +36,7 @@ _SECURITY: dict[auth.Guard, list[dict[str, list[str]]]] = {
     auth.signed: [_SIGNED],
     auth.member: [_SIGNED, {}],
     auth.owner: [_SIGNED, {}],
+    auth.bearer: [{"AssistToken": []}],
 }
 _UNSIGNED: dict[auth.Guard, str] = {
     auth.member: "Unsigned calls are accepted only where `unsigned` is `allow` (GET /v1/info).",
@@ -86,7 +87,10 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "responses": {f"Refused{status}": _refused(status) for status in _NOTES},
+            "responses": {
+                **{f"Refused{status}": _refused(status) for status in _NOTES},
+                **{f"Problem{status}": _problem(status) for status in _NOTES},
+            },
             "headers": {
                 "RequestId": {
                     "description": "Names the call in the service's log.",
@@ -98,8 +102,15 @@ def document() -> dict[str, Any]:
                 },
             },
             "securitySchemes": {
-                name: {"type": "apiKey", "in": "header", "name": header, "description": what}
-                for name, (header, what) in _HEADERS.items()
+                **{
+                    name: {"type": "apiKey", "in": "header", "name": header, "description": what}
+                    for name, (header, what) in _HEADERS.items()
+                },
+                "AssistToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "From POST /v1/session, or from the operator.",
+                },
             },
         },
         "x-muster-signing": _signing(),
@@ -110,14 +121,16 @@ def schemas() -> dict[str, Any]:
     """Return the JSON Schema of every record, by name."""
     shapes = [shape for route in ROUTES for shape in (route.ask, route.answer)]
     _, found = msgspec.json.schema_components(
-        [*shapes, records.MessageHead, records.ErrorBody],
+        [*shapes, records.MessageHead, records.ErrorBody, assist_records.Problem],
         ref_template="#/components/schemas/{name}",
     )
     for (name, member), more in _OPAQUE.items():
         found[name]["properties"][member].update(more)
-    found["ErrorBody"]["properties"]["code"]["enum"] = sorted(errors.CODES)
+    for name in ("ErrorBody", "Problem"):
+        found[name]["properties"]["code"]["enum"] = sorted(errors.CODES)
     for name in _answers(found):
-        if not getattr(records, name).__struct_config__.omit_defaults:
+        home = records if hasattr(records, name) else assist_records
+        if not getattr(home, name).__struct_config__.omit_defaults:
             found[name]["required"] = list(found[name]["properties"])
     return dict(sorted(found.items()))
 
@@ -156,7 +169,7 @@ def _operation(route: Route) -> dict[str, Any]:
         if route.path in _QUERIES:
             operation["parameters"] = _parameters(_QUERIES[route.path], None)
         operation["requestBody"] = {
-            "required": True,
+            "required": route.unasked is None,
             "content": {"application/json": _content(route.ask, ask)},
         }
     operation["responses"] = {
@@ -166,11 +179,15 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"application/json": _content(route.answer, answer)},
         },
         **{
-            str(status): {"$ref": f"#/components/responses/Refused{status}"}
+            str(status): {"$ref": f"#/components/responses/{_form(route)}{status}"}
             for status in _statuses(route)
         },
     }
     return operation
+
+
+def _form(route: Route) -> str:
+    return "Problem" if route.refusal else "Refused"
 
 
 def _content(shape: type[records.Record], example: records.Record | None) -> dict[str, Any]:
@@ -203,7 +220,7 @@ def _present(schema: dict[str, Any]) -> dict[str, Any]:
 def _statuses(route: Route) -> list[int]:
     statuses = {400, 413, 429, 500, 503}
     if route.guard is not auth.anyone:
-        statuses |= {401, 409}
+        statuses |= {401} if route.guard is auth.bearer else {401, 409}
     if route.ask is records.OpenSession:
         statuses.add(404)
     return sorted(statuses)
@@ -224,6 +241,17 @@ def _refused(status: int) -> dict[str, Any]:
             }
         },
     }
+
+
+def _problem(status: int) -> dict[str, Any]:
+    """Return a refusal in the form of the paths that know problem+json."""
+    refused = _refused(status)
+    code = refused["content"]["application/json"]["example"]["code"]
+    content = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "example": assist.problem(errors.from_json(examples.refusal(code), status=status)),
+    }
+    return refused | {"content": {"application/problem+json": content}}
 
 
 def _signing() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from muster.records import CircleHint, Duration, NodeId, Record, RequestKey, Seconds
+from muster.records import CircleHint, Duration, ErrorBody, NodeId, Record, RequestKey, Seconds
 
 MAX_PATHS = 16
 MAX_PEM_CHARS = 16_384
@@ -221,14 +221,12 @@ class Advice(Record, frozen=True, kw_only=True):
     reconnect: ReconnectAdvice = ReconnectAdvice()
 
 
-class Problem(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A refusal on `/api/p2p/assist`, as RFC 9457 has it; `code` is as everywhere."""
+class Problem(ErrorBody, frozen=True, kw_only=True):
+    """A refusal on `/api/p2p/assist`: problem+json (RFC 9457), and the members it has anywhere."""
 
     type: str
     title: str
     status: int
-    detail: str
-    code: str
     retry_after_seconds: int | None = None
 
 

@@ -171,7 +171,7 @@ def test_the_asyncapi_document_has_what_one_must_have() -> None:
 
 
 def test_real_answers_are_as_described() -> None:
-    w = world()
+    w = world(assist_open="allow")
     seen = set()
     for method, path, members, node in _dialogue():
         query = {k: str(v) for k, v in members.items()} if method == "GET" else None
@@ -200,7 +200,7 @@ def test_real_refusals_are_as_described(route: Route, body: bytes) -> None:
         return  # health and info take no parameters, and a call without a body has none
     responses = OPENAPI["paths"][route.path][route.method.lower()]["responses"]
     assert str(reply.status) in responses
-    check(OPENAPI, "ErrorBody", json.loads(reply.body))
+    check(OPENAPI, "Problem" if route.refusal else "ErrorBody", json.loads(reply.body))
 
 
 @pytest.mark.parametrize("status", [401, 404, 409, 429, 503])
@@ -286,6 +286,9 @@ def _dialogue() -> Iterator[tuple[str, str, dict[str, Any], str]]:
     yield "POST", "/announce", {"ticket": ticket.to_json()}, ANN
     yield "POST", "/announce", {"ticket": {**ticket.to_json(), "algorithm": "rsa"}}, ANN
     yield "GET", "/peers", {"community": "mainnet"}, ANN
+    yield "POST", "/v1/session", {"node_id": ANN, "circle_hint": HINT}, ANN
+    yield "POST", "/api/p2p/assist", {"paths": [{"address": "relay.example.org"}]}, ANN
+    yield "GET", "/api/p2p/assist", {}, ANN
 
 
 def _signal() -> dict[str, Any]:

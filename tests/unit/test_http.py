@@ -21,7 +21,7 @@ def call(here: World, method: str, path: str, body: bytes = b"", **query: str) -
 def is_refusal(body: bytes) -> bool:
     said = json.loads(body)
     return (
-        list(said) == ["ok", "code", "message", "retryable", "detail"]
+        list(said)[:5] == ["ok", "code", "message", "retryable", "detail"]
         and said["ok"] is False
         and said["code"] in CODES
         and said["detail"] == said["message"]
@@ -111,8 +111,9 @@ def test_a_preflight_is_answered_and_may_be_kept(path: str) -> None:
 )
 def test_a_body_that_is_not_strict_json_is_refused(body: bytes) -> None:
     for route in ROUTES:
-        if route.method != "GET":
-            reply = call(world(), route.method, route.path, body)
+        if route.method != "GET" and (body or not route.unasked):
+            world_ = world(assist_open="allow", assist_body_bytes=1024 * 1024)
+            reply = call(world_, route.method, route.path, body)
             assert reply.status == 400
             assert is_refusal(reply.body)
 
