@@ -15,7 +15,7 @@ messages          mail mail#HINT          number              30 days
 message names     mail mid#HINT           MSG_ID              30 days
 signals           mail signal#NODE        number              5 minutes
 claim             presence claim#NAME     -                   as long as its ticket
-listed tickets    presence slots#COMMUN.  slot                as long as each ticket
+listed tickets    presence slots#NAME     slot                as long as each ticket
 communities       presence communities    COMMUNITY           a day
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes

@@ -105,7 +105,11 @@ def _add_looking(verbs: Any, command: Add) -> None:
     inspect = command(
         verbs, "inspect", "infra.publishing:inspect", "show what is in a file; checks nothing"
     )
-    inspect.add_argument("file", metavar="FILE", help="a capsule, a manifest or a key file")
+    inspect.add_argument(
+        "file",
+        metavar="FILE",
+        help="a capsule, a manifest or a key file (in a folder: publishing.key)",
+    )
     verify = command(
         verbs, "verify", "infra.publishing:verify", "check a capsule as clients check it"
     )

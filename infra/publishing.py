@@ -22,7 +22,7 @@ from capsules.keys import VerifyKey
 from capsules.manifest import MAX_MANIFEST_BYTES, Document, Manifest
 from capsules.root import Certificate
 from capsules.ticket import RULES, Ticket
-from chalicelib import keyring, publisher
+from chalicelib import key_files, keyring, publisher
 from chalicelib.keyring import Unusable
 from chalicelib.publisher import ALARM_AT, ENTRIES, FILES, Terms
 from chalicelib.shelf import FolderShelf
@@ -95,7 +95,7 @@ def publish(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show what is in a file, without believing any of it."""
-    path = Path(arguments.file)
+    path = key_files.publishing_path(Path(arguments.file))
     raw = _read(path)
     try:
         data = fields.members(canonical.loads(raw), "the file")
