@@ -54,7 +54,7 @@ def unasked(service: Service, call: Call, ask: records.Nothing) -> Wait | wire.A
 def advise(service: Service, call: Call, ask: wire.AskAdvice) -> Wait | wire.Advice:
     """Tell how to connect, once the paths that may be probed were."""
     relay_url = service.settings.websocket_url or call.websocket_url
-    named = paths.chosen(service.settings.assist, ask, relay_url=relay_url)
+    named = paths.chosen(service.plan, ask, relay_url=relay_url)
     targets = {path.target for path in named if path.target}
     probes = service.prober.start(targets) if targets and service.prober else {}
     then = partial(_advice, service, call, ask, named, probes)
@@ -79,7 +79,7 @@ def _advice(
     named: Sequence[Path],
     probes: Mapping[Target, Future[Probe]],
 ) -> wire.Advice:
-    plan, now = service.settings.assist, call.now
+    plan, now = service.plan, call.now
     found = paths.in_order(
         (Found(path, _seen(probes, path)) for path in named),
         prefer_reality=bool(ask.prefer_reality) and not ask.paths,
@@ -105,7 +105,7 @@ def _seen(probes: Mapping[Target, Future[Probe]], path: Path) -> Probe:
 def _noise(service: Service) -> wire.NoiseAdvice:
     from nacl.bindings import crypto_scalarmult_base  # only this call needs it
 
-    plan, seed = service.settings.assist, service.entropy(32)
+    plan, seed = service.plan, service.entropy(32)
     return wire.NoiseAdvice(
         pattern=plan.noise_pattern,
         prologue_hex=plan.noise_prologue.encode().hex(),

@@ -14,18 +14,20 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chalice.app import Response
 
 from chalicelib import edge, gateway, http, log, relay, sockets, store
 from chalicelib.aws_publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
-from chalicelib.paths import Prober
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
 from muster.errors import InternalError, PayloadTooLarge, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from chalicelib.paths import Prober
 
 Event = Mapping[str, Any]
 Environment = Mapping[str, str]
@@ -280,11 +282,11 @@ def _open_stores(environment: Environment) -> Stores:
 
 def _open_prober(settings: Settings) -> Prober | None:
     """Return whoever probes paths, where there is anything to probe."""
-    if not settings.assist.probed():
+    if not settings.assist:
         return None
-    from chalicelib import probing
+    from chalicelib import plan, probing
 
-    return probing.open_prober(settings.assist)
+    return probing.open_prober(plan.read(settings.assist))
 
 
 def _log_to_stdout() -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from chalicelib import store
 from chalicelib.call import Call, Done, Reply, Wait
-from chalicelib.routes import PATHS, REFUSALS, Route
+from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
 from muster import records, strict
 from muster.errors import (
@@ -95,7 +95,7 @@ def _whatever(call: Call, answer: Callable[[], Reply | Wait]) -> Reply | Wait:
 
 def refuse(refusal: Refused, path: str = "") -> Reply:
     """Return the reply for a refusal, in the form that the clients of a path know."""
-    write = REFUSALS.get(path)
+    write = next((route.refusal for route in PATHS.get(path, {}).values()), None)
     headers = CORS | {"Content-Type": PROBLEM if write else JSON, "Cache-Control": "no-store"}
     if write and refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

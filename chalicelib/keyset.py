@@ -46,7 +46,7 @@ class _Period(NamedTuple):
 
 def public(service: Service, *, now: int) -> wire.PqKeys:
     """Return the public halves of this period; made at the first call of a process."""
-    length_s = service.settings.assist.keys_s
+    length_s = service.plan.keys_s
     number = now // length_s
     kept = service.key_sets.recall(str(number), now=now)
     if kept is None:
@@ -106,7 +106,7 @@ def _identity(service: Service, *, now: int) -> _Identity:
 
 def _period(service: Service, number: int, *, now: int) -> _Period:
     """Return a period's keys: all processes make the same, as the first one's are kept."""
-    plan = service.settings.assist
+    plan = service.plan
     until = (number + 1) * plan.keys_s + plan.keys_overlap_s
     fresh = service.entropy(PERIOD_BYTES)
     return _read(
@@ -115,7 +115,7 @@ def _period(service: Service, number: int, *, now: int) -> _Period:
 
 
 def _found(service: Service, key_id: str, *, now: int) -> _Period:
-    plan = service.settings.assist
+    plan = service.plan
     number = now // plan.keys_s
     oldest = max(number - 1 - plan.keys_overlap_s // plan.keys_s, 0)
     for candidate in range(number, oldest - 1, -1):

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from chalicelib import http, log, probing, relay, sockets, status, store
+from chalicelib import http, log, plan, probing, relay, sockets, status, store
 from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
 from chalicelib.local_calls import Reader, Scope
 from chalicelib.local_publishing import SOON_S, WAY, Publishing
@@ -91,7 +91,7 @@ class Host:
             stores,
             self.sockets,
             secrets.token_bytes,
-            prober=probing.open_prober(settings.assist),
+            prober=probing.open_prober(plan.read(settings.assist)),
         )
         self.numbers = status.Numbers(self.service, self.sockets, started_at=time.time())
         self._reader = Reader(trusted_proxies)

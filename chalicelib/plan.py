@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -104,17 +103,25 @@ NOTHING = Plan()
 
 
 def read(text: str) -> Plan:
-    """Read a plan from JSON, or from the file of that name.
+    """Read a plan from JSON, or from the file of that name; from nothing, the empty one.
 
     Raises `ValueError` that says what is wrong, without the secrets in it.
     """
+    if not text:
+        return NOTHING
     try:
-        raw = text.encode() if text.lstrip().startswith("{") else Path(text).read_bytes()
-        return msgspec.json.decode(raw, type=Plan)
+        return msgspec.json.decode(_raw(text), type=Plan)
     except OSError as error:
         raise ValueError(f"MUSTER_ASSIST is no JSON object and no file: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise ValueError(f"MUSTER_ASSIST: {error}") from None
+
+
+def _raw(text: str) -> bytes:
+    if text.lstrip().startswith("{"):
+        return text.encode()
+    with open(text, "rb") as file:
+        return file.read()
 
 
 def spelled(host: str) -> str:

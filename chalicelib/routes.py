@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from chalicelib import about, assist, beacon, mailbox, presence, relay, signals
-from chalicelib.auth import Guard, anyone, bearer, member, owner, signed
-from muster import assist_records, records
-from muster.errors import Refused
+from chalicelib import about, beacon, mailbox, presence, relay, signals
+from chalicelib.auth import anyone, member, owner, signed
+from chalicelib.route import Route
+from muster import records
 
+__all__ = ["EARLY", "PATHS", "ROUTES", "Route"]
 
-class Route(NamedTuple):
-    """One endpoint: who may call it, what it reads, what it does, what it answers."""
-
-    method: str
-    path: str
-    guard: Guard
-    ask: type[records.Record]
-    use: Callable[..., Any]
-    answer: type[records.Record]
-    over: Callable[..., Any] | None = None
-    """What a caller over its address's limit is answered instead of a refusal."""
-    unasked: Callable[..., Any] | None = None
-    """What a call with an empty body uses; without it, a body must be there."""
-    refusal: Callable[[Refused], Any] | None = None
-    """How the path writes refusals, as problem+json, if its clients know another form."""
-    body_bytes: str = "body_bytes"
-    """The setting that says how large a body may be."""
-
-
-ROUTES = (
+EARLY = (
     Route("GET", "/v1/health", anyone, records.Nothing, about.health, records.Health),
     Route("GET", "/v1/info", anyone, records.Nothing, about.info, records.Info),
     Route("POST", "/v1/register", owner, records.Register, presence.register, records.Registered),
@@ -83,39 +66,47 @@ ROUTES = (
         records.Tickets,
         over=beacon.listing,
     ),
-    Route(
-        "POST",
-        "/v1/session",
-        signed,
-        assist_records.OpenAssist,
-        assist.open_session,
-        assist_records.AssistOpened,
-    ),
-    Route(
-        "POST",
-        "/api/p2p/assist",
-        bearer,
-        assist_records.AskAdvice,
-        assist.advise,
-        assist_records.Advice,
-        unasked=assist.unasked,
-        refusal=assist.problem,
-        body_bytes="assist_body_bytes",
-    ),
-    Route(
-        "GET",
-        "/api/p2p/assist",
-        bearer,
-        records.Nothing,
-        assist.unasked,
-        assist_records.Advice,
-        refusal=assist.problem,
-    ),
 )
+"""What nearly every call wants; the rest is in chalicelib/assist_routes.py."""
 
-PATHS: dict[str, dict[str, Route]] = {}
-REFUSALS = {route.path: route.refusal for route in ROUTES if route.refusal}
-"""Paths that write refusals in their own form."""
+if TYPE_CHECKING:
+    ROUTES: tuple[Route, ...]
 
-for _route in ROUTES:
-    PATHS.setdefault(_route.path, {})[_route.method] = _route
+
+class _Late(Mapping[str, Route]):
+    """The methods of a path that few call: what they need is loaded when one is called."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @cached_property
+    def _methods(self) -> dict[str, Route]:
+        return {route.method: route for route in _late() if route.path == self._path}
+
+    def __getitem__(self, method: str) -> Route:
+        return self._methods[method]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+
+def _late() -> tuple[Route, ...]:
+    from chalicelib import assist_routes
+
+    return assist_routes.ROUTES
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ROUTES":
+        return EARLY + _late()
+    raise AttributeError(f"module 'chalicelib.routes' has no attribute {name!r}")
+
+
+PATHS: dict[str, Mapping[str, Route]] = {}
+for _route in EARLY:
+    PATHS[_route.path] = {**PATHS.get(_route.path, {}), _route.method: _route}
+for _path in ("/v1/session", "/api/p2p/assist"):
+    PATHS[_path] = _Late(_path)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from chalicelib import tables
 from chalicelib.call import Sender
 from chalicelib.limits import Limits
-from chalicelib.paths import Prober
 from chalicelib.settings import Settings
 from chalicelib.store import Item, Stores
 from chalicelib.tokens import Ed25519Signer, Signer
+
+if TYPE_CHECKING:
+    from chalicelib.paths import Prober
+    from chalicelib.plan import Plan
 
 _V = TypeVar("_V")
 
@@ -33,6 +36,7 @@ class Service:
     key_sets: Memory[Any] = field(init=False)
     prober: Prober | None = None
     _signer: Signer | None = None
+    _plan: Plan | None = None
 
     def __post_init__(self) -> None:
         self.limits = Limits(self.stores.guard, self.settings)
@@ -40,6 +44,15 @@ class Service:
         self.heard = Memory(4096)
         self.listings = Memory(64)
         self.key_sets = Memory(2)
+
+    @property
+    def plan(self) -> Plan:
+        """What the operator knows about connecting; only assist asks."""
+        if self._plan is None:
+            from chalicelib import plan
+
+            self._plan = plan.read(self.settings.assist)
+        return self._plan
 
     def signer(self, *, now: int) -> Signer:
         """Return the service's key; made once per deployment and kept in the store."""

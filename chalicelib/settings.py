@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from chalicelib import plan
-from chalicelib.plan import Plan
 from muster import __version__, frames, records, signing
-from muster.assist_records import MAX_PATHS
 
 Unsigned = Literal["refuse", "allow"]
 
@@ -60,7 +57,7 @@ class Settings:
     idle_s: int = 30
     socket_s: int = 2 * 3600
 
-    assist: Plan = plan.NOTHING
+    assist: str = ""
     assist_tokens: str = ""
     assist_open: Unsigned = "refuse"
     assist_body_bytes: int = 64 * 1024
@@ -79,6 +76,10 @@ class Settings:
             raise ValueError("unsigned must be 'refuse' or 'allow'")
         if self.assist_open not in get_args(Unsigned):
             raise ValueError("assist_open must be 'refuse' or 'allow'")
+        if self.assist:
+            from chalicelib import plan  # where nothing was planned, nothing is loaded
+
+            plan.read(self.assist)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
@@ -108,6 +109,8 @@ class Settings:
 
     def limits(self) -> dict[str, int]:
         """Return every limit in force, as `GET /v1/info` tells it."""
+        from muster import assist_records  # a cold start does without
+
         numbers = {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -120,7 +123,7 @@ class Settings:
             "signal_payload_chars": records.MAX_PAYLOAD_CHARS,
             "frame_payload_bytes": records.MAX_FRAME_BYTES,
             "frame_text_bytes": frames.MAX_TEXT_BYTES,
-            "assist_paths": MAX_PATHS,
+            "assist_paths": assist_records.MAX_PATHS,
         }
 
 
@@ -129,8 +132,6 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _read(field: Field[Any], text: str) -> object:
-    if isinstance(field.default, Plan):
-        return plan.read(text)
     if not isinstance(field.default, int):
         return text
     try:

@@ -1,0 +1,39 @@
+"""Assist routes: the part of the table that is loaded when it is first called."""
+
+from __future__ import annotations
+
+from chalicelib import assist
+from chalicelib.auth import bearer, signed
+from chalicelib.route import Route
+from muster import assist_records, records
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/session",
+        signed,
+        assist_records.OpenAssist,
+        assist.open_session,
+        assist_records.AssistOpened,
+    ),
+    Route(
+        "POST",
+        "/api/p2p/assist",
+        bearer,
+        assist_records.AskAdvice,
+        assist.advise,
+        assist_records.Advice,
+        unasked=assist.unasked,
+        refusal=assist.problem,
+        body_bytes="assist_body_bytes",
+    ),
+    Route(
+        "GET",
+        "/api/p2p/assist",
+        bearer,
+        records.Nothing,
+        assist.unasked,
+        assist_records.Advice,
+        refusal=assist.problem,
+    ),
+)
