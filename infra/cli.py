@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from infra import capsule_commands
+from infra import bootstrap_commands, capsule_commands
 from infra.output import Failure, complain
 
 INTERRUPTED = 130
@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     _add_service(commands)
     _add_circle(commands)
     _add_chat(commands)
-    capsule_commands.add(commands, _command)
+    capsule = capsule_commands.add(commands, _command)
+    bootstrap_commands.add(commands, capsule, _command)
     return top
 
 

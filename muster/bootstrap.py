@@ -1,0 +1,139 @@
+"""Bootstrap: from a URL and a key to peers that can be believed.
+
+    found = await bootstrap("https://host/capsules/main/peers.json#KEY")
+    for peer in found.peers:
+        print(peer.peer_id)
+
+`discover` gives the peers as they arrive, `bootstrap` all that came in time
+(docs/bootstrap.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import httpx2
+
+from capsules.errors import Reason, Refused
+from capsules.ticket import RULES, Rules, Ticket
+from muster import search
+from muster.backoff import Rim
+from muster.cache import Cache
+from muster.gathering import Peer
+from muster.search import DEADLINE_S, Plan, Search
+from muster.sources import Kind, Outcome, Source
+
+__all__ = [
+    "Found",
+    "Kind",
+    "Options",
+    "Outcome",
+    "Peer",
+    "Reason",
+    "Refused",
+    "Source",
+    "bootstrap",
+    "discover",
+]
+
+LINGER_S = 1.0
+
+
+class Options(TypedDict, total=False):
+    """What both functions take, all of it by name.
+
+    ``beacons``: base URLs to ask besides. ``community``: if the capsule's folder does not say.
+    ``ticket``: ours, left at every beacon. ``peer_id``: ours, to be left out. ``cache``: a
+    folder where to remember. ``deadline_s``: for each source. ``rules``: which tickets to
+    believe. ``transport`` and ``rim``: the network and the clock, for tests.
+    """
+
+    beacons: Sequence[str]
+    community: str | None
+    ticket: Ticket | None
+    peer_id: str | None
+    cache: str | os.PathLike[str] | Cache | None
+    deadline_s: float
+    rules: Rules
+    transport: httpx2.AsyncBaseTransport | None
+    rim: Rim | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who was found, and what came of every source. Times are in milliseconds."""
+
+    community: str
+    peers: tuple[Peer, ...]
+    sources: tuple[Outcome, ...]
+    first_peer_ms: float | None
+    took_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it for programs."""
+        return {
+            "ok": bool(self.peers),
+            "community": self.community,
+            "first_peer_ms": self.first_peer_ms,
+            "took_ms": self.took_ms,
+            "peers": [peer.to_json() for peer in self.peers],
+            "sources": [outcome.to_json() for outcome in self.sources],
+        }
+
+
+async def bootstrap(
+    *capsules: str, linger_s: float | None = LINGER_S, **options: Unpack[Options]
+) -> Found:
+    """Find peers of a community; *capsules* are ``URL#KEY``.
+
+    Every source is asked at once. When there is a peer, the others have *linger_s* to answer
+    too (None: all the time they have), so that one that hangs delays nobody. A failure of a
+    source is never raised, but stands in ``sources``; only a URL or key that cannot be read
+    raises `ValueError`.
+    """
+    wanted = _plan(capsules, options)
+    async with _search(wanted, options) as running:
+        await running.settle(linger_s)
+    return Found(
+        community=wanted.community,
+        peers=running.peers,
+        sources=running.outcomes,
+        first_peer_ms=running.first_peer_ms,
+        took_ms=running.elapsed_ms(),
+    )
+
+
+async def discover(*capsules: str, **options: Unpack[Options]) -> AsyncIterator[Peer]:
+    """Give each peer of a community as soon as it is believed, once.
+
+    It ends when every source has answered or missed its deadline. Break off at will:
+    ``async with contextlib.aclosing(discover(...)) as peers`` ends the search at once.
+    """
+    async with _search(_plan(capsules, options), options) as running:
+        async for peer in running:
+            yield peer
+
+
+def _plan(capsules: Sequence[str], options: Options) -> Plan:
+    return search.plan(
+        capsules,
+        beacons=options.get("beacons", ()),
+        community=options.get("community"),
+        ticket=options.get("ticket"),
+        peer_id=options.get("peer_id"),
+    )
+
+
+def _search(wanted: Plan, options: Options) -> Search:
+    cache = options.get("cache")
+    return Search(
+        wanted,
+        cache=cache if cache is None or isinstance(cache, Cache) else Cache(cache),
+        deadline_s=options.get("deadline_s", DEADLINE_S),
+        rules=options.get("rules", RULES),
+        transport=options.get("transport"),
+        rim=options.get("rim"),
+    )
