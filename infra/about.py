@@ -40,7 +40,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     seconds = arguments.timeout
 
     def make(circle: Circle, node_id: str) -> Client:
-        return _client(base, circle, node_id, timeout_s=seconds)
+        return client(base, circle, node_id, timeout_s=seconds)
 
     if arguments.json:
         report = asyncio.run(examine(make, base=base, deadline_s=seconds))
@@ -68,14 +68,14 @@ def _progress() -> Iterator[Callable[[Step], None]]:
 async def _info(base: str, timeout_s: float) -> Info:
     from muster.circle import Circle
 
-    async with _client(base, Circle.new(), secrets.token_hex(8), timeout_s=timeout_s) as client:
+    async with client(base, Circle.new(), secrets.token_hex(8), timeout_s=timeout_s) as made:
         try:
-            return await client.info()
+            return await made.info()
         except Exception as error:
             raise hints.explain(error, base) from None
 
 
-def _client(base: str, circle: Circle, node_id: str, *, timeout_s: float) -> Client:
+def client(base: str, circle: Circle, node_id: str, *, timeout_s: float) -> Client:
     """Make a client that does not try twice: what fails is what we want to see."""
     from muster.backoff import Backoff
     from muster.client import Client

@@ -1,0 +1,136 @@
+"""Parameters: what an operator may choose for a deployment, checked before AWS is asked.
+
+`--param` takes the template's parameters, and the service's own settings by the names
+of their variables (``MUSTER_CIRCLE_MEMBERS=64``). What is not named keeps its value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from infra import stack
+from infra.output import Misuse
+
+OURS = ("Stage", "CodeBucket", "CodeKey", "EdgeSecret", "CapsuleRoot")
+"""What the command decides itself."""
+
+OUR_VARIABLES = (
+    "MUSTER_TABLE_PRESENCE",
+    "MUSTER_TABLE_MAIL",
+    "MUSTER_TABLE_GUARD",
+    "MUSTER_GREET_FUNCTION",
+    "MUSTER_WEBSOCKET_URL",
+    "MUSTER_UNSIGNED",
+    "MUSTER_CAPSULE_ROOT",
+    "MUSTER_CAPSULE_BUCKET",
+    "MUSTER_CAPSULE_KEYS_PARAM",
+    "MUSTER_EDGE_SECRET",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen on the command line."""
+
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse(pairs: Iterable[str]) -> Chosen:
+    """Read ``K=V`` pairs; raises `Misuse` for what no deployment would take."""
+    parameters: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise Misuse(f"--param {pair} has no value", "write it as --param NAME=VALUE")
+        if name.startswith("MUSTER_"):
+            settings[name] = value
+        else:
+            parameters[name] = value
+    for name, value in parameters.items():
+        _check(name, value)
+    _check_settings(settings)
+    _check_together(parameters)
+    return Chosen(parameters, settings)
+
+
+@cache
+def declared() -> Mapping[str, Mapping[str, Any]]:
+    """Return the template's parameters."""
+    found: dict[str, dict[str, Any]] = json.loads(stack.RESOURCES.read_text())["Parameters"]
+    return found
+
+
+def merged(chosen: Mapping[str, str], before: Mapping[str, str], **ours: str) -> dict[str, str]:
+    """Return a value for every parameter: chosen, else as it is, else the default."""
+    values = {}
+    for name, told in declared().items():
+        kept = before.get(name, str(told.get("Default", "")))
+        values[name] = ours.get(name, chosen.get(name, kept))
+    return values
+
+
+def _check(name: str, value: str) -> None:
+    if name in OURS:
+        raise Misuse(f"--param {name} is not to be chosen", "the command decides it")
+    told = declared().get(name)
+    if told is None:
+        free = [known for known in declared() if known not in OURS]
+        close = get_close_matches(name, free, 3, cutoff=0.5) or sorted(free)
+        raise Misuse(f"there is no parameter '{name}'", f"there are: {', '.join(close)}")
+    problem = _problem(told, value)
+    if problem:
+        raise Misuse(f"--param {name}={value}: {problem}", told["Description"])
+
+
+def _problem(told: Mapping[str, Any], value: str) -> str:
+    if "AllowedValues" in told:
+        allowed = [str(one) for one in told["AllowedValues"]]
+        return "" if value in allowed else f"must be one of {', '.join(allowed)}"
+    if told["Type"] == "Number":
+        return _number_problem(told, value)
+    if not re.fullmatch(told.get("AllowedPattern", ".*"), value):
+        return f"must be {told['ConstraintDescription']}"
+    return ""
+
+
+def _number_problem(told: Mapping[str, Any], value: str) -> str:
+    low, high = told["MinValue"], told["MaxValue"]
+    whole = not isinstance(told["Default"], float) and not isinstance(low, float)
+    if not re.fullmatch(r"\d{1,9}" if whole else r"\d{1,9}(\.\d{1,6})?", value):
+        return "must be a whole number" if whole else "must be a number"
+    return "" if low <= float(value) <= high else f"must be from {low} to {high}"
+
+
+def _check_settings(settings: Mapping[str, str]) -> None:
+    from chalicelib.settings import Settings
+
+    known = {f"MUSTER_{name.upper()}" for name in Settings.__dataclass_fields__}
+    known -= {*OUR_VARIABLES, "MUSTER_VERSION"}
+    for name in settings:
+        if name not in known:
+            close = get_close_matches(name, known, 3) or ["see docs/operations.md, Settings"]
+            raise Misuse(f"there is no setting {name} to choose", f"there are: {', '.join(close)}")
+    try:
+        Settings.from_environment(settings)
+    except ValueError as error:
+        raise Misuse(f"--param {error}", "docs/operations.md lists the settings") from None
+
+
+def _check_together(chosen: Mapping[str, str]) -> None:
+    if chosen.get("DomainName") and not chosen.get("CertificateArn"):
+        raise Misuse(
+            "DomainName needs CertificateArn", "AWS Certificate Manager makes one, in us-east-1"
+        )
+    if chosen.get("PublicCapsules") == "yes" and chosen.get("CloudFront") != "no":
+        raise Misuse(
+            "PublicCapsules=yes is for deployments without CloudFront",
+            "CloudFront serves capsules itself; or add --param CloudFront=no",
+        )

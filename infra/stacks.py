@@ -1,0 +1,402 @@
+"""Stacks: how CloudFormation is asked, waited for, and put right when it stopped half-way.
+
+The change set has one name, so that of two deployments at the same time the second
+is refused; one that an interrupted deployment left behind is taken over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.cloud import Cloud, code_of, explained
+from infra.difference import Change, Deployed, from_change_set
+from infra.output import Failure, say
+
+CHANGE_SET = "muster-deploy"
+BUSY_S = 600
+"""How long a change set that is not carried out keeps others away."""
+
+POLL_S = 2.0
+LONGEST_S = 3600.0
+
+FRESH = ("REVIEW_IN_PROGRESS",)
+FAILED_FIRST = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+STUCK = ("UPDATE_ROLLBACK_FAILED",)
+
+_FAILED = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A stack as it is."""
+
+    id: str
+    status: str
+    reason: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+    changed_at: datetime | None
+
+    @property
+    def busy(self) -> bool:
+        """Whether CloudFormation works on it."""
+        return self.status.endswith("_IN_PROGRESS") and self.status not in FRESH
+
+    @property
+    def good(self) -> bool:
+        """Whether the service is there, by this deployment or the one before."""
+        return self.status in (
+            "CREATE_COMPLETE",
+            "UPDATE_COMPLETE",
+            "UPDATE_ROLLBACK_COMPLETE",
+            "IMPORT_COMPLETE",
+            "IMPORT_ROLLBACK_COMPLETE",
+        )
+
+
+class Stacks:
+    """CloudFormation, as far as one stack goes."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cloud, self._pause, self._clock = cloud, pause, clock
+        self._name = cloud.names.stack
+
+    @property
+    def _api(self) -> Any:
+        return self._cloud.client("cloudformation")
+
+    # --- looking --------------------------------------------------------------
+
+    def state(self) -> State | None:
+        """Return the stack as it is; None if there is none."""
+        from botocore.exceptions import ClientError
+
+        with explained("looking at the stack"):
+            try:
+                found = self._api.describe_stacks(StackName=self._name)["Stacks"]
+            except ClientError as error:
+                if code_of(error) == "ValidationError":
+                    return None
+                raise
+        if not found or found[0]["StackStatus"] == "DELETE_COMPLETE":
+            return None
+        return _state(found[0])
+
+    def deployed(self) -> Deployed | None:
+        """Return the template and the parameters that are there."""
+        import json
+
+        state = self.state()
+        if state is None or state.status in (*FRESH, *FAILED_FIRST):
+            return None
+        with explained("reading the template that is there"):
+            body = self._api.get_template(StackName=self._name, TemplateStage="Original")
+        template = body["TemplateBody"]
+        return Deployed(
+            json.loads(template) if isinstance(template, str) else dict(template), state.parameters
+        )
+
+    def resources(self) -> list[Mapping[str, Any]]:
+        """Return what the stack consists of."""
+        with explained("listing the stack's resources"):
+            pages = self._api.get_paginator("list_stack_resources").paginate(StackName=self._name)
+            found = [entry for page in pages for entry in page["StackResourceSummaries"]]
+        return [r for r in found if r.get("ResourceStatus") != "DELETE_COMPLETE"]
+
+    # --- before a deployment ----------------------------------------------------
+
+    def refuse_if_busy(self, state: State | None) -> None:
+        """Refuse what cannot be deployed to, before anything is changed."""
+        if state is None:
+            return
+        if state.busy:
+            raise Failure(
+                f"{self._name} is being changed already ({state.status})",
+                "wait until 'muster status' says that it is done, then try again",
+            )
+        if state.status == "DELETE_FAILED":
+            raise Failure(
+                f"{self._name} is half deleted: {state.reason or 'no reason given'}",
+                "'muster destroy' goes on deleting it; then deploy again",
+            )
+        if self._prepared_s() is not None:
+            raise Failure(
+                f"another deployment of {self._name} is being prepared",
+                f"wait for it; one that was given up counts for {BUSY_S // 60} minutes",
+            )
+
+    def mend(self, state: State | None) -> State | None:
+        """Put right what a failed deployment left, so that there can be another."""
+        if state is None:
+            return None
+        if state.status in FAILED_FIRST:
+            say(f"the first deployment had failed ({state.status}); removing what is left of it")
+            self._delete(state)
+            return None
+        if state.status in STUCK:
+            say("the last deployment's way back had failed; going on with it")
+            with explained("going on with the way back"):
+                self._api.continue_update_rollback(StackName=self._name)
+            return self._wait(state, started_at=self._now(), good=("UPDATE_ROLLBACK_COMPLETE",))
+        return state
+
+    # --- deploying --------------------------------------------------------------
+
+    def propose(
+        self, template_url: str, parameters: Mapping[str, str], state: State | None
+    ) -> list[Change] | None:
+        """Make a change set and return its changes; None if there is nothing to change."""
+        from botocore.exceptions import ClientError
+
+        creates = state is None or state.status in FRESH
+        request = {
+            "StackName": self._name,
+            "ChangeSetName": CHANGE_SET,
+            "ChangeSetType": "CREATE" if creates else "UPDATE",
+            "TemplateURL": template_url,
+            "Parameters": [
+                {"ParameterKey": k, "ParameterValue": v} for k, v in sorted(parameters.items())
+            ],
+            "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            "Tags": [{"Key": k, "Value": v} for k, v in self._cloud.names.tags.items()],
+            # Tables and buckets that 'destroy --keep-data' left are taken in again.
+            "ImportExistingResources": True,
+        }
+        with explained("preparing the change"):
+            self._clear()
+            try:
+                self._api.create_change_set(**request)
+            except ClientError as error:
+                if code_of(error) != "AlreadyExistsException":
+                    raise
+                raise Failure(
+                    f"another deployment of {self._name} is being prepared", "wait for it"
+                ) from None
+            return self._proposed()
+
+    def withdraw(self) -> None:
+        """Take back the change set, and the empty stack that it was for."""
+        with explained("taking the change back"):
+            self._clear(force=True)
+            state = self.state()
+            if state is not None and state.status in FRESH and not self.resources():
+                self._api.delete_stack(StackName=self._name)
+
+    def carry_out(self) -> State:
+        """Carry the change set out, telling what happens; raises `Failure` if it fails."""
+        from botocore.exceptions import ClientError
+
+        started_at = self._now()
+        with explained("carrying the change out"):
+            try:
+                self._api.execute_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
+            except ClientError as error:
+                if code_of(error) not in ("ChangeSetNotFound", "InvalidChangeSetStatus"):
+                    raise
+                raise Failure(
+                    f"another deployment of {self._name} was faster", "'muster status' shows it"
+                ) from None
+        state = self.state()
+        assert state is not None  # noqa: S101 - it has just been changed
+        return self._wait(state, started_at=started_at, good=("CREATE_COMPLETE", "UPDATE_COMPLETE"))
+
+    def delete(self, *, retain: tuple[str, ...] = ()) -> None:
+        """Delete the stack, telling what happens; *retain* is what could not be deleted."""
+        state = self.state()
+        if state is not None:
+            self._delete(state, retain=retain)
+
+    # --- waiting ----------------------------------------------------------------
+
+    def _delete(self, state: State, *, retain: tuple[str, ...] = ()) -> None:
+        more = {"RetainResources": list(retain)} if retain else {}
+        started_at = self._now()
+        with explained("deleting the stack"):
+            self._api.delete_stack(StackName=self._name, **more)
+        self._wait(state, started_at=started_at, good=("DELETE_COMPLETE",))
+
+    def _wait(self, state: State, *, started_at: datetime, good: tuple[str, ...]) -> State:
+        """Wait for the stack, and say what happens to its resources as it happens."""
+        told: set[str] = set()
+        first_reason = ""
+        end = time.monotonic() + LONGEST_S
+        try:
+            while True:
+                now = self._look(state)
+                for event in self._events(state, started_at, told):
+                    first_reason = first_reason or _failure(event)
+                    say(_line(event, self._name))
+                if not now.status.endswith("_IN_PROGRESS"):
+                    break
+                if time.monotonic() > end:
+                    raise Failure(f"{self._name} takes longer than an hour", "see 'muster status'")
+                self._pause(POLL_S)
+        except KeyboardInterrupt:
+            say("AWS goes on with it; 'muster status' shows how far it is, 'muster deploy' repeats")
+            raise
+        if now.status not in good:
+            raise Failure(
+                f"{self._name} is {now.status}: {first_reason or now.reason or 'no reason given'}",
+                _way_out(now.status, first_reason or now.reason),
+            )
+        return now
+
+    def _look(self, state: State) -> State:
+        from botocore.exceptions import ClientError
+
+        with explained("waiting for the stack"):
+            try:
+                return _state(self._api.describe_stacks(StackName=state.id)["Stacks"][0])
+            except ClientError as error:
+                if code_of(error) != "ValidationError":
+                    raise
+        return State(state.id, "DELETE_COMPLETE", "", {}, {}, None)
+
+    def _events(
+        self, state: State, started_at: datetime, told: set[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Give the events that have not been told yet, the oldest first."""
+        fresh: list[Mapping[str, Any]] = []
+        with suppress(Failure), explained():
+            for page in self._api.get_paginator("describe_stack_events").paginate(
+                StackName=state.id
+            ):
+                events = [e for e in page["StackEvents"] if e["Timestamp"] >= started_at]
+                fresh += [event for event in events if event["EventId"] not in told]
+                if len(events) < len(page["StackEvents"]):
+                    break
+        told.update(event["EventId"] for event in fresh)
+        yield from reversed(fresh)
+
+    # --- change sets --------------------------------------------------------------
+
+    def _proposed(self) -> list[Change] | None:
+        end = time.monotonic() + LONGEST_S
+        while True:
+            described = self._described()
+            status = described["Status"]
+            if status == "CREATE_COMPLETE":
+                return self._all_changes(described)
+            if status == "FAILED":
+                reason = described.get("StatusReason", "")
+                self._clear(force=True)
+                if "didn't contain changes" in reason or "No updates are to be" in reason:
+                    return None
+                raise Failure(f"AWS refuses the change: {reason}", _way_out(status, reason))
+            if time.monotonic() > end:
+                raise Failure("AWS does not finish preparing the change", "try again")
+            self._pause(POLL_S)
+
+    def _all_changes(self, described: Mapping[str, Any]) -> list[Change]:
+        changes = list(described.get("Changes", ()))
+        while token := described.get("NextToken"):
+            described = self._api.describe_change_set(
+                StackName=self._name, ChangeSetName=CHANGE_SET, NextToken=token
+            )
+            changes += described.get("Changes", ())
+        return from_change_set(changes)
+
+    def _described(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._api.describe_change_set(
+            StackName=self._name, ChangeSetName=CHANGE_SET
+        )
+        return found
+
+    def _prepared_s(self) -> float | None:
+        """Return how long a change set has been waiting that still keeps others away."""
+        from botocore.exceptions import ClientError
+
+        with explained("looking for other deployments"):
+            try:
+                described = self._described()
+            except ClientError as error:
+                if code_of(error) in ("ChangeSetNotFound", "ValidationError"):
+                    return None
+                raise
+        if described.get("ExecutionStatus") not in ("AVAILABLE", "UNAVAILABLE"):
+            return None
+        if described.get("Status") == "FAILED":
+            return None
+        created: datetime = described["CreationTime"]
+        waiting_s = self._clock() - created.replace(tzinfo=created.tzinfo or UTC).timestamp()
+        return waiting_s if waiting_s < BUSY_S else None
+
+    def _clear(self, *, force: bool = False) -> None:
+        """Delete the change set, if it is not one that keeps others away."""
+        from botocore.exceptions import ClientError
+
+        if not force and self._prepared_s() is not None:
+            return
+        with suppress(ClientError):
+            self._api.delete_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(int(self._clock()), UTC)
+
+
+def _state(found: Mapping[str, Any]) -> State:
+    return State(
+        found["StackId"],
+        found["StackStatus"],
+        found.get("StackStatusReason", ""),
+        {p["ParameterKey"]: p.get("ParameterValue", "") for p in found.get("Parameters", ())},
+        {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", ())},
+        found.get("LastUpdatedTime") or found.get("CreationTime"),
+    )
+
+
+def _line(event: Mapping[str, Any], name: str) -> str:
+    """Say what an event tells, on one line."""
+    what = event["LogicalResourceId"]
+    what = "the stack" if what == name else what
+    status = event["ResourceStatus"].lower().replace("_", " ")
+    reason = event.get("ResourceStatusReason", "")
+    shown = f"  {event['Timestamp']:%H:%M:%S}  {what:<34} {status}"
+    return f"{shown}: {reason}" if reason and "failed" in status else shown
+
+
+def _failure(event: Mapping[str, Any]) -> str:
+    """Return why a resource failed, if it failed by itself and not because another did."""
+    reason = str(event.get("ResourceStatusReason", ""))
+    if event["ResourceStatus"] not in _FAILED or "cancelled" in reason.lower():
+        return ""
+    return f"{event['LogicalResourceId']}: {reason}" if reason else ""
+
+
+def _way_out(status: str, reason: str) -> str:
+    """Say what to do about a failure that AWS explains."""
+    known = (
+        (
+            "already exists",
+            "docs/operations.md says what to do about names that are taken",
+        ),
+        ("not authorized to perform", "allow what the message names, then deploy again"),
+        ("AccessDenied", "allow what the message names, then deploy again"),
+        ("UnreservedConcurrentExecution", "--param Concurrency=0 reserves no machines"),
+        ("limit", "raise the quota, or choose smaller parameters"),
+        ("No export named", "the template refers to something that is not there"),
+    )
+    for piece, hint in known:
+        if piece.lower() in reason.lower():
+            return hint
+    if status in FAILED_FIRST:
+        return "nothing of it is left; 'muster deploy' begins anew"
+    if status.startswith("UPDATE_ROLLBACK"):
+        return "the deployment before is in service; mend what the message names and deploy again"
+    if status == "DELETE_FAILED":
+        return "'muster destroy' tries again"
+    return "mend what the message names and deploy again"
+
+
+__all__ = ["BUSY_S", "CHANGE_SET", "FAILED_FIRST", "FRESH", "Stacks", "State"]
