@@ -41,7 +41,7 @@ def policy(request: pytest.FixtureRequest) -> str:
 def heard(policy: str, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What the one-machine host says."""
     directory = tmp_path_factory.mktemp("one-machine")
-    with one_machine(directory, f"--unsigned={policy}") as server:
+    with one_machine(directory, f"--unsigned={policy}", "--publish-every=0") as server:
         return play(policy, server.base)
 
 

@@ -6,6 +6,7 @@ be compared.
 """
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -17,6 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from capsules import ticket
+from capsules.keys import SigningKey
 from chalicelib.sockets import WAY
 from muster import signing
 
@@ -182,6 +185,7 @@ def signed(player: Player) -> None:
         body = {"node_id": bob.node_id} | of_circle
         player.call("DELETE", "/v1/register", body, by=bob)
     player.call("GET", "/v1/peers", by=ann, query=of_circle)
+    _announce(player)
 
 
 def unsigned(player: Player) -> None:
@@ -227,6 +231,36 @@ def unsigned(player: Player) -> None:
     player.call("POST", "/v1/register", of_circle | key, by=ann)
     player.call("GET", "/v1/peers", query=of_circle)
     player.call("DELETE", "/v1/register", of_circle | {"node_id": ann.node_id})
+
+
+@functools.cache
+def _ticket(number: int, peer_id: str) -> dict[str, Any]:
+    """Sign a ticket, once for all hosts."""
+    made = ticket.create(
+        SigningKey(number.to_bytes(32, "big")),
+        peer_id=peer_id,
+        user_id="somebody",
+        now_ms=int(time.time() * 1000),
+        nonce=bytes(12),
+        ttl_ms=1_800_000,
+    )
+    return dict(made.to_json())
+
+
+def _announce(player: Player) -> None:
+    ann, bob, thief = _ticket(1, "peer-ann"), _ticket(2, "peer-bob"), _ticket(3, "peer-ann")
+    for body in (
+        *({"ticket": ann}, {"ticket": bob}, {"ticket": ann}, {"ticket": thief}),
+        {"ticket": bob | {"payload": bob["payload"] | {"peerId": "peer-eve"}}},
+        *({"ticket": bob | {"signature": "***"}}, {"ticket": None}, {}),
+    ):
+        player.call("POST", "/announce", body)
+    player.call("POST", "/announce", {"ticket": bob}, query={"community": "other"})
+    player.call("GET", "/peers")
+    for community in ("other", "empty", "../x"):
+        player.call("GET", "/peers", query={"community": community})
+    player.call("OPTIONS", "/announce")
+    player.call("PUT", "/peers")
 
 
 def _meet(player: Player, ann: Node, bob: Node, eve: Node, hint: str) -> None:
