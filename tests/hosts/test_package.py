@@ -76,5 +76,5 @@ def test_the_template_has_every_path_and_function(template: Any) -> None:
     api = resources["RestAPI"]["Properties"]["DefinitionBody"]
 
     assert {"app.app", "app.on_connect", "app.on_message", "app.on_disconnect"} <= handlers
-    assert {"app.greet", "app.sweep"} <= handlers
+    assert {"app.greet", "app.sweep", "app.publish"} <= handlers
     assert set(api["paths"]) == set(PATHS)
