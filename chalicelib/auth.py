@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ from muster.errors import (
 )
 
 Guard = Callable[[Service, Call, Any], None]
+
+_NODE = re.compile(r"[!-~]{8,128}")
 
 BELIEVED_S = 300
 """How long a process believes a pinned key it has read; a live pin never changes."""
@@ -132,7 +135,9 @@ def _headers(call: Call) -> tuple[str, str, str]:
     ]
     if not all(found):
         raise InvalidSignature("a signed call has all four X-Felund headers")
-    _, timestamp, nonce, claimed = found
+    node_id, timestamp, nonce, claimed = found
+    if not _NODE.fullmatch(node_id):
+        raise InvalidRequest("X-Felund-Node is not 8 to 128 printable characters without space")
     if not signing.TIME_PATTERN.fullmatch(timestamp):
         raise InvalidRequest("X-Felund-Ts is not a Unix time in seconds, ten decimal digits")
     if not signing.NONCE_PATTERN.fullmatch(nonce):

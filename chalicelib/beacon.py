@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -26,9 +27,8 @@ from capsules.ticket import Ticket
 from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.service import Service
-from chalicelib.settings import DAY_S
 from muster import records
-from muster.errors import InvalidRequest, MailboxFull
+from muster.errors import InvalidRequest
 
 MAINNET = "mainnet"
 LONG_LIVED_S = 600
@@ -39,6 +39,9 @@ TURNOVER_S = 10
 
 LASTING_S = 60
 """A listed ticket that lives longer than this need not be replaced at once."""
+
+COMMUNITY_S = 1200
+"""How long after its last ticket a community is still looked at for publishing."""
 
 REMEMBERED_S = 2
 """How long a process may answer with a list it has read."""
@@ -56,7 +59,7 @@ class _Listing:
 
 def announce(service: Service, call: Call, ask: records.Announce) -> records.Tickets:
     """Take a node's ticket, if it is good, and tell it who else is there."""
-    community = _community(call)
+    community = _community(service, call, ask.community)
     ticket = _ticket(ask)
     reason = _judge(service, call, ticket)
     if reason is None:
@@ -68,12 +71,12 @@ def announce(service: Service, call: Call, ask: records.Announce) -> records.Tic
 
 def peers(service: Service, call: Call, ask: records.ListTickets) -> records.Tickets:
     """List a community's freshest tickets."""
-    return _answer(service, call, _community(call))
+    return _answer(service, call, _community(service, call))
 
 
 def listing(service: Service, call: Call) -> records.Tickets:
     """Answer a caller over its limit with the list as this process knows it."""
-    listed = service.listings.recall(_community(call), now=call.now)
+    listed = service.listings.recall(_community(service, call), now=call.now)
     places = listed.places.values() if listed else ()
     return records.Tickets(ok=True, peers=_chosen(service, call, places))
 
@@ -84,12 +87,16 @@ def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slo
     return sorted(found, key=lambda slot: (slot.slot.startswith(NEW), slot.since))
 
 
-def _community(call: Call) -> str:
-    name = call.query.get("community", MAINNET)
+def _community(service: Service, call: Call, named: Any = None) -> str:
+    """Return the community: from the query, else as the body names it, else the usual one."""
+    name = call.query.get("community", named if isinstance(named, str) else MAINNET)
     if not _COMMUNITY.fullmatch(name):
         raise InvalidRequest(
             "community: expected 1 to 64 letters, digits, dots, dashes and underscores"
         )
+    served = service.settings.listed("community_names")
+    if served and name not in served:
+        raise InvalidRequest("community: this beacon does not serve it")
     return name
 
 
@@ -105,8 +112,8 @@ def _judge(service: Service, call: Call, ticket: Ticket) -> str | None:
     chosen = service.settings
     rules = tickets.Rules(
         max_lifetime_ms=chosen.ticket_max_ttl_s * 1000,
-        trusted=chosen.keys("trusted_ticket_keys"),
-        revoked=chosen.keys("revoked_ticket_keys"),
+        trusted=chosen.listed("trusted_ticket_keys"),
+        revoked=chosen.listed("revoked_ticket_keys"),
     )
     try:
         ticket.verify(now_ms=int(call.clock * 1000), rules=rules)
@@ -124,6 +131,7 @@ def _keep(service: Service, call: Call, community: str, ticket: Ticket) -> str |
     held = tables.claim(service.stores, community, ticket.peer_id, now=call.now)
     if held is not None and held.key != key:
         return "PEER_ID_TAKEN"
+    _note_community(service, call, community)
     known = _listing(service, call, community)
     if held is not None and _listed_well(service, call, known, ticket, held):
         return None
@@ -133,7 +141,6 @@ def _keep(service: Service, call: Call, community: str, ticket: Ticket) -> str |
         until = max(until, held.until)
     claim = tables.Claim(key=key, since=since, seen_at=call.now, until=until, slot=slot)
     if held is None:
-        _note_community(service, call, community)
         stores = service.stores
         if not tables.take_claim(stores, community, ticket.peer_id, claim, now=call.now):
             other = tables.claim(stores, community, ticket.peer_id, now=call.now)
@@ -272,12 +279,16 @@ def _chosen(service: Service, call: Call, places: Iterable[tables.Slot]) -> tupl
 
 
 def _note_community(service: Service, call: Call, community: str) -> None:
-    """Note that a community is alive, for the publisher; there may be so many."""
+    """Note that a community is alive, so that it is published; a few hundred at the most.
+
+    Whoever comes when there are so many is served as well, and only not published.
+    The usual community and those that the operator named always have their place.
+    """
     if service.heard.recall("community#" + community, now=call.now):
         return
-    most = service.settings.communities
-    known = tables.communities(service.stores, limit=most, now=call.now)
-    if community not in known and len(known) >= most:
-        raise MailboxFull(f"this beacon serves {most} communities at the most", retry_after_s=3600)
-    tables.save_community(service.stores, community, until=call.now + DAY_S)
-    service.heard.keep("community#" + community, True, until=call.now + 3600)
+    chosen = service.settings
+    known = tables.communities(service.stores, limit=2 * chosen.communities, now=call.now)
+    named = {MAINNET, *chosen.listed("community_names"), *known}
+    if community in named or len(known) < chosen.communities:
+        tables.save_community(service.stores, community, until=call.now + COMMUNITY_S)
+    service.heard.keep("community#" + community, True, until=call.now + COMMUNITY_S // 4)

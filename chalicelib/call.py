@@ -114,3 +114,4 @@ class Reply:
     effects: tuple[Effect, ...] = ()
     code: str = ""
     route: str = ""
+    circle_hint: str = ""

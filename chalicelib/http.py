@@ -129,8 +129,12 @@ def _answer(service: Service, call: Call) -> Reply | Wait:
         over = _over(call)
         if over is None:
             raise
-        done = over(service, call)
-    return done if isinstance(done, Wait) else _reply(done)
+        return _reply(over(service, call))
+    if isinstance(done, Wait):
+        return done
+    reply = _reply(done)
+    reply.circle_hint = getattr(ask, "circle_hint", None) or ""
+    return reply
 
 
 def _reply(done: Any) -> Reply:

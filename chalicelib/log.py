@@ -43,7 +43,7 @@ def call(made: Call, reply: Reply, *, latency_s: float) -> None:
     extra: dict[str, Any] = {
         "request_id": made.request_id,
         "node_id": made.node_id[:128],
-        "circle_hint": shorten(made.query.get("circle_hint", "")),
+        "circle_hint": shorten(reply.circle_hint or made.query.get("circle_hint", "")),
         "status": reply.status,
         "code": reply.code,
         "latency_ms": round(latency_s * 1000, 2),

@@ -34,15 +34,17 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
     """Keep the messages that are new to the circle, all or none, and push them to its room."""
     parts = _parts(service, ask)
     pk = tables.mail_key(ask.circle_hint)
-    cursor = 0
+    cursor, admitted = 0, False
 
     def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
-        nonlocal cursor
+        nonlocal cursor, admitted
         cursor = tail.number if tail else 0
         seen = _seen(service, ask.circle_hint, tail, parts, now=call.now)
         new = [part for part in parts if part.name not in seen]
         if new:
-            _admit(service, pk, tail, new, now=call.now)
+            if not admitted:  # a large batch is several entries, and in or out as a whole
+                _admit(service, pk, tail, new, now=call.now)
+                admitted = True
             _name_last(service, ask.circle_hint, tail)
         return new
 

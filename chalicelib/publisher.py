@@ -170,7 +170,7 @@ def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[t
 
 def _waiting(service: Service, *, now: int) -> list[str]:
     """Return all communities, those first that were not published for the longest time."""
-    most = service.settings.communities
+    most = 2 * service.settings.communities  # some have their place whatever the bound
     last = {found.community: found.at for found in outcomes(service, now=now)}
     names = tables.communities(service.stores, limit=most, now=now)
     return sorted(names, key=lambda name: (last.get(name, 0), name))

@@ -63,7 +63,7 @@ class Service:
 
 
 class Memory(Generic[_V]):
-    """A few values a process has read and that cannot change while they are believed."""
+    """A few values that a process may go on believing for a while without reading them again."""
 
     def __init__(self, size: int) -> None:
         self._size = size

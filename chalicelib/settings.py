@@ -45,6 +45,7 @@ class Settings:
     ticket_max_ttl_s: int = 3600
     ticket_again_s: int = 25
     communities: int = 1_000
+    community_names: str = ""
     trusted_ticket_keys: str = ""
     revoked_ticket_keys: str = ""
 
@@ -95,8 +96,10 @@ class Settings:
                 chosen[field.name] = _read(field, text)
         return cls(**chosen)
 
-    def keys(self, name: Literal["trusted_ticket_keys", "revoked_ticket_keys"]) -> frozenset[str]:
-        """Return a comma list of base64 keys as a set."""
+    def listed(
+        self, name: Literal["trusted_ticket_keys", "revoked_ticket_keys", "community_names"]
+    ) -> frozenset[str]:
+        """Return a comma list as a set."""
         return frozenset(_listed(getattr(self, name)))
 
     def sources(self, name: Literal["capsule_beacons", "capsule_mirrors"]) -> tuple[str, ...]:

@@ -3,6 +3,10 @@
 Reading takes nothing away, because one node has several readers, each with its
 own cursor; and numbers never start again, because a reader whose cursor is
 higher would go deaf.
+
+A node has a journal in each circle, so that no other circle can fill it. Readers
+of the existing browser client name no circle and expect the signals of all; for
+them, where unsigned calls are allowed, there is a second journal of each node.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ from chalicelib import journal, rooms, tables
 from chalicelib.call import Call, Done
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from muster import frames, records
+from muster import frames, records, signing
 from muster.errors import MailboxFull
 
 PAGE = 200
-PAGE_BYTES = 2 * 1024 * 1024
+PAGE_BYTES = 1024 * 1024
+SCAN_BYTES = 8 * 1024 * 1024
 
 _STALE = {
     # A fresh offer starts a new connection: all the old one said is void. A media
@@ -40,6 +45,7 @@ class _Kept(msgspec.Struct, frozen=True):
     created_at: int
     expires_at: int
     circle_hint: str
+    signed: bool
 
 
 _decoder = msgspec.json.Decoder(_Kept)
@@ -55,18 +61,11 @@ def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
         created_at=call.now,
         expires_at=call.now + _ttl(service.settings, ask),
         circle_hint=ask.circle_hint,
+        signed=signing.is_signed(call.headers),
     )
-    part = journal.Part("", msgspec.json.encode(kept))
-    pk = tables.signal_key(ask.to_node_id)
-
-    def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
-        _room_for_one(service, pk, tail, now=call.now)
-        return (part,)
-
-    runs = journal.append(
-        service.stores.mail, pk, prepare, clock=call.clock, lifetime_s=tables.SIGNAL_KEPT_S
-    )
-    number = runs[-1].number
+    if service.settings.unsigned == "allow":
+        _keep_for_all(service, call, ask.to_node_id, kept)
+    number = _keep(service, call, tables.signal_key(ask.circle_hint, ask.to_node_id), kept)
     frame = frames.Signals(signals=(_signal(number, ask.to_node_id, kept),))
     effects = rooms.tell(service, ask.circle_hint, frame, call, only=ask.to_node_id)
     return Done(records.SignalLeft(server_time=call.now, id=number), effects)
@@ -75,23 +74,50 @@ def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
 def poll(service: Service, call: Call, ask: records.PollSignals) -> records.Signals:
     """Return the signals for a node after an id, oldest first."""
     found: list[tuple[int, _Kept]] = []
-    size = 0
-    pk = tables.signal_key(ask.to_node_id)
+    size = scanned = 0
+    pk = (
+        tables.all_signals_key(ask.to_node_id)
+        if ask.circle_hint is None
+        else tables.signal_key(ask.circle_hint, ask.to_node_id)
+    )
     entries = journal.following(service.stores.mail, pk, max(ask.since_id, 0), now=call.now)
     for entry in entries:
         for part in entry.parts:
+            scanned += len(part.body)
             kept = _decoder.decode(part.body)
-            if kept.expires_at > call.now and _wanted(kept, ask):
+            if kept.expires_at > call.now and ask.session_id in (None, kept.session_id):
                 found.append((entry.number, kept))
                 size += len(part.body)
-        if len(found) >= PAGE or size >= PAGE_BYTES:
+        if len(found) >= PAGE or size >= PAGE_BYTES or scanned >= SCAN_BYTES:
             break
     signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in _fresh(found))
     return records.Signals(signals=signals, server_time=call.now)
 
 
-def _wanted(kept: _Kept, ask: records.PollSignals) -> bool:
-    return ask.session_id in (None, kept.session_id) and ask.circle_hint in (None, kept.circle_hint)
+def _keep(service: Service, call: Call, pk: str, kept: _Kept) -> int:
+    """Append a signal to a journal and return its number."""
+    part = journal.Part("", msgspec.json.encode(kept))
+
+    def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
+        _room_for_one(service, pk, tail, now=call.now)
+        return (part,)
+
+    runs = journal.append(
+        service.stores.mail, pk, prepare, clock=call.clock, lifetime_s=tables.SIGNAL_KEPT_S
+    )
+    return runs[-1].number
+
+
+def _keep_for_all(service: Service, call: Call, to_node_id: str, kept: _Kept) -> None:
+    """Keep a signal for readers who name no circle.
+
+    Anybody can fill that journal, so a member who signs is not refused for it.
+    """
+    try:
+        _keep(service, call, tables.all_signals_key(to_node_id), kept)
+    except MailboxFull:
+        if not kept.signed:
+            raise
 
 
 def _fresh(found: Iterable[tuple[int, _Kept]]) -> list[tuple[int, _Kept]]:
@@ -108,6 +134,7 @@ def _fresh(found: Iterable[tuple[int, _Kept]]) -> list[tuple[int, _Kept]]:
                     and other.session_id == kept.session_id
                     and other.from_node == kept.from_node
                     and other.circle_hint == kept.circle_hint
+                    and other.signed <= kept.signed
                 )
             ]
         fresh.append((number, kept))

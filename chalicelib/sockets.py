@@ -6,6 +6,7 @@ a circle. Everything here returns what is to be sent to whom; the host sends.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,9 +15,17 @@ from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
 from muster import frames, records
-from muster.errors import InvalidToken, Refused
+from muster.errors import InvalidToken, RateLimited, Refused
 
 WAY = "/v1/relay/ws"
+
+NODE_SOCKETS = 8
+"""So many subscriptions one node may have in a circle; the oldest make way."""
+
+LEGACY_SOCKETS = 512
+"""So many subscriptions without a token a circle may have."""
+
+_SEQ = re.compile(r'"seq":\s?(\d{1,15})')
 
 
 class Opened(NamedTuple):
@@ -47,8 +56,10 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
         raise InvalidToken("the token is for assist, not for a socket")
     if token.use == "relay":
         return Opened(subprotocol, relay.attach(service, token, connection, now=call.now))
-    _join(service, connection, token.circle_hint, token.node_id, now=call.now, legacy=False)
-    return Opened(subprotocol)
+    effects = _join(
+        service, connection, token.circle_hint, token.node_id, now=call.now, legacy=False
+    )
+    return Opened(subprotocol, effects)
 
 
 def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
@@ -66,17 +77,20 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
 
 def receive(service: Service, connection: Connection, text: str, *, now: int) -> tuple[Effect, ...]:
     """Take a text frame from a socket and return what follows from it."""
-    seq = None
+    try:
+        service.limits.spend_frame(connection.id, clock=now)
+    except RateLimited as refusal:
+        # Neither parsed nor looked up: whoever floods is to cost as little as can be.
+        named = _SEQ.search(text[:512])
+        return relay.refused(connection, refusal, int(named[1]) if named else None)
     try:
         frame = frames.decode_from_node(text)
-        seq = getattr(frame, "seq", None)
-        service.limits.spend_frame(connection.id, clock=now)
         if isinstance(frame, frames.Frame | frames.Ack):
             return relay.passed(service, connection, frame, now=now)
         relay.hear(service, connection, now=now)
         return (Send(connection, _PONG),) if isinstance(frame, frames.Ping) else ()
     except Refused as refusal:
-        return _refuse(service, connection, refusal, seq, now=now)
+        return _refuse(service, connection, refusal, now=now)
 
 
 def closed(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
@@ -132,8 +146,7 @@ def _subscribe_unsigned(service: Service, call: Call, connection: Connection) ->
             "or /v1/relay/session, signed, gives one"
         )
     wanted = records.from_query(call.query, Wanted)
-    _join(service, connection, wanted.circle_hint, wanted.node_id, now=call.now, legacy=True)
-    return ()
+    return _join(service, connection, wanted.circle_hint, wanted.node_id, now=call.now, legacy=True)
 
 
 def _join(
@@ -144,7 +157,15 @@ def _join(
     *,
     now: int,
     legacy: bool,
-) -> None:
+) -> tuple[Effect, ...]:
+    """Subscribe a socket; a node's oldest make way, and members' are never kept out."""
+    room = tables.room(service.stores, circle_hint, now=now)
+    if legacy and sum(other.legacy for other in room) >= LEGACY_SOCKETS:
+        raise RateLimited("this circle has as many sockets without a token as it may have")
+    same = [other for other in room if (other.node_id, other.legacy) == (node_id, legacy)]
+    oldest = sorted(same, key=lambda other: other.until)[: max(0, len(same) - NODE_SOCKETS + 1)]
+    for other in oldest:
+        tables.drop_socket(service.stores, other, now=now)
     socket = tables.Socket(
         id=connection.id,
         endpoint=connection.endpoint,
@@ -154,10 +175,13 @@ def _join(
         legacy=legacy,
     )
     tables.save_socket(service.stores, socket, now=now)
+    return tuple(
+        Close(other.connection, 1000, "the node has opened newer sockets") for other in oldest
+    )
 
 
 def _refuse(
-    service: Service, connection: Connection, refusal: Refused, seq: int | None, *, now: int
+    service: Service, connection: Connection, refusal: Refused, *, now: int
 ) -> tuple[Effect, ...]:
     """Answer a frame with a refusal; sockets of older clients are not answered."""
     socket = tables.socket(service.stores, connection.id, now=now)
@@ -165,7 +189,7 @@ def _refuse(
         return (Close(connection, 1008, "unknown socket"),)
     if socket.legacy:
         return ()
-    return relay.refused(connection, refusal, seq)
+    return relay.refused(connection, refusal)
 
 
 _PONG = frames.encode(frames.Pong())

@@ -6,17 +6,18 @@ record            table, partition        sort key            lives
 presence          presence circle#HINT    NODE                ttl_s
 pinned key        presence key#HINT       -                   30 days after last use
 socket            presence socket#ID      -                   as long as a socket may
-room member       presence room#HINT      CONNECTION          the same
+room member       presence room#HINT      kind CONNECTION     the same
 relay session     presence session#SID    -                   ttl_s, renewable
 seat              presence session#SID    seat NODE           as long as a socket may
 occupied seats    presence seats          CONNECTION          the same
 journal start     mail start#JOURNAL      -                   a minute
 messages          mail mail#HINT          number              30 days
 message names     mail mid#HINT           MSG_ID              30 days
-signals           mail signal#NODE        number              5 minutes
+signals           mail signal#HINT NODE   number              5 minutes
+signals of all    mail signals#NODE       number              5 minutes
 claim             presence claim#NAME     -                   as long as its ticket
 listed tickets    presence slots#NAME     slot                as long as each ticket
-communities       presence communities    COMMUNITY           a day
+communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 nonce             guard nonce#HINT        NONCE               the window
@@ -26,7 +27,8 @@ key set           guard keyset            identity, period N  for ever, a period
 assist counters   guard assist            counter             for ever
 ================  ======================  ==================  =======================
 
-Variable parts stand last in a key, so no name can reach into another's space.
+Variable parts stand last in a key, and names hold no space, so none can reach into
+another's space.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ SIGNAL_KEPT_S = 300
 NONCE_SLACK_S = 60
 """How much longer than the window a nonce is kept, for machines whose clocks differ."""
 
-_ROOM_PAGE = 1_024
+_ROOM_PAGE = 5_120
+"""Eight sockets of each of 512 members, and 512 and more without a token."""
 
 
 # --- presence -----------------------------------------------------------------
@@ -150,9 +153,14 @@ def mail_key(circle_hint: str) -> str:
     return "mail#" + circle_hint
 
 
-def signal_key(node_id: str) -> str:
-    """Return the partition of a node's journal of signals."""
-    return "signal#" + node_id
+def signal_key(circle_hint: str, node_id: str) -> str:
+    """Return the partition of a node's journal of signals in a circle."""
+    return f"signal#{circle_hint} {node_id}"
+
+
+def all_signals_key(node_id: str) -> str:
+    """Return the partition of a node's journal of signals from every circle."""
+    return "signals#" + node_id
 
 
 def known_messages(
@@ -235,7 +243,7 @@ def drop_slot(stores: Stores, community: str, slot: Slot, *, now: int) -> None:
 
 
 def communities(stores: Stores, *, limit: int, now: int) -> list[str]:
-    """Return the communities that were announced to in the last day."""
+    """Return the communities that were announced to lately."""
     return [item.sk for item in _all(stores.presence, "communities", limit=limit, now=now)]
 
 
@@ -319,7 +327,7 @@ def save_socket(stores: Stores, socket: Socket, *, now: int) -> None:
         seat = Item("session#" + socket.session_id, "seat " + socket.node_id, socket.until, body)
         store.put(seat, _occupied(socket, now=now))
     else:
-        store.put(Item("room#" + socket.circle_hint, socket.id, socket.until, body))
+        store.put(Item("room#" + socket.circle_hint, _chair(socket), socket.until, body))
 
 
 def socket(stores: Stores, connection_id: str, *, now: int) -> Socket | None:
@@ -341,9 +349,14 @@ def drop_socket(stores: Stores, socket: Socket, *, now: int) -> bool:
             "session#" + socket.session_id, "seat " + socket.node_id, now=now, body=body
         )
     else:
-        place = store.delete("room#" + socket.circle_hint, socket.id, now=now)
+        place = store.delete("room#" + socket.circle_hint, _chair(socket), now=now)
     store.delete("socket#" + socket.id, "-", now=now)
     return place
+
+
+def _chair(socket: Socket) -> str:
+    """Return a socket's sort key in its room: those with a token are read first."""
+    return f"{'legacy' if socket.legacy else 'chair'} {socket.id}"
 
 
 def room(stores: Stores, circle_hint: str, *, now: int) -> list[Socket]:

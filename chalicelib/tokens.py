@@ -103,6 +103,9 @@ def _b64(data: bytes) -> str:
 
 def _unb64(text: str) -> bytes:
     try:
-        return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:
         raise InvalidToken("the token is not base64url") from None
+    if _b64(data) != text:
+        raise InvalidToken("the token is not base64url as this service writes it")
+    return data

@@ -41,10 +41,10 @@ def loads(raw: bytes) -> Any:
         raise InvalidRequest("the body nests too deeply") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if _SURROGATE.search(text) and not _is_text(value):
-        raise InvalidRequest("the body holds half a surrogate pair, which no UTF-8 text can carry")
     if len(_OPENINGS.findall(raw)) > MAX_DEPTH and _deeper(value, MAX_DEPTH):
         raise InvalidRequest(f"the body nests deeper than {MAX_DEPTH} levels")
+    if _SURROGATE.search(text) and not _is_text(value):
+        raise InvalidRequest("the body holds half a surrogate pair, which no UTF-8 text can carry")
     return value
 
 

@@ -213,6 +213,10 @@ ATTEMPTS = [
     Attempt("no nonce", without(signing.NONCE), 401, "INVALID_SIGNATURE"),
     Attempt("no time", without(signing.TIME), 401, "INVALID_SIGNATURE"),
     Attempt("no node", without(signing.NODE), 401, "INVALID_SIGNATURE"),
+    Attempt("a node's name of 30 KB", named(signing.NODE, "x" * 30_000), 400, "INVALID_REQUEST"),
+    Attempt(
+        "a node's name twice", named(signing.NODE, "ann-0001, bob-0002"), 400, "INVALID_REQUEST"
+    ),
     Attempt("an empty signature", named(signing.SIGNATURE, ""), 401, "INVALID_SIGNATURE"),
     Attempt(
         "a signature of another length", named(signing.SIGNATURE, "ab"), 401, "INVALID_SIGNATURE"
@@ -451,6 +455,7 @@ def stolen(here: World) -> str:
             {},
             InvalidToken,
         ),
+        ("an extra sign of padding", lambda w: stolen(w) + "=", {}, InvalidToken),
         ("another member's name", stolen, {"node_id": BOB}, InvalidToken),
         ("a foreign circle", stolen, {"circle_hint": FOREIGN}, InvalidToken),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
-from chalicelib import beacon
+from chalicelib import beacon, tables
 from tests.support.circle import START, World, world
 
 
@@ -90,8 +90,7 @@ def test_a_ticket_is_gone_the_moment_it_expires() -> None:
 def test_communities_are_apart_and_the_query_names_them() -> None:
     here = beacon_world()
     Node(1).announce(here, "alpha")
-    body = {"ticket": Node(2).ticket(here), "community": "alpha"}
-    here.call("POST", "/announce", body, key=None)
+    Node(2).announce(here)
 
     assert (listed(here, "alpha"), listed(here), listed(here, "beta")) == (
         ["peer-1"],
@@ -312,16 +311,59 @@ def test_a_caller_over_its_limit_is_still_answered_with_peers() -> None:
     assert here.call("GET", "/v1/health", key=None)[0] == 429
 
 
-def test_the_number_of_communities_is_bounded() -> None:
-    here = beacon_world(communities=2)
-    Node(1).announce(here, "a")
-    Node(1).announce(here, "b")
+def test_a_flood_of_communities_shuts_nobody_out() -> None:
+    here = beacon_world(communities=3)
+    for number in range(10):
+        Node(1).announce(here, f"flood-{number}")
+    Node(2).announce(here)
+    Node(2).announce(here, "late")
 
-    status, _ = here.call(
-        "POST", "/announce", {"ticket": Node(1).ticket(here)}, query={"community": "c"}, key=None
+    assert listed(here) == ["peer-2"]
+    assert listed(here, "late") == ["peer-2"]
+    noted = tables.communities(here.service.stores, limit=100, now=here.now)
+    assert noted == ["flood-0", "flood-1", "flood-2", "mainnet"]
+    here.clock += beacon.COMMUNITY_S
+    assert tables.communities(here.service.stores, limit=100, now=here.now) == []
+
+
+def test_a_community_is_noted_as_long_as_its_nodes_announce() -> None:
+    here = beacon_world()
+    for minute in range(26 * 60):
+        here.clock = START + minute * 60
+        Node(1).announce(here, "steady")
+
+    assert tables.communities(here.service.stores, limit=100, now=here.now) == ["steady"]
+
+
+def test_an_operator_may_name_the_communities_that_are_served() -> None:
+    here = beacon_world(community_names="home, mainnet", communities=1)
+    Node(1).announce(here, "home")
+    Node(1).announce(here)
+
+    body = {"ticket": Node(1).ticket(here)}
+    refused = here.call("POST", "/announce", body, query={"community": "other"}, key=None)
+
+    assert refused[0] == 400
+    assert tables.communities(here.service.stores, limit=9, now=here.now) == ["home", "mainnet"]
+
+
+def test_a_community_in_the_body_counts_where_the_query_names_none() -> None:
+    here = beacon_world()
+    ticket = Node(1).ticket(here)
+    here.call("POST", "/announce", {"ticket": ticket, "community": "alpha"}, key=None)
+    here.call(
+        "POST",
+        "/announce",
+        {"ticket": ticket, "community": "alpha"},
+        query={"community": "beta"},
+        key=None,
     )
 
-    assert status == 429
+    assert (listed(here, "alpha"), listed(here, "beta"), listed(here)) == (
+        ["peer-1"],
+        ["peer-1"],
+        [],
+    )
 
 
 def test_listing_costs_the_same_however_many_there_are() -> None:

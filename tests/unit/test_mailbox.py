@@ -3,7 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib import journal, mailbox
+from chalicelib import journal, mailbox, sockets
+from muster.errors import RateLimited
 from tests.support.circle import ANN, BOB, HINT, START, World, world
 
 
@@ -239,6 +240,15 @@ def test_a_cursor_that_is_no_number_is_refused(since: str) -> None:
     assert (status, body["code"]) == (400, "INVALID_REQUEST")
 
 
+def test_a_batch_of_several_entries_is_admitted_as_a_whole() -> None:
+    here = world(mailbox_bytes=900_000)
+    here.register()
+    names = [f"m-{number:06d}" for number in range(8)]
+
+    assert here.leave(*names, text="x" * 100_000)[1]["stored"] == 8
+    assert here.leave("m-more-1", text="x" * 100_000)[0] == 429
+
+
 # --- push ------------------------------------------------------------------------
 
 
@@ -266,6 +276,33 @@ def test_frames_tell_where_they_stand_so_that_a_gap_is_seen() -> None:
 
     frames = here.gateway.take(bob.id)
     assert [frame["after"] for frame in frames[1:]] == [frame["cursor"] for frame in frames[:-1]]
+
+
+def test_a_nodes_oldest_sockets_make_way_for_new_ones() -> None:
+    here = world()
+    here.register()
+    for number in range(sockets.NODE_SOCKETS + 2):
+        here.clock += 1
+        here.subscribe(BOB, f"c-{number}")
+
+    here.leave("m-000001")
+
+    assert set(here.gateway.closed) == {"c-0", "c-1"}
+    assert len(here.gateway.sent) == sockets.NODE_SOCKETS
+
+
+def test_sockets_without_a_token_cannot_keep_members_from_hearing() -> None:
+    here = world(unsigned="allow", address_burst=10**6)
+    here.register()
+    for number in range(sockets.LEGACY_SOCKETS):
+        here.open(f"a-{number}", circle_hint=HINT, node_id=f"node-{number:04d}")
+    with pytest.raises(RateLimited):
+        here.open("a-more", circle_hint=HINT, node_id="node-more")
+
+    bob = here.subscribe(BOB, "z-bob")
+    here.leave("m-000001")
+
+    assert [ids(frame) for frame in here.gateway.take(bob.id)] == [["m-000001"]]
 
 
 def test_a_new_socket_is_given_the_last_two_minutes() -> None:

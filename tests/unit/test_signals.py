@@ -144,21 +144,62 @@ def test_a_renegotiation_keeps_the_candidates_of_its_connection(here: World) -> 
 
 
 def test_another_circles_signals_stay_apart(here: World) -> None:
-    leave(here)
     other = world(here.service.stores, unsigned="allow")
-    body = {
+    mine = {
         "session_id": f"{ANN}:{BOB}",
         "from_node_id": ANN,
         "to_node_id": BOB,
-        "circle_hint": "another-circle",
+        "circle_hint": HINT,
         "type": "offer",
         "payload": "x",
     }
-    assert other.call("POST", "/v1/signal", body, key=None)[0] == 200
+    for body in (mine, mine | {"circle_hint": "another-circle"}):
+        assert other.call("POST", "/v1/signal", body, key=None)[0] == 200
 
     assert len(poll(here)) == 1
     status, everything = other.call("GET", "/v1/signal", query={"to_node_id": BOB}, key=None)
     assert (status, len(everything["signals"])) == (200, 2)
+    ids = [signal["id"] for signal in everything["signals"]]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("unsigned", ["refuse", "allow"])
+def test_another_circle_cannot_fill_a_nodes_signals(unsigned: str) -> None:
+    here = world(unsigned=unsigned, signals_waiting=5)
+    here.register(ANN)
+    key = b"\x66" * 32
+    body = {"node_id": "mallory-1", "circle_hint": "foreign-circle", "signing_key": key.hex()}
+    here.call("POST", "/v1/register", body, node="mallory-1", key=key)
+    flood = {
+        "session_id": f"{ANN}:{BOB}",
+        "from_node_id": "mallory-1",
+        "to_node_id": BOB,
+        "circle_hint": "foreign-circle",
+        "type": "candidate",
+        "payload": "x",
+    }
+    for _ in range(7):
+        here.call("POST", "/v1/signal", flood, node="mallory-1", key=key)
+
+    assert leave(here)[0] == 200
+    assert len(poll(here)) == 1
+
+
+def test_an_unsigned_offer_does_not_void_a_signed_one() -> None:
+    here = world(unsigned="allow")
+    here.register(ANN)
+    leave(here, payload="real")
+    forged = {
+        "session_id": f"{ANN}:{BOB}",
+        "from_node_id": ANN,
+        "to_node_id": BOB,
+        "circle_hint": HINT,
+        "type": "offer",
+        "payload": "evil",
+    }
+    here.call("POST", "/v1/signal", forged, key=None)
+
+    assert [signal["payload"] for signal in poll(here)] == ["real", "evil"]
 
 
 def test_a_session_can_be_singled_out(here: World) -> None:

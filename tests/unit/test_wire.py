@@ -55,6 +55,7 @@ def test_what_json_can_hold_is_read(value: Any) -> None:
         (b'"\\ud800"', "surrogate"),
         (b'"\\udc00\\ud800"', "surrogate"),
         (b'{"\\ud800":1}', "surrogate"),
+        (b'{"x":"\\ud83d\\ude00","y":' + b"[" * 900 + b"]" * 900 + b"}", "32 levels"),
         (b"[" * 33 + b"]" * 33, "32 levels"),
         (b"[" * 100_000, "deeply"),
     ],
