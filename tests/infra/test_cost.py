@@ -1,0 +1,272 @@
+"""The cost model: by hand, against DynamoDB's own counting, and against what the limits allow."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import moto
+import pytest
+
+from infra import cost, cost_actual
+from infra.bench import units
+from infra.output import Misuse
+
+PRICES = cost.PRICES["regions"]["us-east-1"]
+HOURS = 730
+
+
+def usd(estimate: cost.Estimate, what: str) -> float:
+    """Return the list price of one line."""
+    return sum(row.usd for row in estimate.rows if row.what == what)
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, Any]:
+    """What the service really asks of DynamoDB, call by call, as the bench counts it."""
+    return {row["call"]: row["warm"] for row in units.store_units()["calls"]}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "name", [name for name, call in cost.CALLS.items() if call.bench] + ["socket"]
+)
+def test_the_units_of_a_call_are_what_dynamodb_counts(name: str, counted: dict[str, Any]) -> None:
+    told = cost.SOCKET if name == "socket" else cost.CALLS[name]
+
+    assert told.write == pytest.approx(counted[told.bench]["write_units"], abs=1)
+    assert told.read == pytest.approx(counted[told.bench]["read_units"], abs=1 + told.read / 10)
+
+
+# --- by hand ----------------------------------------------------------------------------
+
+
+def test_five_polling_nodes_cost_what_the_guide_s_rates_multiply_to() -> None:
+    """Peers and mail every 8 s and a registration a minute: 960 calls an hour and node."""
+    calls = 5 * HOURS * (3600 / 8 + 3600 / 8 + 60)
+    posts = 5 * 20 * 365 / 12
+    found = cost.estimate(nodes=5, hours=24, design="polling")
+
+    assert calls == 3_504_000
+    assert usd(found, "HTTP calls") == pytest.approx((calls + posts) * 3.50 / 1e6)  # $12.27
+    writes = 5 * HOURS * (450 * 1 + 450 * 1 + 60 * 2) + 3 * posts  # nonces, and presence
+    of_the_clock = HOURS * 12 * 2
+    assert usd(found, "store, written") == pytest.approx((writes + of_the_clock) * 0.625 / 1e6)
+    assert found.total_usd == pytest.approx(15.78, abs=0.01)
+
+
+def test_five_nodes_on_quiet_sockets_cost_cents() -> None:
+    """A registration and a PING every nine minutes, a look every hour, a socket held open."""
+    found = cost.estimate(nodes=5, hours=24, client="quiet")
+    minutes = 5 * HOURS * 60
+    calls = 5 * HOURS * (3600 / 540 + 3 * 1 + 0.5) + 5 * 20 * 365 / 12
+
+    assert usd(found, "sockets held open") == pytest.approx(minutes * 0.25 / 1e6)  # $0.055
+    assert usd(found, "HTTP calls") == pytest.approx(calls * 3.50 / 1e6)  # $0.14
+    assert found.total_usd == pytest.approx(0.34, abs=0.01)
+
+
+def test_pushes_go_to_everybody_else_and_pings_both_ways() -> None:
+    none = cost.estimate(nodes=5, client="quiet", messages=0)
+    some = cost.estimate(nodes=5, client="quiet", messages=24)
+    pings = 2 * 5 * HOURS * 3600 / 540 + 2 * 5 * HOURS * 0.5
+
+    assert usd(none, "socket messages") == pytest.approx(pings / 1e6)
+    pushed = usd(some, "socket messages") - usd(none, "socket messages")
+    assert pushed == pytest.approx(5 * 24 * 365 / 12 * 4 / 1e6)
+
+
+def test_push_is_cheaper_than_every_way_of_polling() -> None:
+    push = cost.estimate(design="push").total_usd
+
+    assert all(push < cost.estimate(client=name).total_usd / 4 for name in ("spec", "tui", "web"))
+
+
+def test_our_client_is_priced_by_its_own_constants() -> None:
+    from muster.sockets import PING_S
+    from muster.subscription import CHECK_S
+
+    push = cost.clients()["push"]
+
+    assert push.events == 3600 / PING_S
+    assert push.calls["poll"] == 3600 / CHECK_S
+
+
+@pytest.mark.parametrize("factor", [2, 10])
+def test_a_bill_grows_with_its_nodes_and_hours(factor: int) -> None:
+    """All but what the clock does, which costs the same for everybody."""
+    clock = cost.bill(cost.idle()).list_usd
+    one = cost.estimate(nodes=1, client="web", messages=0).list_usd - clock
+    many = cost.estimate(nodes=factor, client="web", messages=0).list_usd - clock
+    shorter = cost.estimate(nodes=factor, hours=24 / factor, client="web", messages=0).list_usd
+
+    assert many == pytest.approx(factor * one)
+    assert shorter - clock == pytest.approx(one)
+
+
+def test_a_service_that_nobody_uses_costs_next_to_nothing() -> None:
+    found = cost.bill(cost.idle())
+
+    assert found.total_usd < 0.05
+    assert found.list_usd < 1.05  # nine alarms at ten cents, which every account has for nothing
+
+
+def test_nothing_is_free_twice() -> None:
+    found = cost.estimate(nodes=2_000, client="web")
+    free = {row.what: row for row in found.free}
+
+    assert free["function runs"].quantity == 1_000_000
+    assert found.total_usd == pytest.approx(
+        sum(row.usd for row in found.rows) + sum(row.usd for row in found.free)
+    )
+
+
+def test_every_price_is_dated_sourced_and_used() -> None:
+    for region in cost.PRICES["regions"].values():
+        assert set(region) == set(PRICES)
+    names = {name.removesuffix("_arm64").removesuffix("_x86_64") for name in PRICES}
+
+    assert names - {"backup_gb_month"} == set(cost.WHAT)
+    assert cost.PRICES["as_of"]
+    assert all(url.startswith("https://aws.amazon.com/") for url in cost.PRICES["sources"].values())
+    assert "check" in cost.PRICES["note"]
+
+
+def test_programs_get_the_same_sum() -> None:
+    found = cost.estimate().to_json()
+    again = json.loads(json.dumps(found))
+
+    rows = [row["usd"] for row in again["rows"] + again["free"]]
+    assert again["total_usd"] == pytest.approx(sum(rows), abs=0.001)
+
+
+# --- the worst month -------------------------------------------------------------------
+
+
+LEAST = 55
+
+
+@pytest.mark.parametrize("usd", [LEAST, 60, 75, 100, 150, 333, 500, 1_000, 2_500, 10_000, 100_000])
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_the_worst_month_stays_below_what_was_asked(usd: int, region: str) -> None:
+    if region != "us-east-1":
+        usd += 10  # everything is dearer there
+    limits = cost.ceilings(usd, region=region)
+
+    assert limits.worst(region=region).total_usd <= usd
+    assert min(limits.rest_rate, limits.socket_rate, limits.concurrency, limits.pushes_per_s) >= 1
+
+
+def test_more_money_allows_more() -> None:
+    found = [cost.ceilings(usd) for usd in (60, 200, 1_000, 5_000, 50_000)]
+
+    assert [limits.rest_rate for limits in found] == sorted(limits.rest_rate for limits in found)
+    assert found[-1].rest_rate > 100 * found[0].rest_rate
+    assert found[2].worst().total_usd > 800
+
+
+@pytest.mark.parametrize("usd", [0.5, 10, LEAST - 1])
+def test_what_no_limits_can_hold_is_refused_with_the_least(usd: float) -> None:
+    with pytest.raises(Misuse, match=rf"the lowest ones allow \${LEAST}"):
+        cost.ceilings(usd)
+
+
+def test_the_worst_month_counts_every_limit() -> None:
+    low = cost.Ceilings(1, 1, 1, 256, 1, 1, 1)
+    for name in cost.PARAMETERS:
+        twice = {field: getattr(low, field) for field in cost.PARAMETERS} | {
+            name: 2 * getattr(low, name)
+        }
+        assert cost.Ceilings(**twice).worst().total_usd > low.worst().total_usd + 1, name
+
+
+def test_the_worst_month_by_hand() -> None:
+    seconds = 365 / 12 * 86_400
+    rows = {row.what: row.usd for row in cost.Ceilings(10, 20, 3, 512, 30, 40, 5).worst().rows}
+
+    assert rows["HTTP calls"] == pytest.approx(10 * seconds * 3.50 / 1e6)
+    assert rows["sockets held open"] == pytest.approx(20 * 10 * seconds * 0.25 / 1e6)
+    assert rows["socket messages"] == pytest.approx((20 + 3 * 5) * seconds / 1e6)
+    assert rows["function time"] == pytest.approx(3 * seconds / 2 * 0.0000133334, rel=0.001)
+    assert rows["store, written"] == pytest.approx(3 * 40 * seconds * 0.625 / 1e6, rel=0.001)
+
+
+def test_limits_are_the_template_s_parameters_and_back() -> None:
+    limits = cost.ceilings(500)
+    declared = json.loads((Path(cost.__file__).parent / "resources.json").read_text())["Parameters"]
+
+    assert set(limits.parameters()) <= set(declared)
+    assert cost.Ceilings.from_parameters(limits.parameters() | limits.settings()) == limits
+    for name, value in limits.parameters().items():
+        assert declared[name]["MinValue"] <= int(value) <= declared[name]["MaxValue"], name
+
+
+def test_the_limits_of_a_deployment_as_it_comes_are_the_template_s() -> None:
+    declared = json.loads((Path(cost.__file__).parent / "resources.json").read_text())["Parameters"]
+    defaults = {name: str(told.get("Default", "")) for name, told in declared.items()}
+
+    assert cost.Ceilings.from_parameters(defaults) == cost.Ceilings()
+
+
+# --- what was really used ----------------------------------------------------------------
+
+
+def test_what_cloudwatch_counted_is_priced() -> None:
+    now = datetime.datetime(2026, 1, 15, 12, tzinfo=datetime.UTC)
+    with moto.mock_aws():
+        cloudformation = boto3.client("cloudformation", "us-east-1")
+        cloudwatch = boto3.client("cloudwatch", "us-east-1")
+        table = {
+            "Type": "AWS::DynamoDB::Table",
+            "Properties": {
+                "TableName": "muster-dev-mail",
+                "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                "BillingMode": "PAY_PER_REQUEST",
+            },
+        }
+        api = {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "muster-dev"}}
+        body = json.dumps({"Resources": {"Mail": table, "RestAPI": api}})
+        cloudformation.create_stack(StackName="muster-dev", TemplateBody=body)
+        for days_ago in (1, 5, 40):  # the last is too long ago
+            for namespace, metric, dimension, value in (
+                ("AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName=muster-dev-mail", 7e6),
+                ("AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName=muster-dev-mail", 14e6),
+                ("AWS/ApiGateway", "Count", "ApiName=muster-dev", 7e6),
+                ("AWS/ApiGateway", "Count", "ApiName=another", 9e9),
+            ):
+                name, _, whose = dimension.partition("=")
+                cloudwatch.put_metric_data(
+                    Namespace=namespace,
+                    MetricData=[
+                        {
+                            "MetricName": metric,
+                            "Dimensions": [{"Name": name, "Value": whose}],
+                            "Timestamp": now - datetime.timedelta(days=days_ago),
+                            "Value": value,
+                        }
+                    ],
+                )
+        found = cost_actual.price(
+            cloudformation, cloudwatch, stack="muster-dev", region="us-east-1", now=now
+        )
+    month = 365 / 12 / 14
+
+    assert usd(found.estimate, "store, written") == pytest.approx(14e6 * month * 0.625 / 1e6)
+    assert usd(found.estimate, "store, read") == pytest.approx(28e6 * month * 0.125 / 1e6)
+    assert usd(found.estimate, "HTTP calls") == pytest.approx(14e6 * month * 3.50 / 1e6)
+
+
+def test_every_part_that_costs_is_counted() -> None:
+    kinds = {
+        "AWS::DynamoDB::Table": {"write_unit", "read_unit"},
+        "AWS::Lambda::Function": {"lambda_request", "lambda_gb_s"},
+        "AWS::ApiGateway::RestApi": {"http_call"},
+        "AWS::ApiGatewayV2::Api": {"socket_message"},
+        "AWS::Logs::LogGroup": {"log_gb"},
+        "AWS::SNS::Topic": set(),
+    }
+    for kind, uses in kinds.items():
+        one = {"ResourceType": kind, "PhysicalResourceId": "x"}
+        assert {count.use for count in cost_actual._counts(one, "muster-dev")} == uses
