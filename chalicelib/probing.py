@@ -81,10 +81,12 @@ class Sockets(Prober):
         resolve: Resolve | None = None,
         allows: Callable[[Address], bool] | None = None,
         most_s: float = MOST_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resolve = resolve or _resolve
         self._allows = allows or is_public
         self._most_s = most_s
+        self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[Target, _Flight] = OrderedDict()
         self._flying = 0
@@ -95,7 +97,7 @@ class Sockets(Prober):
         with self._lock:
             for target in targets:
                 flight = self._kept.get(target)
-                if flight is None or flight.is_over(time.monotonic()):
+                if flight is None or flight.is_over(self._clock()):
                     flight = self._new(target)
                     if flight.landed_at is None:
                         fresh.append((target, flight))
@@ -110,7 +112,7 @@ class Sockets(Prober):
     def _new(self, target: Target) -> _Flight:
         flight = _Flight()
         if self._flying >= MOST_PROBES:
-            flight.landed_at = time.monotonic()
+            flight.landed_at = self._clock()
             flight.future.set_result(Probe())
             return flight  # unprobed, and not remembered
         self._flying += 1
@@ -123,7 +125,7 @@ class Sockets(Prober):
     def _fly(self, target: Target, flight: _Flight) -> None:
         seen = Probe()
         try:
-            seen = self._look(target, until=time.monotonic() + self._most_s)
+            seen = self._look(target, until=self._clock() + self._most_s)
         except (Inward, OSError, ValueError):
             pass  # nobody was asked, so nothing was seen
         finally:
@@ -132,13 +134,13 @@ class Sockets(Prober):
     def _land(self, flight: _Flight, seen: Probe) -> None:
         with self._lock:
             self._flying -= 1
-            flight.landed_at = time.monotonic()
+            flight.landed_at = self._clock()
         flight.future.set_result(seen)
 
     def _look(self, target: Target, *, until: float) -> Probe:
         address = self.address(target)
         tries, rtts = 0, []
-        while tries < TRIES and (left_s := until - time.monotonic()) > 0:
+        while tries < TRIES and (left_s := until - self._clock()) > 0:
             tries += 1
             try:
                 rtts.append(_touch(address, target, left_s))
