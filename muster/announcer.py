@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Self
 
 import httpx2
@@ -54,6 +55,7 @@ class Announcer:
         rules: Rules = RULES,
         transport: httpx2.AsyncBaseTransport | None = None,
         rim: Rim | None = None,
+        worker: Executor | None = None,
     ) -> None:
         self.outcomes: tuple[Outcome, ...] = ()
         self._key = key
@@ -66,6 +68,7 @@ class Announcer:
         self._rules = rules
         self._transport = transport
         self._rim = rim or Rim()
+        self._worker = worker
         self._ticket: Ticket | None = None
         self._gathering = Gathering(without=peer_id)
         self._beacons = {s.url: s for s in self._plan.sources if s.kind == Kind.BEACON}
@@ -145,6 +148,7 @@ class Announcer:
             rules=self._rules,
             transport=self._transport,
             rim=self._rim,
+            worker=self._worker,
         )
         async with running:
             async for peer in running:

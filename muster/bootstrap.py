@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -106,7 +106,7 @@ async def bootstrap(
     )
 
 
-async def discover(*capsules: str, **options: Unpack[Options]) -> AsyncIterator[Peer]:
+async def discover(*capsules: str, **options: Unpack[Options]) -> AsyncGenerator[Peer, None]:
     """Give each peer of a community as soon as it is believed, once.
 
     It ends when every source has answered or missed its deadline. Break off at will:

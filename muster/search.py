@@ -12,7 +12,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
@@ -94,6 +94,7 @@ class Search:
         rules: Rules = RULES,
         transport: httpx2.AsyncBaseTransport | None = None,
         rim: Rim | None = None,
+        worker: Executor | None = None,
     ) -> None:
         self._plan = plan
         self._cache = cache
@@ -102,6 +103,9 @@ class Search:
         self._rim = rim or Rim()
         self._trust = Trust(cache, rules=rules)
         self._gathering = Gathering(without=plan.without)
+        # A thread of its own: the loop's may all be waiting for a name server that hangs.
+        self._own = ThreadPoolExecutor(1, "muster-verify")
+        self._worker = worker or self._own
         self._outcomes: list[Outcome] = []
         self._asking: dict[asyncio.Task[None], _Asking] = {}
         self._asked: list[Source] = []
@@ -114,8 +118,6 @@ class Search:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        # A thread of its own: the loop's may all be waiting for a name server that hangs.
-        self._worker = ThreadPoolExecutor(1, "muster-verify")
         # It does one thing after the other, so the states are read before anything is checked.
         self._worker.submit(self._trust.open, {s.key for s in self._plan.sources if s.key})
         if self._cache is not None:
@@ -154,7 +156,7 @@ class Search:
                     await self._http.aclose()
                 await self._work(self._remember)
         finally:
-            self._worker.shutdown(wait=False)
+            self._own.shutdown(wait=False)
 
     def now_ms(self) -> int:
         """Return the time, in the unit of tickets."""
