@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
 from chalicelib import beacon, http, key_files, keyring, store
@@ -126,7 +128,7 @@ class Publishing:
         """Take note of an answered call: an announce may bring a community to life."""
         if call.path != "/announce" or reply.status != 200 or reply.code:
             return
-        community = call.query.get("community", beacon.MAINNET)
+        community = _community(call)
         last = self._latest.get(community)
         if last is None or last.at <= call.now - self.every_s:
             self._announced.add(community)
@@ -245,6 +247,21 @@ def greeting(keys: Keys, base: str, *, made: bool, now: int) -> str:
         lines += ["", f"The online key may publish for {days} more days; with the root key,"]
         lines += ["'muster capsule rotate --online --root FILE' makes another."]
     return "".join(line + "\n" for line in lines)
+
+
+class _Named(msgspec.Struct):
+    """What an announce says of its community."""
+
+    community: Any = None
+
+
+def _community(call: Call) -> str:
+    """Return the community of an announce that was taken, as the beacon reads it."""
+    named = call.query.get("community")
+    if named is None:
+        with contextlib.suppress(msgspec.MsgspecError):  # nobody read it, if over the limit
+            named = msgspec.json.decode(call.body, type=_Named).community
+    return named if isinstance(named, str) else beacon.MAINNET
 
 
 def _matches(condition: str, tag: str) -> bool:

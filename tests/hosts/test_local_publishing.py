@@ -267,6 +267,26 @@ def test_a_restart_waits_for_its_time(desk: Desk) -> None:
     assert [found.community for found in again.outcomes(now=int(time.time()))] == ["mainnet"]
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "community"),
+    [
+        ({"community": "a"}, b'{"community":"b"}', "a"),
+        ({}, b'{"community":"b"}', "b"),
+        ({}, b'{"community":1}', "mainnet"),
+        ({}, b"{}", "mainnet"),
+        ({}, b"nobody has read this", "mainnet"),
+    ],
+)
+def test_the_community_is_the_one_that_the_beacon_reads(
+    desk: Desk, query: dict[str, str], body: bytes, community: str
+) -> None:
+    call = Call("POST", "/announce", query, body=body, clock=time.time())
+
+    desk.publishing.heard(call, Reply(200))
+
+    assert desk.publishing._announced == {community}
+
+
 def test_a_refused_announce_brings_nothing_to_life(desk: Desk) -> None:
     desk.publishing.run()
     call = Call("POST", "/announce", {"community": "x"}, clock=time.time())
