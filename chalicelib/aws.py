@@ -75,7 +75,7 @@ class Host:
         return Service(
             settings,
             _open_stores(self._environment),
-            gateway.GatewaySender(self._open_gateway),
+            gateway.GatewaySender(self._open_gateway, budget=gateway.Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
         )

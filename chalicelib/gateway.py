@@ -38,6 +38,10 @@ Until the answer to `$connect` has gone out, the gateway says of a connection th
 it is gone (ADR 0008).
 """
 
+PIECE_BYTES = 32 * 1024
+BURST = 2_000
+"""How many pieces a machine may send at once: a large circle's, some times over."""
+
 _REMEMBERED = 256
 
 Failure = Literal["gone", "busy", "lost"]
@@ -49,6 +53,33 @@ class Undelivered(Exception):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.id)
         self.connection = connection
+
+
+class Budget:
+    """What a machine may send a second, in pieces as the gateway counts and charges them.
+
+    It bounds what a month can cost (`infra/cost.py`), far above what a circle needs. What
+    is not sent waits in the store, as everything that a push only hints at.
+    """
+
+    def __init__(
+        self, per_s: int, *, burst: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_s, self._most = per_s, burst or max(BURST, per_s)
+        self._left, self._clock = float(self._most), clock
+        self._at, self._lock = clock(), Lock()
+
+    def take(self, text: str) -> bool:
+        """Take what sending *text* needs; say whether there was so much."""
+        pieces = 1 + len(text) // PIECE_BYTES
+        with self._lock:
+            now = self._clock()
+            self._left = min(self._most, self._left + (now - self._at) * self._per_s)
+            self._at = now
+            if self._left < pieces:
+                return False
+            self._left -= pieces
+            return True
 
 
 class Later(Protocol):
@@ -65,9 +96,11 @@ class GatewaySender:
         self,
         open_client: Callable[[str], Any],
         *,
+        budget: Budget | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._open_client = cache(open_client)
+        self._budget = budget
         self._opening = Lock()
         self._pause = pause
         self._gone: deque[str] = deque(maxlen=_REMEMBERED)
@@ -76,6 +109,9 @@ class GatewaySender:
         """Pass text to the connection; raises `Gone`, or `Undelivered` if it is too busy."""
         if connection.id in self._gone:
             raise Gone
+        if self._budget and not self._budget.take(text):
+            _log.warning("the budget for pushes is spent")
+            raise Undelivered(connection)
         failure = self._post(connection, text)
         for pause_s in PAUSES_S:
             if failure is None or failure == "lost":

@@ -71,6 +71,7 @@ class Settings:
     node_per_s: int = 100
     frame_burst: int = 2_000
     frames_per_s: int = 1_000
+    pushes_per_s: int = 50
 
     def __post_init__(self) -> None:
         if self.unsigned not in get_args(Unsigned):

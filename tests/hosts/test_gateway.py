@@ -10,7 +10,15 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib import aws
 from chalicelib.call import Close, Connection, Gone, Send
-from chalicelib.gateway import PAUSES_S, GatewaySender, Greeter, Pushes, Undelivered
+from chalicelib.gateway import (
+    PAUSES_S,
+    PIECE_BYTES,
+    Budget,
+    GatewaySender,
+    Greeter,
+    Pushes,
+    Undelivered,
+)
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
@@ -243,3 +251,21 @@ def test_a_domain_of_ones_own_is_not_where_texts_are_posted(
     context = {"domainName": domain, "apiId": "a1", "stage": "api", "connectionId": "c="}
 
     assert host.connection({"requestContext": context}) == Connection("c=", expected)
+
+
+def test_what_a_machine_sends_a_second_is_bounded() -> None:
+    clock = [0.0]
+    budget = Budget(10, burst=40, clock=lambda: clock[0])
+    bench = Bench()
+    bench.sender = GatewaySender(bench._open, budget=budget)
+    for _ in range(40):
+        bench.sender.send(ANN, "text")
+    with pytest.raises(Undelivered):
+        bench.sender.send(ANN, "text")
+    clock[0] = 0.5
+    large = "x" * (4 * PIECE_BYTES)  # the gateway counts five messages
+    bench.sender.send(ANN, large)
+    with pytest.raises(Undelivered):
+        bench.sender.send(ANN, "text")
+
+    assert len(bench.client.asked) == 41

@@ -9,6 +9,7 @@ import boto3
 import moto
 import pytest
 
+from chalicelib.settings import Settings
 from infra import cost, cost_actual
 from infra.bench import units
 from infra.output import Misuse
@@ -207,6 +208,7 @@ def test_the_limits_of_a_deployment_as_it_comes_are_the_template_s() -> None:
     defaults = {name: str(told.get("Default", "")) for name, told in declared.items()}
 
     assert cost.Ceilings.from_parameters(defaults) == cost.Ceilings()
+    assert cost.Ceilings().pushes_per_s == Settings().pushes_per_s
 
 
 # --- what was really used ----------------------------------------------------------------
