@@ -23,8 +23,9 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium
+setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium and coturn
 	@.ci/setup chromium
+	@.ci/setup coturn
 	@echo "==> everything is set up: make run, make test"
 
 $(PYTHON_READY): requirements-dev.txt pyproject.toml
