@@ -73,7 +73,7 @@ def build(out: Path, *, stage: str = "dev", architecture: str = "x86_64") -> Pat
     """Pack the AWS side into the folder *out*, with Chalice's template; return the zip."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        packed = _chalice(Path(name), stage)
+        packed = chalice(Path(name), stage)
         finish(packed / ARCHIVE, architecture=architecture)
         shutil.copyfile(packed / TEMPLATE, out / TEMPLATE)
         return Path(shutil.copyfile(packed / ARCHIVE, out / ARCHIVE))
@@ -144,7 +144,7 @@ def runtime() -> str:
     return f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _chalice(work: Path, stage: str) -> Path:
+def chalice(work: Path, stage: str) -> Path:
     """Let Chalice pack a copy of the project, where nothing is left from another time."""
     project, packed = work / "project", work / "packed"
     unwanted = shutil.ignore_patterns("__pycache__", "deployments", "deployed")
