@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from infra import bootstrap_commands, capsule_commands
+from infra import assist_commands, bootstrap_commands, capsule_commands
 from infra.output import Failure, complain
 
 INTERRUPTED = 130
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     capsule = capsule_commands.add(commands, _command)
     bootstrap_commands.add(commands, capsule, _command)
+    assist_commands.add(commands, _command)
     return top
 
 

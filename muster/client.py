@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from muster import __version__, crypto, errors, records, signing, sockets
+from muster import __version__, assist_records, crypto, errors, records, signing, sockets
 from muster.backoff import Backoff, Rim
 from muster.circle import Circle, signal_session
 from muster.crypto import Note, Unreadable
@@ -28,6 +28,8 @@ __all__ = ["BadReply", "Client", "Note", "Unreachable", "service_url"]
 
 TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
+ASSIST = "/api/p2p/assist"
+"""The one path that is not below ``/v1``: existing clients want it at the root."""
 
 _R = TypeVar("_R", bound=records.Record)
 
@@ -242,6 +244,24 @@ class Client:
         """Open the WebSocket of a relay session or a subscription."""
         return await self._connect(_socket_url(self.base_url, opened.relay_url), opened.token)
 
+    # --- assist ---------------------------------------------------------------
+
+    async def open_session(self, *, ttl_s: int = 300) -> assist_records.AssistOpened:
+        """Ask for a token for `assist`; a service that does not know the circle pins its key."""
+        ask = assist_records.OpenAssist(
+            **self._named(), ttl_s=ttl_s, signing_key=self.circle.request_key.hex()
+        )
+        return await self._call(assist_records.AssistOpened, "POST", "/session", body=ask)
+
+    async def assist(
+        self, ask: assist_records.AskAdvice | None = None, *, token: str = ""
+    ) -> assist_records.Advice:
+        """Ask how to connect, with a token of `open_session` or of the operator."""
+        token = token or (await self.open_session()).token
+        return await self._call(
+            assist_records.Advice, "POST", ASSIST, body=ask, signed=False, token=token
+        )
+
     # --- one call -------------------------------------------------------------
 
     def _named(self) -> dict[str, Any]:
@@ -256,6 +276,7 @@ class Client:
         query: records.Record | None = None,
         body: records.Record | None = None,
         signed: bool = True,
+        token: str = "",
     ) -> _R:
         """Make a call and read its reply; repeat it while that can help."""
         content = msgspec.json.encode(_members(body)) if body else b""
@@ -263,6 +284,8 @@ class Client:
         failures, corrected = 0, False
         while True:
             headers = self._headers(method, path, content) if signed else {}
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
             try:
                 return await self._once(shape, method, path, asked, content, headers)
             except ExpiredTimestamp:
@@ -315,7 +338,7 @@ class Client:
         content: bytes,
         headers: dict[str, str],
     ) -> _R:
-        url = f"{self.base_url}/v1{path}"
+        url = self.base_url + (path if path == ASSIST else f"/v1{path}")
         if content:
             headers["Content-Type"] = "application/json"
         try:
