@@ -348,12 +348,13 @@ class Ground:
     seat: str
     subscription: str
     older: str
+    ends: tuple[str, ...]
     session_id: str
 
 
 def prepare(server: Server) -> Ground:
     """Let a circle live there: members, messages, signals, a session."""
-    ann, bob = circle(server, "ann", "bob")
+    ann, bob, *others = circle(server, "ann", "bob", *(f"eve{n}" for n in range(20)))
     ann.register(ttl_s=600)
     bob.register(ttl_s=600)
     ann.leave("message-0001", "message-0002")
@@ -373,6 +374,13 @@ def prepare(server: Server) -> Ground:
         f"/v1/relay/ws?token={session['token']}",
         f"/v1/relay/ws?token={subscription(ann)}",
         f"/v1/relay/ws{older}",
+        # a node's oldest sockets make way for newer ones, so each end has a node of its own
+        tuple(
+            f"/v1/relay/ws?token={subscription(node)}"
+            if turn % 2
+            else f"/v1/relay/ws?circle_hint={node.hint}&node_id={node.node_id}"
+            for turn, node in enumerate(others)
+        ),
         session["session_id"],
     )
 
@@ -433,9 +441,8 @@ async def storm(ground: Ground, seed: int, scale: float) -> tuple[Tally, float]:
         tasks.create_task(babble(server, ground.seat, nonsense, tally, answered=True))
         tasks.create_task(babble(server, ground.subscription, nonsense, tally, answered=True))
         tasks.create_task(babble(server, ground.older, older, tally, answered=False))
-        ways = (ground.subscription, ground.older)
-        for _ in range(20):
-            tasks.create_task(end_badly(server, ways, endings, tally))
+        for way in ground.ends:
+            tasks.create_task(end_badly(server, (way,), endings, tally))
     done.set()
     return tally, await watching
 

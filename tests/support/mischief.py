@@ -93,6 +93,8 @@ BAD_NAMES: tuple[Any, ...] = (
     {},
     {"bad-node-0001": 1},
 )
+BAD_TIMES: tuple[Any, ...] = (-1, 1.5, "1", None, True, [], {}, -(2**53) + 1, 0.0)
+BAD_HOSTS: tuple[Any, ...] = ("", "h" * 256, "a b", "h\n", 1, None, [], "zoë")
 BAD_MESSAGES: tuple[Any, ...] = (
     None,
     "messages",
@@ -108,10 +110,7 @@ BAD_MESSAGES: tuple[Any, ...] = (
     [MESSAGE] * 51,
     *([MESSAGE | {"msg_id": name}] for name in BAD_NAMES),
     *([MESSAGE, MESSAGE | {"msg_id": "m" * 65}] for _ in range(2)),
-    *(
-        [MESSAGE | {"created_ts": value}]
-        for value in (-1, 1.5, "1", None, True, [], {}, -(2**53) + 1, 0.0)
-    ),
+    *([MESSAGE | {"created_ts": value}] for value in BAD_TIMES),
 )
 BAD_ENDPOINTS: tuple[Any, ...] = (
     None,
@@ -122,7 +121,7 @@ BAD_ENDPOINTS: tuple[Any, ...] = (
     ["tcp:192.0.2.7:1"],
     [ENDPOINT] * 17,
     *([ENDPOINT | {"port": port}] for port in (0, -1, 65536, 2**53 - 1, "80", 80.5, None, True)),
-    *([ENDPOINT | {"host": host}] for host in ("", "h" * 256, "a b", "h\n", 1, None, [], "zoë")),
+    *([ENDPOINT | {"host": host}] for host in BAD_HOSTS),
     *([ENDPOINT | {"transport": way}] for way in ("udp", "TCP", "", None, 1, ["tcp"], "t" * 9999)),
     *([ENDPOINT | {"family": kind}] for kind in ("ipv5", "", 4, None)),
     *([ENDPOINT | {"nat": kind}] for kind in ("cone", 1, None)),
