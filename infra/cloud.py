@@ -137,7 +137,9 @@ def connect(stage: str, *, profile: str | None = None, region: str | None = None
 @contextmanager
 def explained(doing: str = "") -> Iterator[None]:
     """Turn what AWS refuses, or the way to it, into a failure with a hint."""
+    from boto3.exceptions import S3UploadFailedError
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -149,6 +151,8 @@ def explained(doing: str = "") -> Iterator[None]:
         raise Failure(f"the AWS credentials cannot be had: {error}", "log in again") from None
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise Failure(f"AWS is out of reach: {error}", "is this machine online?") from None
+    except (exceptions.BotoCoreError, ResponseParserError, S3UploadFailedError) as error:
+        raise Failure(f"{doing or 'asking AWS'}: {' '.join(str(error).split())}") from None
 
 
 def explain(error: Any, doing: str = "") -> Failure:

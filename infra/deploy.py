@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from infra.cloud_keys import Secrets
 from infra.difference import Change, Deployed
 from infra.output import Failure, Misuse, say
 from infra.packing import Package
+from infra.parameters import Chosen
+from infra.price import Quote
 from infra.stacks import FAILED_FIRST, Stacks, State
 
 SPARE = 100
@@ -41,6 +44,7 @@ class Build:
     after: Deployed
     package: Package
     secrets: Secrets
+    quote: Quote
 
     @property
     def changes(self) -> list[Change]:
@@ -57,11 +61,10 @@ def plan(arguments: argparse.Namespace) -> int:
     """Say what deploying would change and cost; nothing is touched."""
     with tempfile.TemporaryDirectory(prefix="muster-") as folder:
         build = _build(arguments, Path(folder))
-    quote = price.quote(build.after.parameters, max_usd=arguments.max_usd)
     if arguments.json:
-        output.dump({**_told(build, build.changes), "price": quote.to_json()})
+        output.dump(_told(build, build.changes))
         return output.OK
-    _show(build, build.changes, quote)
+    _show(build, build.changes)
     output.show("Nothing was touched. 'muster deploy' with the same options does this.")
     return output.OK
 
@@ -72,7 +75,6 @@ def deploy(arguments: argparse.Namespace) -> int:
         raise Misuse("deploying asks before it changes anything", "--yes answers it")
     with tempfile.TemporaryDirectory(prefix="muster-") as folder:
         build = _build(arguments, Path(folder))
-        quote = price.quote(build.after.parameters, max_usd=arguments.max_usd)
         template_url = code_bucket.upload(
             build.cloud, build.package, stack.encode(build.after.template)
         )
@@ -82,7 +84,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     done = False
     try:
         if not arguments.json:
-            _show(build, changes, quote)
+            _show(build, changes)
         if not (arguments.yes or _agreed("Go on?")):
             output.show("Nothing was changed.")
             return output.FAILED
@@ -101,7 +103,6 @@ def deploy(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace, folder: Path) -> Build:
     """Check everything that can be checked, and pack."""
     chosen = parameters.parse(arguments.param)
-    limits = price.ceilings(arguments.max_usd)
     python = packing.find_python(arguments.python)
     cloud = connect(arguments.stage, profile=arguments.profile, region=arguments.region)
     say(f"{cloud.names.stack} in {cloud.place}, as {cloud.caller}")
@@ -109,38 +110,56 @@ def _build(arguments: argparse.Namespace, folder: Path) -> Build:
     state = stacks.state()
     stacks.refuse_if_busy(state)
     before = stacks.deployed()
-    kept = before.parameters if before else {}
-    wanted = _within_quota(cloud, {**limits, **chosen.parameters}, kept, chosen.parameters)
     secrets = cloud_keys.find(cloud, cloud_keys.root_path(arguments.root, arguments.stage))
-    _check_buckets(cloud, wanted, before)
-    values = parameters.merged(wanted, kept)
+    values, settings, quote = _choose(arguments, chosen, cloud, before)
+    _check_buckets(cloud, chosen.parameters, before)
     package = packing.pack(folder, packing.prepare(python), architecture=values["Architecture"])
-    settings = {**(stack.settings(before.template) if before else {}), **chosen.settings}
-    template = stack.assemble(package.template, settings)
-    _lint(template, folder, region=cloud.region)
-    values = parameters.merged(
-        wanted,
-        kept,
-        Stage=arguments.stage,
-        CodeBucket=cloud.names.code,
-        CodeKey=package.key,
-        EdgeSecret=secrets.edge,
-        CapsuleRoot=secrets.root,
-    )
+    template = stack.assemble(package.template, settings, region=cloud.region)
+    _lint(template, region=cloud.region)
+    values |= {
+        "Stage": arguments.stage,
+        "CodeBucket": cloud.names.code,
+        "CodeKey": package.key,
+        "EdgeSecret": secrets.edge,
+        "CapsuleRoot": secrets.root,
+    }
     after = Deployed(template, values)
-    return Build(cloud, stacks, state, before, after, package, secrets)
+    return Build(cloud, stacks, state, before, after, package, secrets, quote)
+
+
+def _choose(
+    arguments: argparse.Namespace, chosen: Chosen, cloud: Cloud, before: Deployed | None
+) -> tuple[dict[str, str], dict[str, str], Quote]:
+    """Return parameters and settings: as chosen, else within the price, else as they are."""
+    kept = before.parameters if before else {}
+    settings = stack.settings(before.template) if before else {}
+    architecture = parameters.merged(chosen.parameters, kept)["Architecture"]
+    limits = price.limits(arguments.max_usd, region=cloud.region, architecture=architecture)
+    wanted = {**(limits.parameters() if limits else {}), **chosen.parameters}
+    settings |= {**(limits.settings() if limits else {}), **chosen.settings}
+    free = _free_machines(cloud)
+    wanted = _within_quota(cloud, wanted, kept, free, insisted="Concurrency" in chosen.parameters)
+    values = parameters.merged(wanted, kept)
+    quote = price.quote(
+        {**values, **settings}, region=cloud.region, machines=free, max_usd=arguments.max_usd
+    )
+    return values, settings, quote
 
 
 def _within_quota(
-    cloud: Cloud, wanted: dict[str, str], kept: Mapping[str, str], chosen: Mapping[str, str]
+    cloud: Cloud,
+    wanted: dict[str, str],
+    kept: Mapping[str, str],
+    free: int | None,
+    *,
+    insisted: bool,
 ) -> dict[str, str]:
     """Refuse to reserve more machines than the account has, or reserve none."""
     values = parameters.merged(wanted, kept)
     asked, had = int(values["Concurrency"]), int(kept.get("Concurrency", "0"))
-    free = _free_machines(cloud)
     if free is None or asked <= max(had, 0) or asked + 1 <= free + had - SPARE:
         return wanted
-    if "Concurrency" in chosen or had:
+    if insisted or had:
         raise Failure(
             f"this account can reserve {max(free + had - SPARE - 1, 0)} machines in "
             f"{cloud.region}, not {asked}",
@@ -173,7 +192,7 @@ def _check_buckets(cloud: Cloud, wanted: Mapping[str, str], before: Deployed | N
         code_bucket.check_ours(cloud, capsules, "--param CapsuleBucketName=NAME takes another")
 
 
-def _lint(template: Mapping[str, Any], folder: Path, *, region: str) -> None:
+def _lint(template: Mapping[str, Any], *, region: str) -> None:
     """Hold the template, before and after the transform, to CloudFormation's own rules."""
     try:
         from infra import linting
@@ -181,8 +200,8 @@ def _lint(template: Mapping[str, Any], folder: Path, *, region: str) -> None:
         raise Failure(
             "deploying needs cfn-lint", "'make setup' installs it, or: pip install 'muster[deploy]'"
         ) from None
-    found = linting.problems(template, folder, region=region)
-    if found:
+    found = linting.problems(template, region=region)
+    if found and found[0].startswith("E"):
         raise Failure(f"the template fails its checks: {found[0]}", "this is a mistake in muster")
 
 
@@ -233,8 +252,7 @@ def _examined(base: str) -> Any:
 
     _await_answer(base)
     say(f"muster doctor {base}")
-    make = lambda circle, node_id: client(base, circle, node_id, timeout_s=15.0)  # noqa: E731
-    return asyncio.run(examine(make, base=base, deadline_s=15.0))
+    return asyncio.run(examine(partial(client, base, timeout_s=15.0), base=base, deadline_s=15.0))
 
 
 def _await_answer(base: str) -> None:
@@ -270,7 +288,7 @@ def service_keys(base: str) -> dict[str, str]:
 # --- showing ------------------------------------------------------------------------
 
 
-def _show(build: Build, changes: list[Change], quote: price.Quote) -> None:
+def _show(build: Build, changes: list[Change]) -> None:
     what = "changes to" if build.before else "everything of"
     output.show(f"{what} {build.cloud.names.stack} in {build.cloud.place}:".capitalize())
     difference.show(changes, build.moved)
@@ -278,7 +296,7 @@ def _show(build: Build, changes: list[Change], quote: price.Quote) -> None:
         output.show(f"  + {made}")
     size = build.package.archive_bytes / 1_000_000
     output.show(f"Code: {size:.1f} MB, {build.package.runtime}, {build.package.digest[:12]}")
-    quote.show()
+    build.quote.show()
 
 
 def _show_result(outputs: Mapping[str, str], report: Any) -> None:
@@ -302,6 +320,7 @@ def _told(build: Build, changes: list[Change]) -> dict[str, Any]:
         "parameters": {name: list(values) for name, values in sorted(build.moved.items())},
         "makes": list(build.secrets.fresh),
         "code": {"bytes": build.package.archive_bytes, "runtime": build.package.runtime},
+        "price": build.quote.to_json(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cfnlint.api import lint
@@ -12,19 +11,14 @@ from cfnlint.config import ManualArgs
 from infra import stack
 
 
-def problems(template: Mapping[str, Any], folder: Path, *, region: str) -> list[str]:
-    """Return what is wrong with a template before and after the SAM transform."""
+def problems(template: Mapping[str, Any], *, region: str) -> list[str]:
+    """Return what is wrong with a template before and after the SAM transform, errors first."""
     try:
         expanded = stack.transform(template, region=region)
     except Exception as error:
-        return [f"SAM cannot transform it: {error}"]
-    return [
-        f"{when} the transform: {problem}"
+        return [f"E0000 SAM cannot transform it: {error}"]
+    return sorted(
+        f"{match.rule.id} {match.message} ({when} the transform)"
         for when, text in (("before", template), ("after", expanded))
-        for problem in _problems(text, region)
-    ]
-
-
-def _problems(template: Mapping[str, Any], region: str) -> list[str]:
-    found = lint(stack.encode(template), config=ManualArgs(regions=[region]))
-    return [" ".join(str(match).split()) for match in found]
+        for match in lint(stack.encode(text), config=ManualArgs(regions=[region]))
+    )

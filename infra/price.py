@@ -1,62 +1,72 @@
-"""Price: what a deployment costs, as far as the cost model is there to say."""
+"""Price: what a deployment costs a month, usually and at the worst that its limits allow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
 from typing import Any
 
-from infra import output
+from infra import cost, output
+from infra.cost import Ceilings
 from infra.output import Failure
+
+NODES = 5
+UNRESERVED = 1000
+"""How many machines may run where none are reserved and AWS does not say how many it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a month costs: with five nodes, and at the worst that the limits allow."""
+    """What a month costs, and what may happen in it."""
 
-    usual_usd: float | None = None
-    worst_usd: float | None = None
-    allowed: Mapping[str, str] = field(default_factory=dict)
+    usual_usd: float
+    worst_usd: float
+    allows: str
 
     def show(self) -> None:
         """Print it."""
-        if self.usual_usd is None:
-            output.show("Price: not known to this version.")
-            return
-        worst = f"; the limits allow at most ${self.worst_usd:,.2f}" if self.worst_usd else ""
-        output.show(f"Price: about ${self.usual_usd:.2f} a month for five nodes{worst}.")
-        if self.allowed:
-            chosen = ", ".join(f"{name} {value}" for name, value in sorted(self.allowed.items()))
-            output.show(f"       That allows {chosen}.")
+        output.show(
+            f"Price: about ${self.usual_usd:,.2f} a month for {NODES} nodes that are always there; "
+            f"the worst month that the limits allow: ${self.worst_usd:,.2f}."
+        )
+        output.show(f"The limits: {self.allows}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"usual_usd": self.usual_usd, "worst_usd": self.worst_usd}
+        return {
+            "usual_usd": round(self.usual_usd, 4),
+            "worst_usd": round(self.worst_usd, 2),
+            "allows": self.allows,
+        }
 
 
-def quote(values: Mapping[str, str], *, max_usd: float | None) -> Quote:
-    """Return what a deployment with these parameters costs."""
-    cost = _model()
-    if cost is None:
-        return Quote()
-    usual = float(cost.estimate(nodes=5, hours=24, design="push").total_usd)
-    return Quote(usual, None, ceilings(max_usd))
-
-
-def ceilings(max_usd: float | None) -> dict[str, str]:
-    """Return the parameters that keep the worst month below *max_usd*."""
+def limits(max_usd: float | None, *, region: str, architecture: str) -> Ceilings | None:
+    """Return the limits that keep the worst month below *max_usd*; raises `Misuse`."""
     if max_usd is None:
-        return {}
-    cost = _model()
-    if cost is None:
-        raise Failure("this version has no cost model", "choose limits with --param")
-    found: Mapping[str, Any] = cost.ceilings(max_usd, cost.PRICES)
-    return {name: str(value) for name, value in found.items()}
-
-
-def _model() -> Any:
-    try:
-        return import_module("infra.cost")
-    except ModuleNotFoundError:
         return None
+    return cost.ceilings(max_usd, region=region, architecture=architecture)
+
+
+def quote(
+    values: Mapping[str, str], *, region: str, machines: int | None, max_usd: float | None
+) -> Quote:
+    """Price a deployment; *machines* is how many may run if it reserves none."""
+    if values.get("Concurrency") == "0":
+        values = {**values, "Concurrency": str(UNRESERVED if machines is None else machines)}
+    architecture = values["Architecture"]
+    chosen = Ceilings.from_parameters(values)
+    usual = cost.estimate(
+        nodes=NODES,
+        hours=24,
+        design="push",
+        region=region,
+        memory_mb=chosen.memory_mb,
+        architecture=architecture,
+    ).total_usd
+    worst = chosen.worst(region=region, architecture=architecture).total_usd
+    if max_usd is not None and worst > max_usd:
+        raise Failure(
+            f"with these parameters the worst month costs ${worst:,.2f}, more than ${max_usd:,.2f}",
+            "leave away the --param that raises a limit, or raise --max-usd",
+        )
+    return Quote(usual, worst, chosen.allows())

@@ -11,12 +11,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra import cost
 from infra.gateway_responses import EXTENSION, gateway_responses
 
 Template = dict[str, Any]
@@ -28,14 +30,31 @@ SERVE, PUBLISH = "APIHandler", "Publish"
 RUNTIMES = ("python3.13", "python3.12", "python3.11")
 """Lambda's Pythons that the code runs on, the best first; 3.11 retires in June 2027."""
 
+_PRICES = {
+    "Call": "http_call",
+    "Frame": "socket_message",
+    "Run": "lambda_request",
+    "GBSecond": "lambda_gb_s_arm64",
+    "Read": "read_unit",
+    "Write": "write_unit",
+}
+
 _FOLDED = ("Greet", "Sweep", "WebsocketConnect", "WebsocketMessage", "WebsocketDisconnect")
 _ROLES = (*_FOLDED, "ApiHandler", PUBLISH)
 _ROUTES = ("WebsocketConnectRoute", "WebsocketMessageRoute", "WebsocketDisconnectRoute")
 _DEPLOYMENT = "WebsocketAPIDeployment"
 
 
-def assemble(packaged: Mapping[str, Any], settings: Mapping[str, str] | None = None) -> Template:
-    """Return the whole template; *settings* are ``MUSTER_…`` variables of both functions."""
+def assemble(
+    packaged: Mapping[str, Any],
+    settings: Mapping[str, str] | None = None,
+    *,
+    region: str = cost.REGION,
+) -> Template:
+    """Return the whole template; *settings* are ``MUSTER_…`` variables of both functions.
+
+    The alarm on what a day costs counts with the prices of *region*.
+    """
     template: Template = copy.deepcopy(dict(packaged))
     resources = template["Resources"]
     ours = json.loads(RESOURCES.read_text())
@@ -45,6 +64,10 @@ def assemble(packaged: Mapping[str, Any], settings: Mapping[str, str] | None = N
     _speak(resources["RestAPI"]["Properties"]["DefinitionBody"])
     _fill_in(resources)
     template["Outputs"] = ours["Outputs"]
+    known = cost.PRICES["regions"]
+    told = known.get(region, known[cost.REGION])
+    prices = {name: f"{told[key]:.12f}".rstrip("0") for name, key in _PRICES.items()}
+    template["Mappings"] = {"Prices": {"USD": prices}}
     for function in (SERVE, PUBLISH):
         resources[function]["Properties"]["Environment"]["Variables"].update(settings or {})
     template.setdefault("Metadata", {})["Muster"] = {"Settings": dict(settings or {})}
@@ -84,8 +107,10 @@ def transform(template: Mapping[str, Any], *, region: str) -> Template:
     from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
     from samtranslator.translator.transform import transform as translate
 
+    # Its own metrics, which nobody collects here, are all that it would warn of.
+    logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
     with _region(region):
-        done: Template = translate(json.loads(encode(template)), {}, ManagedPolicyLoader(None))
+        done: Template = translate(json.loads(encode(template)), {}, ManagedPolicyLoader(None))  # type: ignore[arg-type]
     return done
 
 

@@ -203,6 +203,7 @@ class Stacks:
                 self._api.execute_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
             except ClientError as error:
                 if code_of(error) not in ("ChangeSetNotFound", "InvalidChangeSetStatus"):
+                    self._clear(force=True)
                     raise
                 raise Failure(
                     f"another deployment of {self._name} was faster", "'muster status' shows it"
@@ -313,17 +314,23 @@ class Stacks:
         )
         return found
 
-    def _prepared_s(self) -> float | None:
-        """Return how long a change set has been waiting that still keeps others away."""
+    def _waiting(self) -> Mapping[str, Any] | None:
+        """Return the change set that is there, if one is."""
         from botocore.exceptions import ClientError
 
         with explained("looking for other deployments"):
             try:
-                described = self._described()
+                return self._described()
             except ClientError as error:
                 if code_of(error) in ("ChangeSetNotFound", "ValidationError"):
                     return None
                 raise
+
+    def _prepared_s(self) -> float | None:
+        """Return how long a change set has been waiting that still keeps others away."""
+        described = self._waiting()
+        if described is None:
+            return None
         if described.get("ExecutionStatus") not in ("AVAILABLE", "UNAVAILABLE"):
             return None
         if described.get("Status") == "FAILED":
@@ -334,11 +341,7 @@ class Stacks:
 
     def _clear(self, *, force: bool = False) -> None:
         """Delete the change set, if it is not one that keeps others away."""
-        from botocore.exceptions import ClientError
-
-        if not force and self._prepared_s() is not None:
-            return
-        with suppress(ClientError):
+        if self._waiting() is not None and (force or self._prepared_s() is None):
             self._api.delete_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
 
     def _now(self) -> datetime:
