@@ -74,6 +74,10 @@ bench: $(PYTHON_READY) ## measure the service on this machine and print JSON
 bench-cold: $(PYTHON_READY) $(DYNALITE_READY) ## measure cold starts of the packaged zip beside an ordinary variant
 	@$(BIN)/python -m infra.bench.cold $(ARGS)
 
+.PHONY: smoke
+smoke: $(PYTHON_READY) ## let 200 clients start again while most sources fail, and draw how long it took
+	@$(BIN)/python -m infra.smoke $(ARGS)
+
 .PHONY: golden
 golden: $(PYTHON_READY) ## rewrite the golden files and show what changed
 	@$(BIN)/python -m pytest -q tests/golden --rewrite-golden
