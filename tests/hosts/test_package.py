@@ -66,6 +66,44 @@ def test_the_package_runs_by_itself_and_is_small(package: Path, tmp_path: Path) 
     assert not (tmp_path / "botocore").exists(), "Lambda has it"
 
 
+ADVISE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import json, app
+before = sorted(name for name in sys.modules if "assist" in name or name == "chalicelib.probing")
+answer = app.app(json.loads(sys.argv[2]), None)
+pq = json.loads(answer["body"])["pq"]
+print(json.dumps([answer["statusCode"], len(pq["kem_public_hex"]), before, "ssl" in sys.modules]))
+"""
+
+
+@pytest.mark.timeout(180)
+def test_assist_runs_in_the_package_and_is_loaded_when_it_is_called(
+    package: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(package / "deployment.zip") as opened:
+        opened.extractall(tmp_path)
+        assert not [name for name in opened.namelist() if "raptorq" in name]
+
+    event = json.dumps(rest_event("GET", "/api/p2p/assist"))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", ADVISE, str(tmp_path), event],
+        env={
+            "MUSTER_STORE": f"sqlite:{tmp_path / 'muster.db'}",
+            "MUSTER_ASSIST_OPEN": "allow",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    status, digits, before, ssl = json.loads(done.stdout)
+    assert (status, digits) == (200, 2 * 1184)
+    assert before == [], "no other call pays for it"
+    assert not ssl, "where nothing is probed, no sockets are"
+
+
 def test_the_template_has_every_path_and_function(template: Any) -> None:
     resources = template["Resources"]
     handlers = {
