@@ -107,6 +107,23 @@ def append(store: Store, pk: str, prepare: Prepare, *, clock: float, lifetime_s:
     raise Unavailable("too many writers at once")
 
 
+def leap(store: Store, pk: str, *, clock: float, lifetime_s: int) -> int:
+    """Go on at the current millisecond, above all that was handed out; return that number.
+
+    For a journal that comes from a copy: readers may have seen numbers that were written
+    after it was made, and would take the next ones for old. Numbers are never ahead of
+    the clock, unless a journal had more than a thousand entries a second all its life.
+    """
+    now = int(clock)
+    tail = last(store, pk, now=now)
+    if tail is None:
+        return 0
+    line = _line(tail, (), now=now)
+    number = max(tail.number + 1, int(clock * 1000))
+    store.put(Item(pk, _key(number), line.written_at + lifetime_s, msgspec.msgpack.encode(line)))
+    return number
+
+
 def last(store: Store, pk: str, *, now: int) -> Entry | None:
     """Return the newest entry."""
     items = store.newest(pk, limit=1, now=now).items

@@ -148,3 +148,21 @@ def test_pages_are_read_only_as_far_as_they_are_wanted(store: Store) -> None:
     taken = [next(entries) for _ in range(10)]
 
     assert (len(taken), reads) == (10, 1)
+
+
+def test_a_journal_from_a_copy_goes_on_above_what_was_handed_out(store: Store) -> None:
+    def put(clock: float) -> int:
+        (run,) = journal.append(
+            store, "j", lambda tail: [journal.Part("", b"x")], clock=clock, lifetime_s=60
+        )
+        return run.number
+
+    first = put(1_000.0)
+    number = journal.leap(store, "j", clock=1_010.0, lifetime_s=60)
+    after = put(1_010.0)
+    found = list(journal.following(store, "j", first, now=1_010))
+
+    assert (first, number, after) == (1_000_000, 1_010_000, 1_010_001)
+    assert [len(entry.parts) for entry in found] == [0, 1]
+    assert found[-1].total_parts == 2
+    assert journal.leap(store, "empty", clock=1_010.0, lifetime_s=60) == 0
