@@ -12,7 +12,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from infra import assist_commands, bootstrap_commands, capsule_commands
+from infra import (
+    assist_commands,
+    bootstrap_commands,
+    capsule_commands,
+    deploy_commands,
+    upkeep_commands,
+)
 from infra.output import Failure, complain
 
 INTERRUPTED = 130
@@ -65,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     capsule = capsule_commands.add(commands, _command)
     bootstrap_commands.add(commands, capsule, _command)
     assist_commands.add(commands, _command)
+    upkeep_commands.add(commands, _command)
+    deploy_commands.add(commands, _command)
     return top
 
 
