@@ -75,7 +75,7 @@ bench-cold: $(PYTHON_READY) $(DYNALITE_READY) ## measure cold starts of the pack
 	@$(BIN)/python -m infra.bench.cold $(ARGS)
 
 .PHONY: smoke
-smoke: $(PYTHON_READY) ## let 200 clients start again while most sources fail, and draw how long it took
+smoke: $(PYTHON_READY) ## let 200 clients start again while a third of all sources fail; draw how long it took
 	@$(BIN)/python -m infra.smoke $(ARGS)
 
 .PHONY: golden

@@ -116,7 +116,7 @@ def draw(found: Found) -> None:
     table = Table.grid(padding=(0, 1), collapse_padding=False)
     for column in ("mark", "source", "detail", "time", "bar"):
         table.add_column(
-            no_wrap=column in ("mark", "time", "bar"),
+            no_wrap=column != "source",
             overflow="fold",
             justify="right" if column == "time" else "left",
         )
@@ -126,7 +126,7 @@ def draw(found: Found) -> None:
         table.add_row(
             Text(marks[outcome.ok], style=style),
             Text(output.clean(str(outcome.source)), style="" if outcome.ok else "red"),
-            Text(output.clean(_detail(outcome)), style="dim"),
+            Text(_summary(outcome), style="dim" if outcome.ok else style),
             Text(f"{outcome.took_ms:.1f} ms"),
             Text(bar(outcome, longest_ms, ascii_only=ascii_only), style=style),
         )
@@ -135,6 +135,9 @@ def draw(found: Found) -> None:
         console.print(table)
     for line in capture.get().splitlines():
         output.show(line.rstrip())
+    for outcome in found.sources:
+        for note in _notes(outcome):
+            output.show(output.clean(f"{outcome.source}: {note}"))
     _list(found)
     _conclude(found)
 
@@ -148,22 +151,27 @@ def bar(outcome: Outcome, all_ms: float, *, ascii_only: bool, cells: int = BAR_C
     return (" " * first + ("#" if ascii_only else "█") * length).ljust(cells)
 
 
-def _detail(outcome: Outcome) -> str:
-    if not outcome.ok:
-        return f"{outcome.reason}: {outcome.message}"
-    parts = [f"{outcome.peers} {'peer' if outcome.peers == 1 else 'peers'}"]
+def _summary(outcome: Outcome) -> str:
+    """Say in a word what came of a source."""
+    peers = f"{outcome.peers} {'peer' if outcome.peers == 1 else 'peers'}"
+    return peers if outcome.ok else outcome.reason
+
+
+def _notes(outcome: Outcome) -> list[str]:
+    """Say what else there is to say."""
+    notes = [outcome.message] if outcome.reason else []
     if outcome.skipped:
         named = ", ".join(f"{count} {reason}" for reason, count in outcome.skipped.items())
-        parts.append(f"not believed: {named}")
+        notes.append(f"not believed: {named}")
     if outcome.announced:
-        parts.append("announced")
+        notes.append("announced")
     if outcome.not_announced:
-        parts.append(f"not announced: {outcome.not_announced}")
+        notes.append(f"not announced: {outcome.not_announced}")
     if not outcome.fresh:
-        parts.append("a newer one should exist")
+        notes.append("a newer one should exist")
     if outcome.source.learned:
-        parts.append("named by a manifest")
-    return "; ".join(parts)
+        notes.append("named by a manifest")
+    return notes
 
 
 def _list(found: Found) -> None:
