@@ -20,6 +20,7 @@ from muster import sources
 from muster.bootstrap import Outcome
 from muster.sources import Kind, Source
 from tests.cli.terminal import Terminal
+from tests.support import node
 from tests.support.community import Community, key
 
 COMMUNITY = "town"
@@ -105,7 +106,7 @@ def test_the_javascript_module_fetches_the_same_in_node(service: Service) -> Non
     """
     url = service.capsule.partition("#")[0]
     done = subprocess.run(
-        ["node", "--input-type=module", "-e", script, url, service.root_key, COMMUNITY],
+        [node.executable(), "--input-type=module", "-e", script, url, service.root_key, COMMUNITY],
         cwd=ROOT,
         capture_output=True,
         text=True,
