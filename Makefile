@@ -23,9 +23,10 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium and coturn
+setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium, coturn and nginx
 	@.ci/setup chromium
 	@.ci/setup coturn
+	@.ci/setup nginx
 	@echo "==> everything is set up: make run, make test"
 
 $(PYTHON_READY): requirements-dev.txt pyproject.toml
