@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from urllib.parse import urlsplit
 
-from infra.output import Misuse
+from infra.output import Failure, Misuse
 
 HERE = "http://127.0.0.1:8787"
+
+PATIENCE_S = 2.0
+"""How long a service may take to say that it is there, where that is not what was asked for."""
 
 
 def base_url(named: str | None) -> str:
@@ -19,6 +23,46 @@ def base_url(named: str | None) -> str:
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
         raise Misuse(message, hint) from None
+
+
+def silence(base: str) -> Failure | None:
+    """Say why no service answers at a URL, or None if one does; never waits long.
+
+    The thread is left behind if need be: a look-up in a broken DNS cannot be cancelled.
+    """
+    from infra import hints
+
+    found: list[Failure | None] = []
+
+    def ask() -> None:
+        try:
+            _ask(base)
+        except Exception as error:
+            found.append(hints.explain(error, base))
+        else:
+            found.append(None)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S + 0.5)
+    return found[0] if found else hints.explain(TimeoutError(), base)
+
+
+def _ask(base: str) -> None:
+    import httpx2
+    import msgspec
+
+    from muster.client import BadReply
+    from muster.records import Health
+    from muster.sockets import Unreachable
+
+    try:
+        reply = httpx2.get(f"{base}/v1/health", timeout=PATIENCE_S)
+        msgspec.json.decode(reply.content, type=Health)
+    except httpx2.HTTPError as error:
+        raise Unreachable(f"cannot reach {base}: {error}") from error
+    except msgspec.MsgspecError:
+        raise BadReply(f"{base} does not answer as Muster does") from None
 
 
 def is_this_machine(base: str) -> bool:

@@ -176,7 +176,7 @@ class Listener:
             tasks = [
                 asyncio.create_task(work)
                 for work in (
-                    self._follow(events),
+                    self._follow(client, events),
                     self._stay_registered(client),
                     self._watch(events),
                     stop.wait(),
@@ -192,22 +192,38 @@ class Listener:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 self._keep(events.cursor)
 
-    async def _follow(self, events: Subscription) -> None:
-        async for event in events:
-            self._show(event)
-            self._keep(events.cursor)
+    async def _follow(self, client: Client, events: Subscription) -> None:
+        """Show what happens; a service that has lost its data is told again who we are."""
+        clock = asyncio.get_running_loop().time
+        again_at = -self.again_s
+        while True:
+            try:
+                async for event in events:
+                    self._show(event)
+                    self._keep(events.cursor)
+            except InvalidSignature:
+                if clock() - again_at < self.again_s:
+                    raise  # registering was accepted and has not helped
+                await self._register(client)
+                again_at = clock()
+                self._remark("the service had forgotten this circle: registered again")
 
     async def _stay_registered(self, client: Client) -> None:
-        wait_s = self.ttl_s / 2
         while True:
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(self.ttl_s / 2)
+            await self._register(client)
+
+    async def _register(self, client: Client) -> None:
+        """Register, as soon as that is possible; raises a refusal that waiting does not mend."""
+        while True:
             try:
                 await client.register(ttl_s=TTL_S)
-                wait_s = self.ttl_s / 2
             except (Refused, Unreachable) as error:
                 if isinstance(error, Refused) and not error.retryable:
                     raise
-                wait_s = self.again_s
+                await asyncio.sleep(self.again_s)
+            else:
+                return
 
     async def _watch(self, events: Subscription) -> None:
         """Say when there is no live connection, once it lasts, and when it is back."""

@@ -1,12 +1,15 @@
-"""Circles: `muster circle new | invite | join | list`."""
+"""Circles: `muster circle new | invite | join | list | use | rename | leave`."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from contextlib import suppress
+from dataclasses import replace
 
 from infra import output
-from infra.base import base_url, is_this_machine
+from infra.base import PATIENCE_S, base_url, is_this_machine, silence
 from infra.home import NAME, Home, Membership, check_name
 from infra.output import Misuse
 from muster.circle import Circle
@@ -14,7 +17,7 @@ from muster.invite import InvalidInvite, Invite
 
 
 def new(arguments: argparse.Namespace) -> int:
-    """Make a circle that nobody else knows yet; no service is asked."""
+    """Make a circle that nobody else knows yet; a service need not be there."""
     if arguments.base and NAME.fullmatch(arguments.base):
         raise Misuse(
             f"'{arguments.base}' is not the URL of a service",
@@ -22,13 +25,16 @@ def new(arguments: argparse.Namespace) -> int:
         )
     home = Home.from_environment()
     name = check_name(arguments.name) if arguments.name else home.free_name()
-    membership = Membership(name, Circle.new(), base_url(arguments.base))
+    membership = Membership(name, Circle.new(), base_url(arguments.base or arguments.at))
     home.keep(membership, new=True)
     if arguments.json:
         output.dump(_told(membership))
     else:
         output.show(f"You have a circle '{name}', which meets at {membership.base_url}")
         output.show(f"To let somebody in, give them what this prints: {_command('invite', name)}")
+        if home.usual() is None:
+            output.show(f"To say and hear things here by default: muster circle use {name}")
+    _check(membership)
     return output.OK
 
 
@@ -37,6 +43,10 @@ def invite(arguments: argparse.Namespace) -> int:
     membership = Home.from_environment().chosen(arguments.circle)
     base = base_url(arguments.base or membership.base_url)
     code = Invite(membership.circle, base).code()
+    silent = silence(base)
+    if silent is not None:
+        output.say(f"muster: warning: {silent}")
+        output.say("The code leads there all the same; --base URL names another service.")
     if arguments.json:
         output.dump({**_told(membership), "base_url": base, "code": code})
         return output.OK
@@ -71,28 +81,127 @@ def join(arguments: argparse.Namespace) -> int:
         became = "You were in already" if known else "You are in"
         output.show(f"{became}: circle '{name}' meets at {base}")
         output.show(f"Listen with: {_command('listen', name, option='--circle')}")
+    _check(membership)
     return output.OK
 
 
 def show_all(arguments: argparse.Namespace) -> int:
     """List the circles of this home."""
-    found = Home.from_environment().memberships()
+    home = Home.from_environment()
+    found, usual = home.memberships(), home.usual()
     if arguments.json:
         for membership in found:
-            output.dump(_told(membership))
+            output.dump({**_told(membership), "default": membership == usual})
         return output.OK
     if not found:
-        output.say("There is no circle yet; 'muster circle new' makes one, or join CODE.")
+        output.say(
+            "There is no circle yet; 'muster circle new' makes one, "
+            "'muster circle join CODE' enters somebody's."
+        )
         return output.OK
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("circle", "known to services as", "meets at"):
+    for heading in ("circle", "known to services as", "meets at", ""):
         table.add_column(heading, overflow="fold")
     for membership in found:
-        table.add_row(membership.name, membership.circle.circle_hint, membership.base_url)
+        row = (membership.name, membership.circle.circle_hint, membership.base_url)
+        table.add_row(*row, "default" if membership == usual else "")
     output.console().print(table)
     return output.OK
+
+
+def use(arguments: argparse.Namespace) -> int:
+    """Choose the circle that is meant where none is named, and where it meets."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.name)
+    if arguments.base:
+        membership = replace(membership, base_url=base_url(arguments.base))
+        home.keep(membership)
+    home.use(membership.name)
+    if arguments.json:
+        output.dump({**_told(membership), "default": True})
+    else:
+        output.show(
+            f"Commands mean '{membership.name}' from now on, which meets at {membership.base_url}; "
+            "--circle names another"
+        )
+    _check(membership)
+    return output.OK
+
+
+def rename(arguments: argparse.Namespace) -> int:
+    """Call a circle otherwise in this home; others do not notice."""
+    home = Home.from_environment()
+    renamed = home.rename(home.chosen(arguments.name), check_name(arguments.new))
+    if arguments.json:
+        output.dump(_told(renamed))
+    else:
+        output.show(f"'{arguments.name}' is called '{renamed.name}' here from now on")
+    return output.OK
+
+
+def leave(arguments: argparse.Namespace) -> int:
+    """Forget a circle's secret, and tell its service that this node is gone."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.name)
+    if not (arguments.yes or _agreed(membership)):
+        output.say("Nothing was changed.")
+        return output.FAILED
+    node_id = home.node_id()
+    home.forget(membership)
+    silent = silence(membership.base_url)
+    unregistered = silent is None and asyncio.run(_unregister(membership, node_id))
+    if arguments.json:
+        output.dump({**_told(membership), "unregistered": unregistered})
+        return output.OK
+    output.show(f"You have left '{membership.name}'")
+    if silent is not None:
+        output.say(f"The service could not be told: {silent.message}. It forgets you by itself.")
+    return output.OK
+
+
+def _agreed(membership: Membership) -> bool:
+    """Say what leaving loses, and ask."""
+    lost = (
+        f"leaving '{membership.name}' removes its secret from here: you come back only with an "
+        "invite of another member, and if there is none, nobody can read its messages again"
+    )
+    if not sys.stdin.isatty():
+        raise Misuse(lost, f"if that is meant: muster circle leave {membership.name} --yes")
+    output.say(f"{lost[:1].upper()}{lost[1:]}.")
+    print("Leave it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+async def _unregister(membership: Membership, node_id: str) -> bool:
+    """Tell the service; say whether it knew this node, and knows it no longer."""
+    from muster.backoff import Backoff
+    from muster.client import Client
+    from muster.errors import Refused
+    from muster.sockets import Unreachable
+
+    with suppress(Refused, Unreachable):
+        async with Client(
+            membership.base_url,
+            membership.circle,
+            node_id,
+            backoff=Backoff(attempts=1),
+            timeout_s=PATIENCE_S,
+        ) as client:
+            return (await client.unregister()).removed
+    return False
+
+
+def _check(membership: Membership) -> None:
+    """Warn where nobody answers: the circle is kept, and perhaps another service was meant."""
+    silent = silence(membership.base_url)
+    if silent is not None:
+        output.say(f"muster: warning: {silent}")
+        output.say(
+            "The circle is kept, and meets there all the same. To let it meet elsewhere: "
+            f"muster circle use {membership.name} --base URL; for new circles: MUSTER_BASE=URL"
+        )
 
 
 def _read_invite(code: str) -> Invite:
@@ -114,9 +223,9 @@ def _told(membership: Membership) -> dict[str, str]:
 
 
 def _command(verb: str, name: str, *, option: str = "") -> str:
-    """Return the command to type next; with one circle it needs no name."""
-    alone = len(Home.from_environment().memberships()) == 1
+    """Return the command to type next; the circle that is meant anyway needs no name."""
+    usual = Home.from_environment().usual()
     words = ["muster", *([] if option else ["circle"]), verb]
-    if not alone:
+    if usual is None or usual.name != name:
         words += [option or "--circle", name]
     return " ".join(words)

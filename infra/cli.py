@@ -25,11 +25,11 @@ INTERRUPTED = 130
 
 EPILOG = """\
 try it, in three terminals:
-  muster serve                     a service on this machine
-  muster circle new                a circle, once
-  muster listen                    shows what is said in it
-  muster send hello                says something
-  muster doctor                    shows that everything works
+  1  muster serve                  a service on this machine
+  2  muster circle new             a circle, once
+     muster listen                 shows what is said in it
+  3  muster send hello             says something
+     muster doctor                 shows that everything works
 
 exit codes: 0 done, 1 refused or failed, 2 called in a wrong way.
 environment: MUSTER_HOME (default ~/.muster), MUSTER_BASE (default http://127.0.0.1:8787),
@@ -145,12 +145,14 @@ def _add_service(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _add_circle(commands: argparse._SubParsersAction[_Parser]) -> None:
     circle = commands.add_parser(
         "circle",
-        help="make, join and list circles",
+        help="make, join, list and leave circles",
         description="A circle is people who share a secret. It is kept in MUSTER_HOME.",
     )
     verbs = circle.add_subparsers(title="commands", metavar="COMMAND", required=True)
     new = _command(verbs, "new", "infra.circles:new", "make a circle")
-    new.add_argument("base", metavar="BASE", nargs="?", help="the service where it meets")
+    where = new.add_mutually_exclusive_group()
+    where.add_argument("base", metavar="BASE", nargs="?", help="the service where it meets")
+    where.add_argument("--base", dest="at", metavar="URL", help="the same")
     _add_name(new, "what to call the circle here")
     invite = _command(verbs, "invite", "infra.circles:invite", "print the code that lets people in")
     invite.add_argument("--circle", metavar="NAME", help="which circle, if there are several")
@@ -160,7 +162,16 @@ def _add_circle(commands: argparse._SubParsersAction[_Parser]) -> None:
     _add_name(join, "what to call the circle here")
     _add_base(join, "where it meets, if not where the code says")
     everything = _command(verbs, "list", "infra.circles:show_all", "list the circles")
-    for command in (new, invite, join, everything):
+    use = _command(verbs, "use", "infra.circles:use", "choose the circle that commands mean")
+    use.add_argument("name", metavar="NAME", help="the circle")
+    _add_base(use, "let it meet at this service from now on")
+    rename = _command(verbs, "rename", "infra.circles:rename", "call a circle otherwise here")
+    rename.add_argument("name", metavar="OLD", help="the circle")
+    rename.add_argument("new", metavar="NEW", help="what to call it")
+    leave = _command(verbs, "leave", "infra.circles:leave", "leave a circle and forget its secret")
+    leave.add_argument("name", metavar="NAME", help="the circle")
+    leave.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (new, invite, join, everything, use, rename, leave):
         _add_json(command)
 
 

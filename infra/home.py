@@ -1,8 +1,9 @@
 """Home: what a member keeps between two commands, readable by nobody else.
 
 ``MUSTER_HOME`` or ``~/.muster`` holds one file for the node, one for each circle
-(its secret and where it meets) and one for each circle's cursors (how far
-`listen` has read). Files are replaced whole, so a crash leaves the old or the new.
+(its secret and where it meets), one for each circle's cursors (how far `listen`
+has read) and one that names the circle to use by default. Files are replaced whole,
+so a crash leaves the old or the new.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,7 @@ class Home:
         self.path = path
         self._circles = path / "circles"
         self._cursors = path / "cursors"
+        self._default = path / "default.json"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -68,19 +70,39 @@ class Home:
         found = [self._membership(path) for path in self._circles.glob("*.json")]
         return sorted(found, key=lambda membership: membership.name)
 
+    def usual(self) -> Membership | None:
+        """Return the circle that is meant where none is named: the only one, or that of `use`."""
+        found = self.memberships()
+        if len(found) == 1:
+            return found[0]
+        name = self._used()
+        return next((membership for membership in found if membership.name == name), None)
+
+    def use(self, name: str) -> None:
+        """Let a circle be the one that is meant where none is named."""
+        self._write(self._default, json.dumps({"circle": name}))
+
     def chosen(self, name: str | None) -> Membership:
-        """Return the circle of that name; without a name, the only one there is."""
+        """Return the circle of that name; without a name, the usual one."""
         found = self.memberships()
         if name is not None:
             for membership in found:
                 if membership.name == name:
                     return membership
             raise Misuse(f"there is no circle '{name}'", _names(found))
-        if len(found) == 1:
-            return found[0]
+        usual = self.usual()
+        if usual is not None:
+            return usual
         if not found:
-            raise Misuse("there is no circle yet", "'muster circle new' makes one, or join CODE")
-        raise Misuse("there are several circles", f"choose one with --circle: {_names(found)}")
+            raise Misuse(
+                "there is no circle yet",
+                "'muster circle new' makes one, 'muster circle join CODE' enters somebody's",
+            )
+        raise Misuse(
+            "there are several circles",
+            f"choose one with --circle: {_names(found)}; or for good with 'muster circle use NAME' "
+            "('muster circle rename' and 'muster circle leave' tidy up)",
+        )
 
     def keep(self, membership: Membership, *, new: bool = False) -> None:
         """Keep a circle; as a *new* one only if none has its name."""
@@ -92,6 +114,30 @@ class Home:
             raise Misuse(
                 f"there is a circle '{membership.name}' already", "choose another --name"
             ) from None
+
+    def rename(self, membership: Membership, name: str) -> Membership:
+        """Call a circle otherwise; whatever happens meanwhile, it is kept under a name."""
+        if any(known.name == name for known in self.memberships()):
+            raise Misuse(f"there is a circle '{name}' already", "choose another name")
+        usual, renamed = self.usual(), replace(membership, name=name)
+        self.keep(renamed, new=True)
+        if (cursors := self._cursors_of(membership)).exists():
+            self._write(self._cursors_of(renamed), json.dumps(self._read(cursors)))
+        if usual == membership:
+            self.use(name)
+        self.forget(membership)
+        return renamed
+
+    def forget(self, membership: Membership) -> None:
+        """Remove a circle, how far it was read, and that it was the default."""
+        paths = [self._circles / f"{membership.name}.json", self._cursors_of(membership)]
+        if self._used() == membership.name:
+            paths.append(self._default)
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unusable(error, path) from None
 
     def free_name(self) -> str:
         """Return a name that no circle has."""
@@ -105,15 +151,21 @@ class Home:
 
     def cursor(self, membership: Membership, base_url: str) -> int | None:
         """Return how far this home has read a circle at a service, if it ever has."""
-        path = self._cursors / f"{membership.name}.json"
+        path = self._cursors_of(membership)
         kept = self._read(path).get(_place(membership, base_url)) if path.exists() else None
         return kept if isinstance(kept, int) else None
 
     def keep_cursor(self, membership: Membership, base_url: str, cursor: int) -> None:
         """Remember how far this home has read."""
-        path = self._cursors / f"{membership.name}.json"
+        path = self._cursors_of(membership)
         kept = self._read(path) if path.exists() else {}
         self._write(path, json.dumps({**kept, _place(membership, base_url): cursor}))
+
+    def _used(self) -> object:
+        return self._read(self._default).get("circle") if self._default.exists() else None
+
+    def _cursors_of(self, membership: Membership) -> Path:
+        return self._cursors / f"{membership.name}.json"
 
     # --- files ----------------------------------------------------------------
 

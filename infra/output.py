@@ -74,7 +74,7 @@ def console() -> Console:
     return (
         drawn
         if drawn.is_terminal
-        else Console(highlight=False, emoji=False, markup=False, width=110)
+        else Console(highlight=False, emoji=False, markup=False, width=160)
     )
 
 

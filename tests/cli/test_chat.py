@@ -148,6 +148,52 @@ def test_listening_outlives_the_service(tmp_path: Path) -> None:
             assert listening.end() == 0
 
 
+@pytest.mark.slow
+def test_listening_outlives_the_service_s_data(tmp_path: Path) -> None:
+    port = _free_port()
+    one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
+    one.run("circle", "new")
+    with ExitStack() as stack:
+        with serving(tmp_path / "first", port=port):
+            listening = stack.enter_context(one.running("listen"))
+            listening.until(LISTENING)
+            one.run("send", "before")
+            listening.until("one: before")
+        with serving(tmp_path / "second", port=port):
+            listening.until(r"^\* the service had forgotten this circle: registered again")
+            one.run("send", "after")
+            listening.until("one: after")
+            assert listening.end() == 0
+
+
+def test_registering_again_is_not_repeated_where_it_does_not_help(tmp_path: Path) -> None:
+    class Refusing:
+        """Events of a service that forgets the circle as soon as it knows it."""
+
+        cursor = 0
+
+        def __aiter__(self) -> "Refusing":
+            return self
+
+        async def __anext__(self) -> None:
+            raise InvalidSignature("no request key is pinned for this circle; register first")
+
+    class Counting:
+        """A client whose service accepts every registration."""
+
+        calls = 0
+
+        async def register(self, *, ttl_s: int) -> None:
+            self.calls += 1
+
+    member = Membership("circle", Circle(bytes(range(32))), "http://127.0.0.1:9")
+    listener = chat.Listener(Home(tmp_path), member, member.base_url)
+    client = Counting()
+    with pytest.raises(InvalidSignature):
+        asyncio.run(listener._follow(client, Refusing()))  # type: ignore[arg-type] # they stand in
+    assert client.calls == 1
+
+
 def test_the_registration_is_renewed_until_it_is_refused_for_good(tmp_path: Path) -> None:
     class Answering:
         """A client whose service answers as told, one answer a call."""

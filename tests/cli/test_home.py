@@ -67,6 +67,32 @@ def test_a_file_that_cannot_be_read_is_said(home: Home) -> None:
         home.memberships()
 
 
+def test_the_usual_circle_is_the_only_one_or_the_one_chosen(home: Home) -> None:
+    first = Membership("first", CIRCLE, HERE)
+    second = Membership("second", Circle(bytes(32)), HERE)
+    assert home.usual() is None
+    home.keep(first)
+    assert home.usual() == first
+    home.keep(second)
+    assert home.usual() is None
+    home.use("second")
+    assert home.usual() == second
+    home.forget(second)
+    home.keep(second)
+    home.keep(Membership("third", CIRCLE, HERE))
+    assert home.usual() is None
+
+
+def test_a_renamed_circle_takes_its_cursors_along(home: Home) -> None:
+    first = Membership("first", CIRCLE, HERE)
+    home.keep(first)
+    home.keep_cursor(first, HERE, 7)
+    renamed = home.rename(first, "renamed")
+    assert home.memberships() == [renamed]
+    assert home.cursor(renamed, HERE) == 7
+    assert home.cursor(first, HERE) is None
+
+
 def test_files_are_plain_json(home: Home) -> None:
     home.keep(Membership("circle", CIRCLE, HERE))
     kept = json.loads((home.path / "circles" / "circle.json").read_text())
