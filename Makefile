@@ -39,7 +39,7 @@ $(DYNALITE_READY): tests/package-lock.json | $(PYTHON_READY)
 
 .PHONY: pins
 pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
-	@for name in requirements requirements-dev requirements-pack; do \
+	@for name in requirements requirements-dev requirements-pack requirements-serve; do \
 		CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe \
 			--no-emit-index-url --no-emit-find-links --output-file=$$name.txt $$name.in; \
 	done

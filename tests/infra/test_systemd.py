@@ -1,0 +1,66 @@
+"""The systemd unit: systemd itself checks it, and it starts what the command really takes."""
+
+import configparser
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.cli import parser
+from tests.support.local import ROOT
+
+UNIT = ROOT / "packaging" / "muster.service"
+ANALYZE = shutil.which("systemd-analyze")
+
+systemd = pytest.mark.skipif(
+    ANALYZE is None, reason="needs systemd-analyze: apt-get install systemd"
+)
+
+
+def service() -> dict[str, str]:
+    read = configparser.ConfigParser(strict=False, interpolation=None)
+    read.optionxform = str  # type: ignore[assignment, method-assign]
+    read.read(UNIT)
+    return dict(read["Service"])
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a command that is there."""
+    here = str(Path(sys.executable).with_name("muster"))
+    path = tmp_path / UNIT.name
+    path.write_text(UNIT.read_text().replace("/opt/muster/bin/muster", here))
+    return path
+
+
+@systemd
+def test_systemd_finds_nothing_wrong(unit: Path) -> None:
+    command = [str(ANALYZE), "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@systemd
+def test_systemd_finds_little_exposed(unit: Path) -> None:
+    """Of 10; what is left is that it talks with the network and has a file system to read."""
+    command = [str(ANALYZE), "security", "--offline=yes", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"exposure level for \S+: (\d+\.\d+)", done.stdout)
+
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) <= 1.5
+
+
+def test_the_command_takes_what_the_unit_gives_it() -> None:
+    program, *words = shlex.split(service()["ExecStart"])
+    chosen = parser().parse_args(words)
+
+    assert program == "/opt/muster/bin/muster"
+    assert chosen.run == "infra.serving:serve"
+    assert (chosen.host, chosen.trusted_proxy) == ("127.0.0.1", ["127.0.0.1/32"])
+    assert chosen.data == "/var/lib/" + service()["StateDirectory"]
