@@ -203,7 +203,7 @@ def test_a_probe_of_an_inward_path_reaches_nobody_and_holds_nobody_up(tmp_path: 
     assert methods == {"none"}
 
 
-@pytest.mark.parametrize("text", ["{", '{"pahts":[]}', "/no/such/file"])
+@pytest.mark.parametrize("text", ["{", '{"routes":[]}', "/no/such/file"])
 def test_a_plan_that_does_not_fit_keeps_the_server_from_starting(tmp_path: Path, text: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "chalicelib.local", "--port=0", f"--data={tmp_path}"],

@@ -4,10 +4,12 @@ import hashlib
 import hmac
 import itertools
 import json
+import re
 import secrets
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -742,7 +744,7 @@ def test_a_store_that_fails_and_a_mistake_of_ours_are_problems_without_details()
     [
         ("{", "MUSTER_ASSIST: "),
         ("/no/such/file.json", "no file"),
-        ('{"pahts": []}', "pahts"),
+        ('{"routes": []}', "routes"),
         ('{"paths": [{"id": "a", "address": "b", "transport": "Pigeon"}]}', "Pigeon"),
         (
             '{"paths": [{"id": "a", "address": "b", "transport": "Dns"},'
@@ -773,3 +775,12 @@ def test_a_plan_may_stand_in_a_file(tmp_path: Any) -> None:
     file.write_text(json.dumps({"noise_prologue": "from a file"}))
     w = service(assist=str(file))
     assert bytes.fromhex(ask(w)["noise"]["prologue_hex"]) == b"from a file"
+
+
+def test_the_plan_that_the_docs_show_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```json\n(\{\s+\"paths\".*?)```", text, flags=re.DOTALL)
+    answer = ask(service(json.loads(shown.replace("<64 hex digits>", "ab" * 32))), {})
+    assert [one["path_id"] for one in answer["transports"]] == ["relay", "reality", "wg"]
+    assert len(answer["ice"]["servers"]) == 2
+    assert answer["obfuscation"]["protocol_mimicry"]
