@@ -66,24 +66,21 @@ def run(arguments: argparse.Namespace) -> int:
 async def _within(
     source: Source, community: str | None, *, cache: Cache, deadline_s: float
 ) -> Fetched:
-    """Fetch before the deadline; once more if the publisher wrote between our reads."""
+    """Fetch before the deadline; again if the publisher wrote between our reads."""
     from capsules.errors import Reason, Refused
     from muster import __version__, fetch
+    from muster.search import RACE_WAITS_S, RACES
 
     async with asyncio.timeout(deadline_s):
-        http = fetch.client(None, f"muster/{__version__}")
-        async with http:
-            try:
-                return await _fetch(http, source, community, cache)
-            except Refused as refusal:
-                if refusal.reason not in (
-                    Reason.TOO_LARGE,
-                    Reason.LENGTH_MISMATCH,
-                    Reason.HASH_MISMATCH,
-                    Reason.SIGNATURE_MISMATCH,
-                ):
-                    raise
-                return await _fetch(http, source, community, cache)
+        async with fetch.client(None, f"muster/{__version__}") as http:
+            for wait_s in RACE_WAITS_S:
+                try:
+                    return await _fetch(http, source, community, cache)
+                except Refused as refusal:
+                    if refusal.reason not in RACES | {Reason.SIGNATURE_MISMATCH}:
+                        raise
+                await asyncio.sleep(wait_s)
+            return await _fetch(http, source, community, cache)
 
 
 async def _fetch(http: Any, source: Source, community: str | None, cache: Cache) -> Fetched:

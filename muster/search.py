@@ -44,8 +44,11 @@ TRIES = 2
 AGAIN_S = 0.25
 """A source that failed at once is asked once more, after up to so long."""
 
-_RACES = frozenset({Reason.TOO_LARGE, Reason.LENGTH_MISMATCH, Reason.HASH_MISMATCH})
+RACES = frozenset({Reason.TOO_LARGE, Reason.LENGTH_MISMATCH, Reason.HASH_MISMATCH})
 """What it looks like when the publisher writes between our two reads."""
+
+RACE_WAITS_S = (0.05, 0.5)
+"""So long we wait until it has written both."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -316,14 +319,17 @@ class Search:
         return listed
 
     async def _open(self, asking: _Asking) -> None:
-        try:
-            accepted = await self._published(asking)
-        except Refused as refusal:
-            if refusal.reason not in _RACES:
-                raise
-            accepted = await self._published(asking)
-        asking.fresh = accepted.fresh
-        self._believe(asking, accepted)
+        for wait_s in RACE_WAITS_S:
+            try:
+                accepted = await self._published(asking)
+            except Refused as refusal:
+                if refusal.reason not in RACES:
+                    raise
+            else:
+                self._believe(asking, accepted)
+                return
+            await self._rim.sleep(wait_s)
+        self._believe(asking, await self._published(asking))
 
     async def _published(self, asking: _Asking) -> Accepted:
         source, key = asking.source, _key(asking.source)
@@ -352,6 +358,7 @@ class Search:
         self._believe(asking, accepted)
 
     def _believe(self, asking: _Asking, accepted: Accepted) -> None:
+        asking.fresh = accepted.fresh
         asking.skipped.update(str(skipped.reason) for skipped in accepted.skipped)
         self._take(asking, accepted.tickets, vouched=True)
 

@@ -191,12 +191,12 @@ def test_endless_data_more_entries_than_anybody_reads(us: Community) -> None:
 @pytest.mark.parametrize("beacon", [True, False])
 def test_slow_retrieval_is_cut_by_the_deadline(us: Community, answer: Answer, beacon: bool) -> None:
     answers = {"/peers" if beacon else MANIFEST: answer}
-    found, outcome = asyncio.run(meet(us, answers, beacon=beacon, deadline_s=0.5))
+    found, outcome = asyncio.run(meet(us, answers, beacon=beacon, deadline_s=1.0))
 
     assert outcome.reason == "TIMEOUT"
-    assert 450 < outcome.took_ms < 1400
+    assert 950 < outcome.took_ms < 3000
     assert [peer.peer_id for peer in found.peers] == ["honest"]
-    assert (found.first_peer_ms or 9e9) < 450
+    assert (found.first_peer_ms or 9e9) < 950
 
 
 def test_slow_retrieval_after_the_manifest(us: Community) -> None:
@@ -261,7 +261,9 @@ def test_mix_and_match_of_two_publications(us: Community) -> None:
 
 def test_a_publisher_that_writes_between_our_two_reads_is_no_attacker(us: Community) -> None:
     old, new = replace(us, now=us.now - 10).publish("old"), us.publish("new")
-    racing = publishes(new) | {MANIFEST: loopback.in_turn(says(old.manifest), says(new.manifest))}
+    racing = publishes(new) | {
+        MANIFEST: loopback.in_turn(*[says(old.manifest)] * 2, says(new.manifest))
+    }
     found, outcome = asyncio.run(meet(us, racing))
     assert outcome.ok
     assert {peer.peer_id for peer in found.peers} == {"new", "honest"}

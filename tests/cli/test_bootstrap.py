@@ -101,7 +101,16 @@ def test_the_javascript_module_fetches_the_same_in_node(service: Service) -> Non
     script = """
     import { fetchCapsule } from "./web/capsule.js";
     const [url, root, community] = process.argv.slice(1);
-    const found = await fetchCapsule(url, { root, community });
+    const tries = async (left) => {  // the service publishes each second, between two reads
+      try {
+        return await fetchCapsule(url, { root, community });
+      } catch (error) {
+        if (left === 0) throw error;
+        await new Promise((wait) => setTimeout(wait, 300));
+        return tries(left - 1);
+      }
+    };
+    const found = await tries(3);
     console.log(JSON.stringify(found.tickets.map((ticket) => ticket.peerId)));
     """
     url = service.capsule.partition("#")[0]

@@ -135,7 +135,7 @@ test("a page, a redirect to itself, a hang and a bad mirror block no other", asy
   };
   const now = honest.now;
   const state = begin(honest.state.root.verify_key);
-  const asked = { state, community: honest.community, now, deadline: 1000 };
+  const asked = { state, community: honest.community, now, deadline: 3000 };
   const began = performance.now();
   const attacks = Object.values(wicked).map(([answers, reason]) =>
     serving(answers, async (url) => {
@@ -148,7 +148,7 @@ test("a page, a redirect to itself, a hang and a bad mirror block no other", asy
   );
   const good = await serving(published(honest), (url) => fetchCapsule(url, asked));
   assert.ok(good.tickets.length > 0);
-  assert.ok(performance.now() - began < 900, "the hang delayed the others");
+  assert.ok(performance.now() - began < 2500, "the hang delayed the others");
   await Promise.all(attacks);
 });
 
