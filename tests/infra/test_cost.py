@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,14 @@ def test_programs_get_the_same_sum() -> None:
 
     rows = [row["usd"] for row in again["rows"] + again["free"]]
     assert again["total_usd"] == pytest.approx(sum(rows), abs=0.001)
+
+
+def test_the_operator_s_page_says_what_the_model_says() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)`: .*\| \$([\d.]+) \|$", text, re.MULTILINE))
+
+    assert told == {name: f"{cost.estimate(client=name).total_usd:.2f}" for name in cost.clients()}
+    assert f"less than ${LEAST}" in " ".join(text.split())
 
 
 # --- the worst month -------------------------------------------------------------------
