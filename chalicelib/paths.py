@@ -136,24 +136,18 @@ def _configured(plan: Plan, path: PathPlan) -> Path:
 
 def _relay(plan: Plan, url: str) -> list[Path]:
     """Return the way to the relay of this very service, as far as it knows its own name."""
-    parts = urlsplit(url)
-    if not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, named_port = parts.hostname, parts.port
+    except ValueError:  # the name that the caller knows us by is the caller's
         return []
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    if not host:
+        return []
     tls = parts.scheme == "wss"
-    target = Target(spelled(parts.hostname), port, parts.hostname, tls)
+    port = named_port or (443 if tls else 80)
+    target = Target(spelled(host), port, host, tls)
     allowed = target[:2] in plan.probed()
-    return [
-        Path(
-            "primary",
-            parts.hostname,
-            port,
-            parts.hostname,
-            0,
-            "WebSocket",
-            target=target if allowed else None,
-        )
-    ]
+    return [Path("primary", host, port, host, 0, "WebSocket", target=target if allowed else None)]
 
 
 def _hinted(plan: Plan, hint: wire.PathHint, number: int) -> Path:

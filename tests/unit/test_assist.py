@@ -203,6 +203,30 @@ def test_a_service_that_knows_no_name_of_its_own_invents_no_path() -> None:
     assert answer["multipath"]["sample_segments"] == {}
 
 
+@pytest.mark.parametrize("url", ["ws://muster.example:99999/v1/relay/ws", "wss://[::1/x", "ws:///"])
+def test_a_name_that_no_service_can_have_is_no_path(url: str) -> None:
+    w = service()
+    call = Call("POST", PATH, headers=TOKEN, clock=w.clock, websocket_url=url)
+    reply = w.reply(call)
+    assert (reply.status, json.loads(reply.body)["transports"]) == (200, [])
+
+
+def test_the_services_own_relay_is_probed_where_the_operator_says_so() -> None:
+    prober = Seen(muster=Probe(3, (5.0,) * 3))
+    [found] = ask(service({"probe_hosts": ["muster.example"]}, prober), {})["transports"]
+    assert (found["path_id"], found["network_quality"]["probe_method"]) == ("primary", "tls")
+
+
+def test_a_callers_path_to_an_allowed_host_is_probed_with_tls_where_the_port_says_so() -> None:
+    prober = Seen()
+    paths = [{"address": "PROBE.example.org", "port": port} for port in (443, 80)]
+    ask(service(PLAN, prober), {"paths": paths})
+    assert {(one.host, one.port, one.tls) for one in prober.asked} == {
+        ("probe.example.org", 443, True),
+        ("probe.example.org", 80, False),
+    }
+
+
 # --- what the client's deserialiser demands (wire/assist 2) --------------------------
 
 
