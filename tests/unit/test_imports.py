@@ -45,7 +45,9 @@ def test_chalice_finds_the_packages_it_must_pack(package: str) -> None:
     assert (link / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-serve.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-serve.txt"]
+)
 def test_every_pin_has_its_hash_and_names_no_index(name: str) -> None:
     text = (ROOT / name).read_text()
     pins = [line for line in text.splitlines() if "==" in line and not line.startswith((" ", "#"))]
