@@ -18,10 +18,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chalicelib.store import Stores
 from infra import output
 from infra.output import Failure, Misuse
+
+if TYPE_CHECKING:
+    from chalicelib.settings import Settings
 
 DATABASE, LOCK, KEYS = "muster.sqlite3", "muster.lock", "keys"
 KEPT = f"{DATABASE}.before-restore"
@@ -166,10 +170,25 @@ def _leap(database: Path) -> int:
         )
         for (pk,) in found:
             lifetime_s = settings.message_s if pk.startswith("mail#") else 300
+            _name_last(stores, pk, settings, now=int(clock))
             leaps += journal.leap(stores.mail, pk, clock=clock, lifetime_s=lifetime_s) > 0
     with contextlib.closing(sqlite3.connect(database)) as opened:
         opened.execute("PRAGMA journal_mode = DELETE")  # one file again
     return leaps
+
+
+def _name_last(stores: Stores, pk: str, settings: Settings, *, now: int) -> None:
+    """Write down the names of a mailbox's last messages, as the leap will stand behind them.
+
+    Otherwise clients that leave them once more would have them stored twice.
+    """
+    from chalicelib import journal, tables
+
+    tail = journal.last(stores.mail, pk, now=now)
+    if tail is not None and pk.startswith("mail#"):
+        names = [part.name for part in tail.parts]
+        until = tail.written_at + settings.message_s
+        tables.remember_messages(stores, pk.removeprefix("mail#"), names, until=until)
 
 
 def _place(data: Path, folder: Path, keys: list[str]) -> None:

@@ -76,6 +76,7 @@ def test_a_running_service_is_copied_and_comes_back(place: Place) -> None:
     back = place.restore("--yes")
     with place.serve() as server:
         assert names(poll(server)) == ["first-01", "first-02"]
+        assert post(server, "first-02", "first-01")["stored"] == 0
 
     assert told["items"] == back["items"] > 0
     assert stat.S_IMODE(place.file.stat().st_mode) == 0o600
