@@ -29,7 +29,7 @@ def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:
         time=call.now,
         protocol=PROTOCOL,
         unsigned=service.settings.unsigned,
-        limits=service.settings.limits(),
+        limits={**service.settings.limits(), **service.host_limits},
         keys=(key,),
         websocket=service.settings.websocket_url or call.websocket_url,
         capsule_root=service.settings.capsule_root or None,

@@ -43,6 +43,7 @@ PREFLIGHT = CORS | {
     ),
     "Access-Control-Max-Age": "7200",
 }
+SOCKETS = "/v1/relay/ws"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -146,6 +147,8 @@ def _reply(done: Any) -> Reply:
 
 def _route(call: Call) -> Route:
     methods = PATHS.get(call.path)
+    if call.path == SOCKETS:
+        raise InvalidRequest("open a WebSocket here")
     if methods is None:
         raise NotFound(
             "there is no such path; GET /v1/info and docs/protocol.md list what there is"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -24,7 +25,7 @@ from chalicelib.local_publishing import Keys, Publishing, greeting
 from chalicelib.publisher import EVERY_S
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
-from chalicelib.store.sqlite import open_sqlite
+from chalicelib.store.sqlite import SqliteStores, open_sqlite
 
 __all__ = ["Bounds", "Host", "build", "serve"]
 
@@ -66,6 +67,8 @@ def serve(
     from chalicelib import local_server
 
     directory = Path(data_dir)
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder", str(directory))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_to(sys.stderr, verbose=verbose or os.environ.get("MUSTER_LOG", "").lower() == "info")
     files = _many_files()
@@ -73,7 +76,7 @@ def serve(
     with (
         _alone_in(directory),
         _listening(host, port) as listener,
-        contextlib.closing(open_sqlite(directory / "muster.sqlite3", busy_s=BUSY_S)) as stores,
+        contextlib.closing(_opened(directory)) as stores,
     ):
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
         base = base_url(host, listener.getsockname()[1])
@@ -103,6 +106,22 @@ def _alone_in(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise OSError(f"another muster is serving from {directory}") from None
         yield
+
+
+def _opened(directory: Path) -> SqliteStores:
+    """Open the store; its files, which hold request keys, are their owner's alone.
+
+    SQLite gives what it writes beside its file the mode of the file.
+    """
+    for path in directory.glob("muster.*"):
+        path.chmod(0o600)
+    if directory.stat().st_mode & 0o077:
+        _log.warning("others can look into %s; 'chmod go= %s' keeps them out", directory, directory)
+    before = os.umask(0o077)
+    try:
+        return open_sqlite(directory / "muster.sqlite3", busy_s=BUSY_S)
+    finally:
+        os.umask(before)
 
 
 def _listening(host: str, port: int) -> socket.socket:

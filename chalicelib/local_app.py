@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from chalicelib import http, log, plan, probing, relay, sockets, status, store
@@ -92,6 +92,7 @@ class Host:
             self.sockets,
             secrets.token_bytes,
             prober=probing.open_prober(plan.read(settings.assist)),
+            host_limits=asdict(self.bounds),
         )
         self.numbers = status.Numbers(self.service, self.sockets, started_at=time.time())
         self._reader = Reader(trusted_proxies)
@@ -103,6 +104,10 @@ class Host:
     def publish(self, publishing: Publishing) -> None:
         """Publish capsules from now on, and serve them."""
         self._publishing = self.numbers.publishing = publishing
+        self.service.host_limits = {
+            **self.service.host_limits,
+            "publish_every_s": publishing.every_s,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -124,6 +129,7 @@ class Host:
         call = Call(scope["method"], scope["path"], request_id=request_id)
         unread = False
         started = time.perf_counter()
+        scope = scope | {"headers": tuple(scope["headers"])}  # as they were before the body
         try:
             body = await self._body(scope, receive)
             unread = body is self._too_large and _expects(scope)
@@ -256,6 +262,14 @@ class Host:
         """Take a text."""
         connection = Connection(held.id)
         self._perform(lambda now: sockets.receive(self.service, connection, text, now=now))
+
+    def counted(self, held: WebSocket) -> bool:
+        """Count a frame that is no text; say whether there may be one more."""
+        try:
+            self.service.limits.spend_frame(held.id, clock=int(time.time()))
+        except RateLimited:
+            return False
+        return True
 
     def closed(self, held: WebSocket) -> None:
         """Let go of a socket that was admitted."""

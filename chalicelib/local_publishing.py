@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import secrets
+import shlex
 import shutil
 import threading
 import time
@@ -34,6 +35,9 @@ SOON_S = 1.0
 
 KEPT_S = 3 * 24 * 3600
 """How long the files of a community to which nobody announces any more are kept."""
+
+NAMED = 50
+"""How many communities the status page and the metrics name."""
 
 STOP_S = 3.0
 
@@ -171,20 +175,21 @@ class Publishing:
 
     def _tidy(self, now: int) -> None:
         """Remove the folders of communities that have been silent for days."""
-        before = now - KEPT_S
-        with contextlib.suppress(OSError):
-            for folder in self._folder.iterdir():
-                if folder.is_dir() and (folder / FILES[2]).stat().st_mtime < before:
+        if not self._folder.is_dir():
+            return
+        for folder in list(self._folder.iterdir()):
+            with contextlib.suppress(OSError):
+                if folder.is_dir() and _published_at(folder) < now - KEPT_S:
                     shutil.rmtree(folder)
 
     # --- showing --------------------------------------------------------------------
 
     def outcomes(self, *, now: int) -> list[Outcome]:
-        """Return how publishing went, the worst first; of the last day."""
+        """Return how publishing went, the worst first, then the largest; of the last day."""
         self._latest = {
             name: found for name, found in self._latest.items() if found.at > now - 24 * 3600
         }
-        return sorted(self._latest.values(), key=lambda found: (-found.failures, found.community))
+        return sorted(self._latest.values(), key=_weight)
 
     def reply(self, call: Call) -> Reply:
         """Answer a call for a published file."""
@@ -208,7 +213,9 @@ class Publishing:
         return Reply(200, body=found.body, headers=headers, route=ROUTE)
 
     def to_json(self, *, now: int) -> dict[str, Any]:
-        """Return what the status page shows."""
+        """Return what the status page shows; it names few communities: strangers choose names."""
+        every = self.outcomes(now=now)
+        named, others = every[:NAMED], every[NAMED:]
         return {
             "every_s": self.every_s,
             "root": self._service.settings.capsule_root,
@@ -225,8 +232,13 @@ class Publishing:
                     "reason": found.reason,
                     "alarm": found.alarming,
                 }
-                for found in self.outcomes(now=now)
+                for found in named
             ],
+            "others": {
+                "communities": len(others),
+                "peers": sum(found.peers for found in others),
+                "failures": sum(found.failures for found in others),
+            },
         }
 
 
@@ -245,7 +257,8 @@ def greeting(keys: Keys, base: str, *, made: bool, now: int) -> str:
     elif left_s < keyring.WARN_S:
         days = max(left_s, 0) // keyring.DAY_S
         lines += ["", f"The online key may publish for {days} more days; with the root key,"]
-        lines += ["'muster capsule rotate --online --root FILE' makes another."]
+        folder = shlex.quote(str(keys.root_path.parent))
+        lines += [f"'muster capsule rotate --online --root FILE --keys {folder}' makes another."]
     return "".join(line + "\n" for line in lines)
 
 
@@ -262,6 +275,18 @@ def _community(call: Call) -> str:
         with contextlib.suppress(msgspec.MsgspecError):  # nobody read it, if over the limit
             named = msgspec.json.decode(call.body, type=_Named).community
     return named if isinstance(named, str) else beacon.MAINNET
+
+
+def _weight(found: Outcome) -> tuple[int, int, str]:
+    return -found.failures, -found.peers, found.community
+
+
+def _published_at(folder: Path) -> float:
+    """Return when a community was last published; a folder without a manifest has its own age."""
+    try:
+        return (folder / FILES[2]).stat().st_mtime
+    except FileNotFoundError:
+        return folder.stat().st_mtime
 
 
 def _matches(condition: str, tag: str) -> bool:

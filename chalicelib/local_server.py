@@ -102,7 +102,8 @@ class Http(HttpToolsProtocol):
         self.due = math.inf
         self._host = host
         self._complaint = "this is not an HTTP/1.1 request"
-        self._head_bytes: int | None = None
+        self._in_head = False
+        self._beside_bytes = 0
         self._complete = True
         self._counted = ""
 
@@ -132,25 +133,35 @@ class Http(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that does not end is refused."""
+        """Take bytes; a head that does not end is refused, and so are trailers.
+
+        What is no body counts: the parser keeps a header until its value ends.
+        """
         if self.transport.is_closing():
             return
+        self._beside_bytes += len(data)
         super().data_received(data)
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-                self._complaint = f"the head of a request may have {MOST_HEAD_BYTES} bytes"
-                self.send_400_response(self._complaint)
+        if self._complete:
+            self._beside_bytes = 0
+        elif self._beside_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            what = "the head of a request" if self._in_head else "what is around a body"
+            self._complaint = f"{what} may have {MOST_HEAD_BYTES} bytes"
+            self.send_400_response(self._complaint)
 
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
         super().on_message_begin()
         self.due = self.loop.time() + self._host.bounds.head_s
-        self._head_bytes, self._complete = 0, False
+        self._in_head, self._complete = True, False
+        self._beside_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; a trailer is none, as nobody has checked it when the call begins."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Check the head's size and go on; what is raised here becomes a 400."""
-        self._head_bytes = None
         self.due = self.loop.time() + REQUEST_S
         size = sum(len(name) + len(value) + 4 for name, value in self.headers)
         if len(self.url) > MOST_URL_BYTES:
@@ -159,10 +170,18 @@ class Http(HttpToolsProtocol):
             self._complaint = (
                 f"a request may have {MOST_HEADERS} headers of {MOST_HEAD_BYTES} bytes together"
             )
+        elif self._hosts() != 1 and self.parser.get_http_version() == "1.1":
+            self._complaint = "a request of HTTP/1.1 has one Host header"
         else:
             super().on_headers_complete()
+            self._in_head = False
             return
         raise ValueError(self._complaint)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._beside_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
@@ -177,17 +196,24 @@ class Http(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request."""
-        self._end(http.refuse(InvalidRequest(self._complaint)))
+        """Answer what is no request, unless it was answered before that was seen."""
+        in_body = not (self._complete or self._in_head)
+        if in_body and getattr(self.cycle, "response_complete", False):
+            self.transport.close()
+        else:
+            self._end(http.refuse(InvalidRequest(self._complaint)))
 
     def expire(self) -> None:
         """End a connection on which something is overdue."""
         self.due = math.inf
-        if self._head_bytes is not None:
+        if self._in_head:
             self._complaint = f"the head did not arrive within {self._host.bounds.head_s} s"
             self.send_400_response(self._complaint)
         else:
             self.transport.close()
+
+    def _hosts(self) -> int:
+        return sum(name == b"host" for name, _ in self.headers)
 
     def _uncount(self) -> None:
         if self._counted:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
@@ -59,7 +60,10 @@ class Desk(Protocol):
         """Say hello on a socket that was admitted with *reply*."""
 
     def heard(self, held: WebSocket, text: str) -> None:
-        """Take a text."""
+        """Take a text, and count it."""
+
+    def counted(self, held: WebSocket) -> bool:
+        """Count a frame that is no text; say whether there may be one more."""
 
     def closed(self, held: WebSocket) -> None:
         """Let go of a socket that was admitted."""
@@ -170,7 +174,7 @@ class WebSocket(asyncio.Protocol):
             self._take(data)
 
     def _read(self, data: bytes) -> None:
-        opening = not self.id
+        opening, closing = not self.id, self._protocol.close_expected()
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -182,7 +186,9 @@ class WebSocket(asyncio.Protocol):
             self._refuse(self._desk.refuse("this is not a WebSocket handshake"))
         elif self.id:
             self.open = self.open and not self._protocol.close_expected()
-            self._flush()
+            self._flush(closing=closing)
+            if self._transport.get_write_buffer_size() > MOST_WAITING_BYTES:
+                self.close(TRY_LATER, "the reader is too slow")
 
     def _shake(self, request: Request) -> None:
         response = self._protocol.accept(request)
@@ -201,6 +207,7 @@ class WebSocket(asyncio.Protocol):
 
     def _scope(self, request: Request) -> Scope:
         path, _, query = request.path.partition("?")
+        path = unquote(path)
         transport = self._transport
         return {
             "method": "GET",
@@ -226,7 +233,10 @@ class WebSocket(asyncio.Protocol):
 
     def _hear(self, frame: Frame) -> None:
         self.heard_at = time.time()
-        if frame.opcode is Opcode.TEXT and frame.fin:
+        last = frame.fin and frame.opcode in (Opcode.TEXT, Opcode.CONT)
+        if not last and not self._desk.counted(self):  # what ends a text counts with the text
+            self.close(TRY_LATER, "too many frames")
+        elif frame.opcode is Opcode.TEXT and frame.fin:
             self._text(frame.data)
         elif frame.opcode is Opcode.TEXT:
             self._parts = bytearray(frame.data)
@@ -249,10 +259,12 @@ class WebSocket(asyncio.Protocol):
             return
         self._desk.heard(self, text)
 
-    def _flush(self) -> None:
+    def _flush(self, *, closing: bool = False) -> None:
+        """Write what the protocol says; after a close no PING is answered any more."""
         for data in self._protocol.data_to_send():
             if data:
-                self._transport.write(data)
+                if not closing:
+                    self._transport.write(data)
             elif self._transport.can_write_eof() and not self._transport.is_closing():
                 self._transport.write_eof()
         if self._timer is None and self._protocol.close_expected():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -35,6 +35,9 @@ class Service:
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
     prober: Prober | None = None
+    host_limits: Mapping[str, int] = field(default_factory=dict)
+    """What the host bounds besides the settings, for `GET /v1/info`."""
+
     _signer: Signer | None = None
     _plan: Plan | None = None
 

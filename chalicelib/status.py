@@ -1,7 +1,7 @@
 """Status: what an operator may see of a running host, and so may everybody else.
 
-Counts and times; never a hint, a node or an address, and nothing that says who
-talks to whom.
+Counts and times, and the names of some public communities; never a hint, a node
+or an address, and nothing that says who talks to whom.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Numbers:
             "routes": [
                 route.to_json(name, clock=clock) for name, route in sorted(self.routes.items())
             ],
-            "limits": settings.limits(),
+            "limits": {**settings.limits(), **self.service.host_limits},
             "beacon": self.beacon.to_json(clock=clock),
             "publishing": self.publishing.to_json(now=second) if self.publishing else None,
         }
@@ -243,7 +243,7 @@ class _Metrics(Collector):
         self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric; labels are routes and statuses, which are few."""
+        """Yield every metric; labels are routes, statuses and some communities: they are few."""
         numbers = self._numbers
         yield InfoMetricFamily(
             "muster", "The service.", {"version": numbers.service.settings.version}
@@ -274,7 +274,7 @@ class _Metrics(Collector):
 
 
 def _publishing(found: dict[str, Any]) -> Iterator[Metric]:
-    """Yield how publishing goes, for each community."""
+    """Yield how publishing goes, for each community that is named and for the others together."""
     yield GaugeMetricFamily(
         "muster_publish_alarm", "Whether a community failed twice in a row.", found["alarm"]
     )
@@ -293,6 +293,12 @@ def _publishing(found: dict[str, Any]) -> Iterator[Metric]:
         for community in found["communities"]:
             metric.add_metric([community["community"]], community[member])
         yield metric
+    for name, what in (
+        ("communities", "The communities that are not named here."),
+        ("peers", "The tickets in their last capsules."),
+        ("failures", "The runs that failed since their last good ones."),
+    ):
+        yield GaugeMetricFamily(f"muster_publish_other_{name}", what, found["others"][name])
 
 
 def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:

@@ -1,11 +1,13 @@
 """The one-machine host on real sockets: HTTP and WebSocket on one port."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -99,7 +101,9 @@ def test_a_preflight_is_answered_anywhere(server: Server, path: str) -> None:
 
 def test_unknown_paths_and_methods_are_refused_in_our_form(server: Server) -> None:
     refused(server.call("GET", "/v1/health/"), 404, "NOT_FOUND")
-    refused(server.call("GET", "/v1/relay/ws"), 404, "NOT_FOUND")
+    plain = server.call("GET", "/v1/relay/ws")
+    refused(plain, 400, "INVALID_REQUEST")
+    assert "open a WebSocket here" in plain.json()["message"]
     refused(server.call("PUT", "/v1/register"), 405, "METHOD_NOT_ALLOWED")
     refused(server.call("POST", "/"), 405, "METHOD_NOT_ALLOWED")
     refused(server.call("TRACE", "/v1/health"), 405, "METHOD_NOT_ALLOWED")
@@ -149,16 +153,19 @@ def test_odd_paths_are_not_found(server: Server, path: str) -> None:
         b"GET\r\n\r\n",
         b"GET /v1/health HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
         b"GET /v1/health HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
-        b"GET /v1/health HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"GET /v1/health HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST /v1/register HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        b"POST /v1/register HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST /v1/register HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /v1/health HTTP/1.1\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/register HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"CONNECT muster.test:443 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /v1/health HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n",
-        b"GET /v1/health HTTP/1.1\r\nA: " + b"b" * 40_000 + b"\r\n\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 101 + b"\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 40_000 + b"\r\n\r\n",
     ],
 )
 def test_what_is_no_request_is_refused_in_our_form_and_closed(server: Server, head: bytes) -> None:
@@ -179,8 +186,8 @@ def test_a_head_that_does_not_end_is_refused(server: Server) -> None:
 def test_repeated_headers_are_joined_so_that_none_is_picked(server: Server) -> None:
     with closing(server.open()) as wire:
         twice = b"X-Felund-Node: node-00001\r\nX-Felund-Node: node-00002\r\nX-Felund-Ts: 1\r\n"
-        wire.send(b"GET /v1/peers?circle_hint=" + HINT.encode() + b" HTTP/1.1\r\n" + twice)
-        wire.send(b"\r\n")
+        wire.send(b"GET /v1/peers?circle_hint=" + HINT.encode() + b" HTTP/1.1\r\nHost: a\r\n")
+        wire.send(twice + b"\r\n")
         refused(wire.answer(), 401, "INVALID_SIGNATURE")
 
 
@@ -194,7 +201,7 @@ def test_an_upgrade_to_something_else_is_ignored(server: Server) -> None:
 
 def test_a_body_over_the_bound_is_refused_before_it_is_read(server: Server) -> None:
     with closing(server.open()) as wire:
-        wire.send(b"POST /v1/register HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n")
+        wire.send(b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n")
         refused(wire.answer(), 413, "PAYLOAD_TOO_LARGE")
 
 
@@ -206,7 +213,7 @@ def test_whoever_sends_all_of_a_large_body_still_reads_the_refusal(server: Serve
 
 def test_a_body_in_chunks_is_refused_when_it_passes_the_bound(server: Server) -> None:
     with closing(server.open()) as wire:
-        wire.send(b"POST /v1/register HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.send(b"POST /v1/register HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(17):
             wire.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
         refused(wire.answer(), 413, "PAYLOAD_TOO_LARGE")
@@ -240,7 +247,9 @@ def test_slow_heads_and_bodies_are_given_up_and_silence_too(tmp_path: Path) -> N
         with closing(server.open()) as silent, closing(server.open()) as slow_head:
             slow_head.send(b"GET /v1/hea")
             with closing(server.open()) as slow_body:
-                slow_body.send(b"POST /v1/register HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
+                slow_body.send(
+                    b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{"
+                )
                 refused(slow_body.answer(), 400, "INVALID_REQUEST")
                 assert slow_body.ended()
             refused(slow_head.answer(), 400, "INVALID_REQUEST")
@@ -250,17 +259,69 @@ def test_slow_heads_and_bodies_are_given_up_and_silence_too(tmp_path: Path) -> N
 
 def test_a_caller_that_goes_in_the_middle_of_its_body_leaves_nothing(server: Server) -> None:
     with closing(server.open()) as wire:
-        wire.send(b"POST /v1/register HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
+        wire.send(b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
     assert alive(server)
 
 
 def test_large_bodies_of_all_callers_together_are_bounded(tmp_path: Path) -> None:
     with running(tmp_path, waiting_body_bytes="200000") as server:
         with closing(server.open()) as wire:
-            wire.send(b"POST /v1/register HTTP/1.1\r\nContent-Length: 300000\r\n\r\n")
+            wire.send(b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n")
             wire.send(b"x" * 250_000)
             refused(wire.answer(), 503, "UNAVAILABLE")
         assert alive(server)
+
+
+CHUNKED = "POST {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{}\r\n"
+
+
+def chunked(body: bytes, *, path: str = "/v1/register", headers: str = "") -> bytes:
+    """Write a request in chunks, up to where trailers may stand."""
+    head = CHUNKED.format(path, headers).encode()
+    return head + b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"2\r\n{}\r\n0\r\n" + b"A: b\r\n" * 200_000,
+        b"2\r\n{}\r\n0\r\nA: " + b"b" * 1_000_000,
+        b"2\r\n{}\r\n0\r\n" + b"A" * 1_000_000,
+        b"2;" + b"a" * 1_000_000,
+    ],
+)
+def test_what_does_not_end_beside_a_body_is_refused(server: Server, endless: bytes) -> None:
+    before = server.rss_bytes()
+    with closing(server.open()) as wire:
+        wire.send(CHUNKED.format("/v1/register", "").encode())
+        with suppress(OSError):  # it may end before all is sent
+            for _ in range(10):
+                wire.send(endless)
+        with suppress(ConnectionError):
+            refused(wire.answer(), 400, "INVALID_REQUEST")
+        assert wire.ended()
+    assert server.rss_bytes() - before < 4_000_000
+    assert alive(server)
+
+
+def test_trailers_after_an_early_answer_end_the_connection(server: Server) -> None:
+    with closing(server.open()) as wire:
+        wire.send(CHUNKED.format("/v1/register", "").encode())
+        for _ in range(17):
+            wire.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        refused(wire.answer(), 413, "PAYLOAD_TOO_LARGE")
+        with suppress(OSError):
+            wire.send(b"0\r\n" + b"A: b\r\n" * 20_000)
+        assert wire.ended()
+
+
+def test_many_small_chunks_are_a_body_like_another(server: Server) -> None:
+    body = json.dumps({"circle_hint": HINT, "messages": []}).encode().ljust(20_000)
+    with closing(server.open()) as wire:
+        wire.send(CHUNKED.format("/v1/messages", "").encode())
+        wire.send(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert wire.answer().status == 200
+        assert wire.call("GET", "/v1/health").status == 200
 
 
 # --- where calls come from ------------------------------------------------------------
@@ -301,6 +362,22 @@ def test_a_trusted_proxy_is_believed_as_far_as_it_wrote_itself(tmp_path: Path) -
 
         info = server.call("GET", "/v1/info", headers={"X-Forwarded-Proto": "https"}).json()
         assert info["websocket"] == "wss://muster.test/v1/relay/ws"
+
+
+def test_trailers_are_no_headers(tmp_path: Path) -> None:
+    body = json.dumps({"node_id": "node-00001", "circle_hint": "f" * 16}).encode()
+    trailers = b"X-Forwarded-For: 198.51.100.7\r\nX-Felund-Ts: 1\r\nExpect: 100-continue\r\n\r\n"
+    proxy = "--trusted-proxy=127.0.0.0/8"
+    with running(tmp_path, "--unsigned=allow", proxy) as server, closing(server.open()) as wire:
+        headers = "X-Forwarded-For: 203.0.113.9\r\n"
+        for pause in (False, True):
+            wire.send(chunked(body, headers=headers))
+            if pause:  # in another packet, while the call waits for its end
+                assert alive(server)
+            wire.send(trailers)
+            answer = wire.answer()
+            assert answer.status == 200, answer
+            assert answer.json()["observed_endpoint"]["host"] == "203.0.113.9"
 
 
 def test_a_host_header_that_is_none_does_not_get_into_urls(server: Server) -> None:
@@ -352,6 +429,13 @@ def test_older_clients_subscribe_without_a_token_where_that_is_allowed(server: S
         assert barrier(websocket) == []
 
 
+def test_a_socket_is_found_however_its_path_is_escaped(server: Server) -> None:
+    query = f"circle_hint={HINT}&node_id=node-00001"
+    with closing(server.open()) as wire:
+        wire.send(request("GET", f"/v1/%72elay/%77s?{query}", headers=UPGRADE | KEY))
+        assert wire.answer().status == 101
+
+
 def test_a_browser_names_its_token_as_a_subprotocol(server: Server) -> None:
     (ann,) = circle(server, "ann")
     with server.websocket(subprotocols=["muster.v1", ann.token()]) as websocket:
@@ -367,6 +451,7 @@ def test_a_browser_names_its_token_as_a_subprotocol(server: Server) -> None:
         ("?circle_hint=short&node_id=node-00001", 400, "INVALID_REQUEST"),
         ("?circle_hint=%ff", 400, "INVALID_REQUEST"),
         ("/else", 404, "NOT_FOUND"),
+        ("%2felse", 404, "NOT_FOUND"),
     ],
 )
 def test_a_socket_is_refused_with_an_ordinary_answer(
@@ -484,6 +569,58 @@ def test_endless_empty_pieces_take_no_room(server: Server) -> None:
         wire.send(masked(0, b'{"t":"PING"}'))
         assert wire.socket.recv(1024).endswith(b'{"t":"PONG"}')
         assert server.rss_bytes() - before < 4_000_000
+
+
+def endless(wire: Wire, frame: bytes, *, most_bytes: int) -> int | None:
+    """Send frames and read nothing until the other side has had enough; its close code."""
+    burst = frame * (65_536 // len(frame))
+    wire.socket.settimeout(2)
+    with suppress(OSError):
+        for _ in range(most_bytes // len(burst)):
+            wire.send(burst)
+    last = b""
+    with suppress(OSError):
+        while data := wire.socket.recv(1 << 20):
+            last = (last + data)[-200:]
+    at = last.rfind(b"\x88", 0, -3)
+    return int.from_bytes(last[at + 2 : at + 4], "big") if at >= 0 else None
+
+
+def test_pings_of_who_reads_nothing_are_no_way_to_take_room(server: Server) -> None:
+    before = server.rss_bytes()
+    with closing(server.open()) as wire:
+        frames_of(wire, f"?circle_hint={HINT}&node_id=node-00001")
+        code = endless(wire, masked(9, b"x" * 125), most_bytes=30_000_000)
+        grown = server.rss_bytes() - before
+        assert code in (1013, None)
+    assert grown < 16_000_000
+    assert alive(server)
+
+
+@pytest.mark.parametrize(
+    ("first", "each"),
+    [
+        (b"", masked(9, b"")),
+        (b"", masked(10, b"x")),
+        (masked(1, b"", fin=False), masked(0, b"", fin=False)),
+    ],
+    ids=["pings", "pongs", "pieces"],
+)
+def test_frames_of_every_kind_are_counted(tmp_path: Path, first: bytes, each: bytes) -> None:
+    with running(tmp_path, "--unsigned=allow", frame_burst="100", frames_per_s="10") as server:
+        with closing(server.open()) as wire:
+            frames_of(wire, f"?circle_hint={HINT}&node_id=node-00001")
+            wire.send(first + each * 80)
+            wire.send(masked(9, b"still here"))
+            last = b""
+            while not last.endswith(b"still here"):
+                last += wire.socket.recv(4096)
+            wire.send(each * 100)
+            while not last.endswith(b"too many frames"):
+                data = wire.socket.recv(4096)
+                assert data
+                last += data
+        assert alive(server)
 
 
 def test_a_protocol_ping_is_answered_and_a_half_closed_socket_is_let_go(server: Server) -> None:
@@ -716,13 +853,52 @@ def test_it_says_plainly_why_it_cannot_start(server: Server, tmp_path: Path) -> 
     assert second.stderr == f"muster: another muster is serving from {server.directory}\n"
 
     assert run("--port=0", f"--data={tmp_path}", "--trusted-proxy=nonsense").returncode == 1
-    assert run("--port=0", "--data=/dev/null").returncode == 1
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, Path("/dev/null")):
+        no_folder = run("--port=0", f"--data={path}")
+        assert no_folder.returncode == 1
+        assert "it is a file, not a folder" in no_folder.stderr
+        assert str(path) in no_folder.stderr
+
+
+def modes(directory: Path, pattern: str) -> dict[str, int]:
+    """Return who may do what with files that others have no business with."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.glob(pattern)}
+
+
+def test_what_it_keeps_is_its_owners_alone_whatever_the_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    private = {"muster.lock", "muster.sqlite3", "muster.sqlite3-shm", "muster.sqlite3-wal"}
+    with running(tmp_path) as server:
+        circle(server, "ann")
+        assert modes(tmp_path, "muster.*") == dict.fromkeys(private, 0o600)
+        assert set(modes(tmp_path / "keys", "*").values()) == {0o600}
+        server.stop(signal.SIGKILL)
+    for path in tmp_path.glob("muster.*"):
+        path.chmod(0o644)
+    with running(tmp_path) as again:
+        assert modes(tmp_path, "muster.*") == dict.fromkeys(private, 0o600)
+        again.stop()
+        [line] = again.errors().splitlines()
+        assert f"others can look into {tmp_path}" in json.loads(line)["message"]
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-1"])
 def test_bounds_are_whole_numbers_from_one(value: str) -> None:
     with pytest.raises(ValueError, match="MUSTER_SOCKETS"):
         local.Bounds.from_environment({"MUSTER_SOCKETS": value})
+
+
+def test_info_tells_what_one_process_takes_on(tmp_path: Path) -> None:
+    with running(tmp_path, "--publish-every=77", sockets="3") as server:
+        limits = server.call("GET", "/v1/info").json()["limits"]
+        shown = server.call("GET", "/status.json").json()["limits"]
+
+    assert limits["sockets"] == 3
+    assert limits["publish_every_s"] == 77
+    assert {field.name for field in dataclasses.fields(local.Bounds)} <= set(limits)
+    assert shown == limits
 
 
 # --- what it tells of itself ----------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import stat
 import time
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ import pytest
 
 from capsules import manifest, trust
 from capsules.keys import VerifyKey
-from chalicelib import key_files, keyring
+from chalicelib import key_files, keyring, status
 from chalicelib.call import Call, Reply
 from chalicelib.keyring import DAY_S, Unusable
-from chalicelib.local_publishing import KEPT_S, Keys, Publishing, greeting
+from chalicelib.local_publishing import KEPT_S, NAMED, Keys, Publishing, greeting
 from chalicelib.publisher import FILES
+from infra import cli
 from tests.support import local
 from tests.support.circle import World, world
 from tests.support.local import Server
@@ -329,6 +331,63 @@ def test_folders_of_silent_communities_are_cleared_away(desk: Desk) -> None:
     desk.open(every_s=1)._tidy(int(time.time()))
 
     assert sorted(os.listdir(desk.folder)) == ["mainnet"]
+
+
+def test_a_folder_without_a_manifest_stops_no_tidying_and_goes_at_its_age(desk: Desk) -> None:
+    for number in range(20):
+        desk.announce(number, f"silent-{number}")
+    desk.publishing.run()
+    long_ago = time.time() - KEPT_S - 60
+    for folder in desk.folder.iterdir():
+        os.utime(folder / FILES[2], (long_ago, long_ago))
+    for name, at in (("empty", long_ago), ("fresh", time.time())):
+        (desk.folder / name).mkdir()
+        os.utime(desk.folder / name, (at, at))
+    (desk.folder / "a-file").touch()
+
+    desk.open(every_s=1)._tidy(int(time.time()))
+
+    assert sorted(os.listdir(desk.folder)) == ["a-file", "fresh"]
+
+
+def test_tidying_where_nothing_was_published_is_no_error(desk: Desk) -> None:
+    desk.publishing._tidy(int(time.time()))
+
+
+def test_few_communities_are_named_and_the_others_counted(desk: Desk) -> None:
+    for number in range(NAMED + 5):
+        desk.announce(number, f"community-{number}")
+    for number in range(3):
+        desk.announce(100 + number, "large")
+    desk.folder.mkdir()
+    (desk.folder / "community-53").write_text("in the way")
+    desk.publishing.run()
+
+    shown = desk.shown()
+
+    named = [found["community"] for found in shown["communities"]]
+    assert named[:2] == ["community-53", "large"]
+    assert len(named) == NAMED
+    assert shown["others"] == {"communities": 6, "peers": 6, "failures": 0}
+    metrics = {metric.name: metric for metric in status._publishing(shown)}
+    assert len(metrics["muster_publish_peers"].samples) == NAMED
+    assert metrics["muster_publish_other_communities"].samples[0].value == 6
+    assert metrics["muster_publish_other_peers"].samples[0].value == 6
+    assert metrics["muster_publish_other_failures"].samples[0].value == 0
+
+
+def test_the_command_that_renews_is_one_there_is(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.prepare(now=NOW)
+    root = tmp_path / "away.key"
+    keys.root_path.rename(root)
+
+    said = greeting(keys, "http://h", made=False, now=NOW + 80 * DAY_S)
+
+    [command] = [line.split("'")[1] for line in said.splitlines() if "rotate" in line]
+    before = keys.load(NOW)
+    assert cli.main(shlex.split(command.replace("FILE", str(root)))[1:]) == 0
+    assert keys.load(NOW).key != before.key
 
 
 def test_after_the_stop_no_run_begins(desk: Desk) -> None:

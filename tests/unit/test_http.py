@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import http
+from chalicelib import http, sockets
 from chalicelib.auth import anyone
 from chalicelib.call import Call
 from chalicelib.routes import PATHS, ROUTES, Route
@@ -223,6 +223,23 @@ def test_what_nobody_foresaw_is_a_500_with_our_body_and_a_log_line(
     assert (status, body["code"], body["retryable"]) == (500, "INTERNAL", True)
     assert "secret" not in json.dumps(body)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_where_a_websocket_is_a_plain_call_is_told_so() -> None:
+    reply = call(world(), "GET", sockets.WAY)
+
+    assert reply.status == 400
+    assert json.loads(reply.body)["message"] == "open a WebSocket here"
+    assert sockets.WAY == http.SOCKETS
+
+
+def test_info_tells_what_the_host_bounds() -> None:
+    here = world()
+    here.service.host_limits = {"sockets": 7}
+
+    _, body = here.call("GET", "/v1/info", key=None)
+
+    assert (body["limits"]["sockets"], body["limits"]["batch_messages"]) == (7, 50)
 
 
 def test_info_tells_every_limit_and_the_key() -> None:
