@@ -1054,8 +1054,8 @@ export async function fetchCapsule(url, options) {
  * @returns {Promise<Accepted>}
  */
 async function fetchPublished(url, state, { community, now, rules, maxBytes, stop }) {
-  // Twice, since the publisher may write between our two reads.
-  for (let attempt = 1; ; attempt += 1) {
+  // Again after a moment, since the publisher may write between our two reads.
+  for (let attempt = 0; ; attempt += 1) {
     const manifest = await read(`${url}.manifest`, Math.min(maxBytes, MAX_MANIFEST_BYTES), stop);
     const expected = await expect(state, manifest, { community, now });
     try {
@@ -1063,11 +1063,25 @@ async function fetchPublished(url, state, { community, now, rules, maxBytes, sto
       const capsule = await read(url, most, stop);
       return await accept(expected.state, { manifest, capsule }, { community, now, rules });
     } catch (error) {
-      const raced = error instanceof Refused && RACES.has(error.reason) && attempt === 1;
+      const raced = error instanceof Refused && RACES.has(error.reason) && attempt < RACE_WAITS_MS.length;
       if (!raced) throw error instanceof Refused ? withState(error, error.state ?? expected.state) : error;
       state = expected.state;
+      await pause(RACE_WAITS_MS[attempt], stop);
     }
   }
+}
+
+const RACE_WAITS_MS = [50, 500];
+
+/** @param {number} wait @param {AbortSignal} stop @returns {Promise<void>} */
+function pause(wait, stop) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, wait);
+    stop.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new Refused("TIMEOUT", "it took too long"));
+    }, { once: true });
+  });
 }
 
 const RACES = new Set(["TOO_LARGE", "LENGTH_MISMATCH", "HASH_MISMATCH"]);
