@@ -91,7 +91,7 @@ def inventory(cloud: Cloud, stacks: Stacks, *, keep_data: bool) -> Inventory:
 def _delete(cloud: Cloud, stacks: Stacks, found: Inventory) -> None:
     """Delete the stack first, so that nothing writes any more, then what it leaves."""
     if found.state is not None:
-        _delete_stack(stacks)
+        delete_stack(stacks)
     if found.bucket:
         _delete_bucket(cloud, found.bucket)
     for table in found.tables:
@@ -104,7 +104,7 @@ def _delete(cloud: Cloud, stacks: Stacks, found: Inventory) -> None:
         _delete_bucket(cloud, found.code)
 
 
-def _delete_stack(stacks: Stacks) -> None:
+def delete_stack(stacks: Stacks) -> None:
     """Delete the stack; what does not want to go is named and let go of, so that the rest goes."""
     try:
         stacks.delete()

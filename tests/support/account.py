@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
+from urllib.request import Request, urlopen
 
 from boto3.session import Session
-from moto.core.model_instances import reset_model_data
-from moto.moto_api._internal import mock_random
+from moto.cloudformation.models import Event
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -70,6 +70,8 @@ class Account:
     answers: dict[str, str] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
+    after: dict[str, Callable[[], None]] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
     _proposed: dict[str, str] = field(default_factory=dict)
     _templates: dict[str, str] = field(default_factory=dict)
 
@@ -85,6 +87,12 @@ class Account:
             aws_access_key_id="testing",
             aws_secret_access_key="testing",
         )
+
+    def reset(self) -> None:
+        """Make the account empty: moto keeps one for the whole process."""
+        request = Request(f"{self.url}/moto-api/reset", method="POST")  # noqa: S310
+        with urlopen(request):  # noqa: S310 - our own server
+            self.asked.clear()
 
     def refuse(self, action: str, code: str, message: str = "", **more: Any) -> None:
         """Have AWS refuse an action from now on."""
@@ -106,7 +114,11 @@ class Account:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        form = parse_qs(body.decode(errors="replace"), keep_blank_values=True) if _is_form(environ) else {}
+        form = (
+            parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+            if _is_form(environ)
+            else {}
+        )
         action = _action(environ, form)
         self.asked[action] += 1
         if action in self.before:
@@ -116,10 +128,14 @@ class Account:
                 refusal.times -= 1
                 return _refuse(refusal, environ, start)
         if action in self.answers:
-            start("200 OK", [("Content-Type", "text/xml")])
-            return [self.answers[action].encode()]
+            text = self.answers[action]
+            kind = "text/xml" if text.startswith("<") else "application/json"
+            start("200 OK", [("Content-Type", kind)])
+            return [text.encode()]
         if action == "CreateChangeSet":
             body = self._transformed(form)
+        if action == "DeleteStack":
+            self.made.clear()
         if action == "ExecuteChangeSet":
             (name,) = form["StackName"]
             self._templates[name] = self._proposed[name]
@@ -128,7 +144,27 @@ class Account:
             return [self._original(form["StackName"][0])]
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
-        return self._moto(environ, start)  # type: ignore[no-any-return]
+        answer: Iterable[bytes] = self._moto(environ, start)
+        if action == "ExecuteChangeSet":
+            self._settle(form["StackName"][0])
+        if action in self.after:
+            self.after.pop(action)()
+        return answer
+
+    def _settle(self, name: str) -> None:
+        """Do what moto forgets when it carries out a change set: outputs, parameters, events."""
+        found = self.stack(name)
+        if not isinstance(found.template, str):
+            found.template = json.dumps(found.template)
+        found.template_dict = json.loads(found.template)
+        found.output_map = found._create_output_map()
+        found.parameters = dict(found.resource_map.input_parameters)
+        done = found.events.pop()
+        for logical, resource in found.resource_map._parsed_resources.items():
+            if logical in found.template_dict["Resources"] and logical not in self.made:
+                self.made.add(logical)
+                found.events.append(_event(found, logical, resource))
+        found.events.append(done)
 
     def _transformed(self, form: dict[str, list[str]]) -> bytes:
         """Do to the template what AWS does, and leave out what moto cannot make."""
@@ -136,10 +172,22 @@ class Account:
         bucket, _, key = url.removeprefix(f"{self.url}/").partition("/")
         original = self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode()
         self._proposed[name] = original
+        if form["ChangeSetType"] == ["CREATE"]:
+            self._forget_empty(name)
         made = stubbed(stack.transform(json.loads(original), region=REGION))
-        made["Outputs"]["BaseUrl"]["Value"] = self.base_url
+        if "BaseUrl" in made.get("Outputs", {}):
+            made["Outputs"]["BaseUrl"]["Value"] = self.base_url
         rest = {name: values for name, values in form.items() if name != "TemplateURL"}
         return urlencode({**rest, "TemplateBody": json.dumps(made)}, doseq=True).encode()
+
+    def _forget_empty(self, name: str) -> None:
+        """Let a new change set take over a stack that is still empty; moto would make a second."""
+        from moto.cloudformation.models import cloudformation_backends
+
+        stacks = cloudformation_backends[ACCOUNT][REGION].stacks
+        for key, found in list(stacks.items()):
+            if found.name == name and found.status == "REVIEW_IN_PROGRESS":
+                del stacks[key]
 
     def _original(self, name: str) -> bytes:
         """Answer with the template as it was given; moto knows only the transformed one."""
@@ -155,20 +203,19 @@ class Account:
 @contextlib.contextmanager
 def running() -> Iterator[Account]:
     """Open an account, empty, on a port of this machine."""
-    reset_model_data()
-    mock_random.seed(4)
     account = Account()
     server = make_server("127.0.0.1", 0, account, threaded=True)
     account.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
+        account.reset()
         yield account
+        account.reset()
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-        reset_model_data()
 
 
 def environment(account: Account) -> dict[str, str]:
@@ -219,6 +266,19 @@ def _replace_in(text: str, gone: set[str]) -> str:
         return f"{found[1].lower()}-stub" if name in gone else found[0]
 
     return re.sub(r"\$\{([A-Za-z0-9.]+)\}", made_up, text)
+
+
+def _event(made: Any, logical: str, resource: Any) -> Event:
+    return Event(
+        stack_id=made.stack_id,
+        stack_name=made.name,
+        logical_resource_id=logical,
+        physical_resource_id=getattr(resource, "physical_resource_id", ""),
+        resource_type=getattr(resource, "type", ""),
+        resource_status="CREATE_COMPLETE",
+        resource_status_reason=None,
+        resource_properties=None,
+    )
 
 
 def _is_form(environ: Mapping[str, Any]) -> bool:

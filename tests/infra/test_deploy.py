@@ -1,0 +1,208 @@
+"""`muster plan`, `deploy` and `destroy` from end to end, against an emulated account.
+
+What answers calls there is the AWS host behind the emulated gateway, on the tables that
+the deployment made.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib import key_files, keyring
+from infra.cloud import Names
+from tests.support import account, aws, gateway, serving
+from tests.support.account import ACCOUNT, REGION, Account
+
+pytestmark = pytest.mark.timeout(300)
+
+NAMES = Names("dev", ACCOUNT, REGION)
+PYTHON = ("--python", sys.executable)
+
+
+def muster(home: Path, *words: str, expect: int = 0, says: str = "") -> str:
+    """Run the command as a user does; return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.cli", *words],
+        env=os.environ | {"MUSTER_HOME": str(home), "COLUMNS": "200", "PYTHONUTF8": "1"},
+        input=says,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if "registry" in done.stderr:
+        pytest.skip(f"needs a package registry: {done.stderr}")
+    if done.returncode != expect:
+        pytest.fail(f"{words} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def served(emulated: Account) -> Iterator[Account]:
+    """The account, with the AWS host at what will be its base URL."""
+    with contextlib.ExitStack() as stack:
+        made, variables = stack.enter_context(gateway.running())
+        tables = dict(zip(("PRESENCE", "MAIL", "GUARD"), NAMES.tables, strict=True))
+        named = {f"MUSTER_TABLE_{key}": name for key, name in tables.items()}
+        mine = {"AWS_ENDPOINT_URL_DYNAMODB": emulated.url} | dict.fromkeys(
+            ("AWS_REGION", "AWS_DEFAULT_REGION"), REGION
+        )
+        stack.enter_context(aws.environ(variables | named | mine | {"MUSTER_WEBSOCKET_URL": ""}))
+        made.start()
+        emulated.base_url = stack.enter_context(serving.serving(made))
+        yield emulated
+
+
+def secret(emulated: Account, name: str) -> Any:
+    return emulated.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
+
+
+def test_a_deployment_lives_and_dies(served: Account, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    planned = muster(home, "plan", *PYTHON)
+
+    assert "APIHandler" in planned
+    assert "publishing keys, kept in Systems Manager" in planned
+    assert "a month" in planned
+    assert served.changed == [], "a plan touches nothing"
+    assert not home.exists()
+
+    first = muster(home, "deploy", "--yes", *PYTHON)
+
+    assert "made the root key" in first
+    assert "PresenceTable" in first
+    assert "create complete" in first
+    assert "two nodes register" in first, "the doctor was there"
+    assert served.base_url in first
+    assert "ServiceKey" in first
+    root = home / "root-dev.key"
+    assert root.stat().st_mode & 0o077 == 0
+    keys, shown = secret(served, NAMES.keys), secret(served, NAMES.edge)
+    assert (keys["Type"], keys["Version"]) == ("SecureString", 1)
+    published = keyring.parse(keys["Value"].encode())
+    assert keyring.root_key(published).to_base64() in first
+    assert shown["Value"] not in first
+
+    functions = served.client("lambda")
+    made = functions.get_function_configuration(FunctionName="muster-dev-service")
+    variables = made["Environment"]["Variables"]
+    assert (made["Handler"], made["Architectures"]) == ("app.serve", ["arm64"])
+    assert variables["MUSTER_TABLE_MAIL"] == NAMES.tables[1]
+    assert variables["MUSTER_EDGE_SECRET"] == shown["Value"]
+    assert variables["MUSTER_GREET_FUNCTION"] == "muster-dev-service"
+
+    told = json.loads(
+        muster(home, "plan", "--json", *PYTHON, "--param", "TableReadUnits=77").splitlines()[0]
+    )
+    assert told["new"] is False
+    assert told["parameters"] == {"TableReadUnits": ["500", "77"]}
+    assert {c["name"] for c in told["changes"]} == {"GuardTable", "MailTable", "PresenceTable"}
+    assert told["makes"] == []
+
+    changes = ("--param", "Concurrency=7", "--param", "MUSTER_CIRCLE_MEMBERS=9")
+    second = muster(home, "deploy", "--yes", "--no-doctor", *PYTHON, *changes)
+
+    assert "Concurrency: 50 -> 7" in second
+    assert "update complete" in second
+    made = functions.get_function_configuration(FunctionName="muster-dev-service")
+    assert made["Environment"]["Variables"]["MUSTER_CIRCLE_MEMBERS"] == "9"
+    assert secret(served, NAMES.keys)["Version"] == 1, "keys are made once"
+    assert secret(served, NAMES.edge)["Version"] == 1
+
+    third = muster(home, "deploy", "--yes", "--no-doctor", *PYTHON)
+
+    assert "Nothing changes: all of it is deployed already." in third
+    assert "no alarm" in muster(home, "status")
+    assert json.loads(muster(home, "outputs", "--json"))["BaseUrl"] == served.base_url
+    assert "dashboards:name=muster-dev" in muster(home, "dashboard")
+
+    rotated = json.loads(muster(home, "rotate", "--revoke", "--json"))
+    now = keyring.parse(secret(served, NAMES.keys)["Value"].encode())
+    assert keyring.certificate(now).verify_key.key_id == rotated["key_id"]
+    assert keyring.revoked(now) == (keyring.certificate(published).verify_key.to_base64(),)
+
+    served.client("s3").put_object(Bucket=NAMES.capsules, Key="capsules/x/peers.json", Body=b"1")
+    served.client("s3").put_object(Bucket=NAMES.capsules, Key="capsules/x/peers.json", Body=b"2")
+    kept = muster(home, "destroy", "--yes", "--keep-data")
+
+    assert f"kept: {NAMES.tables[0]}" in kept
+    assert set(served.client("dynamodb").list_tables()["TableNames"]) == set(NAMES.tables)
+    assert secret(served, NAMES.keys)["Version"] == 2
+
+    muster(home, "destroy", "--yes")
+
+    assert nothing_left(served)
+    assert root.exists(), "the root key is the operator's"
+    assert "There is nothing" in muster(home, "destroy", "--yes")
+    muster(home, "status", expect=1)
+
+
+def nothing_left(emulated: Account) -> bool:
+    """Say whether the account is as empty as it was."""
+    client = emulated.client
+    assert client("dynamodb").list_tables()["TableNames"] == []
+    assert client("s3").list_buckets()["Buckets"] == []
+    assert client("logs").describe_log_groups()["logGroups"] == []
+    assert client("ssm").describe_parameters()["Parameters"] == []
+    assert client("lambda").list_functions()["Functions"] == []
+    stacks = client("cloudformation").describe_stacks()["Stacks"]
+    assert [s for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"] == []
+    return True
+
+
+def test_an_interrupted_deployment_can_be_repeated(emulated: Account, tmp_path: Path) -> None:
+    """AWS refuses in the middle; the same command goes on where it stopped."""
+    home = tmp_path / "home"
+    deploy = ("deploy", "--yes", "--no-doctor", *PYTHON)
+    emulated.refuse("ExecuteChangeSet", "AccessDenied", "not authorized to perform: iam:CreateRole")
+
+    failed = muster(home, *deploy, expect=1)
+
+    assert "these credentials may not do iam:CreateRole" in failed
+    keys = secret(emulated, NAMES.keys)
+    emulated.refusals.clear()
+
+    muster(home, *deploy)
+
+    assert secret(emulated, NAMES.keys)["Value"] == keys["Value"]
+    rolled_back(emulated)
+
+    again = muster(home, *deploy)
+
+    assert "removing what is left of it" in again
+    assert account.ACCOUNT in again
+
+
+def rolled_back(emulated: Account) -> None:
+    """Leave what AWS leaves of a first deployment that failed: a stack without anything."""
+    for table in NAMES.tables:
+        database = emulated.client("dynamodb")
+        database.update_table(TableName=table, DeletionProtectionEnabled=False)
+        database.delete_table(TableName=table)
+    emulated.client("s3").delete_bucket(Bucket=NAMES.capsules)
+    emulated.stack("muster-dev").status = "ROLLBACK_COMPLETE"
+
+
+def test_a_worst_month_can_be_chosen(emulated: Account, tmp_path: Path) -> None:
+    shown = muster(tmp_path, "plan", "--json", *PYTHON, "--max-usd", "200").splitlines()[0]
+
+    assert json.loads(shown)["price"]["worst_usd"] <= 200
+
+
+def test_keys_of_a_root_made_before_are_certified_by_it(emulated: Account, tmp_path: Path) -> None:
+    root = tmp_path / "my-root.key"
+    muster(tmp_path, "keygen", "root", "--out", str(root))
+
+    muster(tmp_path, "deploy", "--yes", "--no-doctor", *PYTHON, "--root", str(root))
+
+    kept = keyring.parse(secret(emulated, NAMES.keys)["Value"].encode())
+    assert keyring.root_key(kept) == key_files.read_root(root).verify_key
+    assert not (tmp_path / "root-dev.key").exists()
