@@ -147,7 +147,7 @@ def _reply(done: Any) -> Reply:
 
 def _route(call: Call) -> Route:
     methods = PATHS.get(call.path)
-    if call.path == SOCKETS:
+    if call.path == SOCKETS and call.method == "GET":
         raise InvalidRequest("open a WebSocket here")
     if methods is None:
         raise NotFound(

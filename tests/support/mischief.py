@@ -405,7 +405,6 @@ def paths(chance: random.Random) -> Iterator[Bad]:
                 "/V1/HEALTH",
                 "/v1/%C0%AE%C0%AE/health",
                 "/v1;x=1/health",
-                "/v1/relay/ws",
                 "*",
             ]
         )
