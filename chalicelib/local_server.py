@@ -105,6 +105,7 @@ class Http(HttpToolsProtocol):
         self._in_head = False
         self._beside_bytes = 0
         self._complete = True
+        self._leaving = False
         self._counted = ""
 
     def connection_made(self, transport: Any) -> None:
@@ -153,7 +154,6 @@ class Http(HttpToolsProtocol):
         super().on_message_begin()
         self.due = self.loop.time() + self._host.bounds.head_s
         self._in_head, self._complete = True, False
-        self._beside_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; a trailer is none, as nobody has checked it when the call begins."""
@@ -175,6 +175,8 @@ class Http(HttpToolsProtocol):
         else:
             super().on_headers_complete()
             self._in_head = False
+            if self.cycle is not None:
+                self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
             return
         raise ValueError(self._complaint)
 
@@ -187,13 +189,27 @@ class Http(HttpToolsProtocol):
         """Note that the request is whole."""
         self.due = math.inf
         self._complete = True
+        self._beside_bytes = 0
         super().on_message_complete()
+        if self._leaving:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Note that the request is answered, perhaps before it was whole."""
         if not self._complete:
             self.due = self.loop.time() + LINGER_S
-        super().on_response_complete()
+        if self._leaving:
+            self.flow.resume_reading()
+        else:
+            super().on_response_complete()
+
+    def close_when_read(self) -> None:
+        """End the connection, but first let the rest of the call arrive."""
+        if self._complete:
+            self.transport.close()
+        elif not self._leaving:
+            self._leaving = True
+            self.transport.write_eof()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, unless it was answered before that was seen."""
@@ -232,3 +248,18 @@ class Http(HttpToolsProtocol):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body)
         self.transport.close()
+
+
+class _Lingering:
+    """The transport as an answer sees it: to end it waits for the rest of the call.
+
+    Closed with bytes unread the connection would be reset, and the caller, still
+    sending, might never see the answer.
+    """
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, connection: Http) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close_when_read

@@ -639,11 +639,17 @@ def test_large_messages_pass_whole(ann: PythonClient, bob: PythonClient, size: i
     assert bob.pull() == [message]
 
 
-def test_a_body_beyond_a_mebibyte_is_refused_and_blocks_nothing(ann: PythonClient) -> None:
-    messages = [sealed(ann.circle, ann.node_id, n) | {"text": "x" * 250_000} for n in range(5)]
+def test_a_body_beyond_a_mebibyte_is_refused_and_blocks_nothing(
+    ann: PythonClient, web: WebClient
+) -> None:
+    """Also on a connection that urllib wants closed: the refusal arrives, and no reset."""
+    messages = [sealed(ann.circle, ann.node_id, n) | {"text": "x" * 250_000} for n in range(6)]
+    for _ in range(15):
+        assert refused(ann.leave(messages), 413, "PAYLOAD_TOO_LARGE")
+        assert refused(web.leave(*messages), 413, "PAYLOAD_TOO_LARGE")
 
-    assert refused(ann.leave(messages), 413, "PAYLOAD_TOO_LARGE")
     assert ann.leave(messages[:1]).json()["stored"] == 1
+    assert web.leave(*messages[1:2]).json()["stored"] == 1
 
 
 @pytest.mark.parametrize("since", [0, -1, -(2**40)])
