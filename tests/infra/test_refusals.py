@@ -76,7 +76,10 @@ def a_stack(emulated: Account, cloud: Cloud, status: str) -> Stacks:
     ("words", "said"),
     [
         (("--stage", "Prod!"), "'Prod!' is no stage"),
-        (("--param", "Concurency=3"), "there is no parameter 'Concurency'; there are: Concurrency"),
+        (
+            ("--param", "Concurrencies=3"),
+            "no parameter 'Concurrencies'; there are: Concurrency",
+        ),
         (("--param", "Concurrency"), "has no value"),
         (("--param", "Concurrency=-1"), "must be a whole number"),
         (("--param", "Concurrency=2.5"), "must be a whole number"),

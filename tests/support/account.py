@@ -69,6 +69,7 @@ class Account:
     refusals: list[Refusal] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
+    touched: set[tuple[str, str]] = field(default_factory=set)
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     after: dict[str, Callable[[], None]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
@@ -121,6 +122,10 @@ class Account:
         )
         action = _action(environ, form)
         self.asked[action] += 1
+        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+            told = json.loads(body)
+            tables = [told["TableName"]] if "TableName" in told else told.get("RequestItems", {})
+            self.touched.update((action, table) for table in tables)
         if action in self.before:
             self.before.pop(action)()
         for refusal in self.refusals:
