@@ -54,4 +54,4 @@ ELSEWHERE = {
     "post_to_push": "felund's aiohttp relay: p50 3.8 ms",
     "relay_frame": "PeerJS: p50 0.23 ms; magic-wormhole's mailbox server: p50 0.61 ms",
 }
-"""Measured once, on another day and a similar machine; not part of a run."""
+"""Measured once, elsewhere: the machines were not compared, and none of it is part of a run."""
