@@ -91,8 +91,14 @@ class Reader:
         """Ask once; say whether the answer brought anything not seen before."""
         before = len(set(self.got))
         self.polls += 1
-        if self.kind == "signals":
-            answer = machine.call("GET", "/v1/signal", to_node_id=READER, since_id=self.cursor)
+        if self.kind.startswith("signals"):
+            circle = {} if self.kind == "signals of all circles" else {"circle_hint": HINT}
+            answer = machine.call(
+                "GET", "/v1/signal", to_node_id=READER, since_id=self.cursor, **circle
+            )
+            ids = [signal["id"] for signal in answer["signals"]]
+            assert ids == sorted(set(ids)), "ids grow"
+            assert not ids or ids[0] > self.cursor, "ids grow"
             self.got += [signal["payload"] for signal in answer["signals"]]
             self.cursor = max([self.cursor, *(signal["id"] for signal in answer["signals"])])
             return len(set(self.got)) > before
