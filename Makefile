@@ -126,6 +126,14 @@ package: $(PYTHON_READY) ## pack the AWS side into build/aws
 	@rm -rf build/aws
 	@$(BIN)/python -m infra.package $(ARGS) build/aws
 
+.PHONY: plan
+plan: $(PYTHON_READY) ## say what deploying to AWS would change and cost; ARGS="--stage prod"
+	@$(BIN)/muster plan $(ARGS)
+
+.PHONY: deploy
+deploy: $(PYTHON_READY) ## put the service on your AWS account; ARGS="--stage prod"
+	@$(BIN)/muster deploy $(ARGS)
+
 .PHONY: clean
 clean: ## remove everything that was made, except data
 	rm -rf .venv tests/node_modules build dist *.egg-info .chalice/deployments .chalice/deployed

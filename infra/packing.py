@@ -33,6 +33,16 @@ _ASK = (
     "all(map(find_spec, ['chalice', 'msgspec', 'nacl', 'cryptography']))]))"
 )
 
+_CHALICE = f"""
+import sys
+from chalice.cli import main
+from chalice.cli.factory import CLIFactory
+from chalice.deploy.validate import validate_configuration
+validate_configuration(CLIFactory(".").create_config_obj("{STAGE}"))
+sys.exit(main())
+"""
+"""What packs; `chalice package` does not check what `chalice deploy` would."""
+
 
 @dataclass(frozen=True, slots=True)
 class Python:
@@ -115,7 +125,7 @@ def pack(target: Path, python: Python, *, architecture: str) -> Package:
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as made:
         project = Path(made)
         _copy(project, architecture)
-        command = [python.path, "-c", "import sys; from chalice.cli import main; sys.exit(main())"]
+        command = [python.path, "-c", _CHALICE]
         arguments = ["package", "--stage", STAGE, "--merge-template", str(stack.RESOURCES)]
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
