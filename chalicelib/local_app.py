@@ -44,6 +44,7 @@ SWEEP_S = 5.0
 SLICE_S = 0.05
 PURGE_S = 0.25
 PURGE_ITEMS = 500
+CHECKPOINT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,7 @@ class Host:
             asyncio.create_task(self._sweep()),
             asyncio.create_task(_every(PURGE_S, self._purge)),
             asyncio.create_task(_every(1.0, self._look_after_sockets)),
+            asyncio.create_task(_every(CHECKPOINT_S, self._checkpoint, beside=True)),
             asyncio.create_task(self._publish()),
         ]
         try:
@@ -367,6 +369,12 @@ class Host:
         if purge is not None:
             purge(int(time.time()), slice_items=PURGE_ITEMS)
 
+    def _checkpoint(self) -> None:
+        """Write to the file what has been committed; runs in a thread, as the disk may be slow."""
+        checkpoint = getattr(self.service.stores, "checkpoint", None)
+        if checkpoint is not None:
+            checkpoint()
+
     def _look_after_sockets(self) -> None:
         """Say PING where it is silent, and end what is too old."""
         clock = time.time()
@@ -395,11 +403,14 @@ class _TooMany(_Unread, Unavailable):
     """The bodies of all callers together take too much memory."""
 
 
-async def _every(period_s: float, chore: Callable[[], None]) -> None:
+async def _every(period_s: float, chore: Callable[[], None], *, beside: bool = False) -> None:
     while True:
         await asyncio.sleep(period_s)
         try:
-            chore()
+            if beside:
+                await asyncio.to_thread(chore)
+            else:
+                chore()
         except store.Unavailable:
             _log.warning("the store did not answer in time")
         except Exception:
