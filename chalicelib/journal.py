@@ -13,6 +13,7 @@ first agree on that number, or one of them could write below what was read.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -143,10 +144,14 @@ def latest(store: Store, pk: str, *, limit: int, now: int) -> tuple[list[Entry],
 
 
 def following(store: Store, pk: str, number: int, *, now: int, page: int = 100) -> Iterator[Entry]:
-    """Yield the entries after *number*, reading page by page as they are asked for."""
+    """Yield the entries after *number*, reading page by page as they are asked for.
+
+    The first pages are small: an entry may hold fifty messages, and what is read
+    and not asked for is paid for all the same.
+    """
     sk = _key(number)
-    while True:
-        found = store.after(pk, sk, limit=page, now=now)
+    for limit in itertools.chain((5, 25), itertools.repeat(page)):
+        found = store.after(pk, sk, limit=min(limit, page), now=now)
         for item in found.items:
             yield _entry(item)
         if not found.more or not found.items:

@@ -26,6 +26,8 @@ REPLY_BYTES = 1024 * 1024
 Lambda passes 6 MB, counted with everything escaped: three bytes for one at worst.
 """
 BACKLOG = 200
+BELIEVED_S = 3600
+"""How long a process believes that a message is known; one that is stays so for 30 days."""
 
 _FRAME_ROOM = frames.MAX_PUSH_BYTES - 256
 
@@ -45,7 +47,7 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
             if not admitted:  # a large batch is several entries, and in or out as a whole
                 _admit(service, pk, tail, new, now=call.now)
                 admitted = True
-            _name_last(service, ask.circle_hint, tail)
+            _name_last(service, ask.circle_hint, tail, now=call.now)
         return new
 
     runs = journal.append(
@@ -75,7 +77,7 @@ def poll(service: Service, call: Call, ask: records.PollMessages) -> records.Mes
 def backlog(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
     """Return the messages of the last two minutes for a socket that has just opened."""
     pk = tables.mail_key(socket.circle_hint)
-    entries, _ = journal.latest(service.stores.mail, pk, limit=BACKLOG, now=now)
+    entries = _recent(service, pk, now=now)
     start, count = len(entries), 0
     while start and entries[start - 1].written_at > now - service.settings.backlog_s:
         count += len(entries[start - 1].parts)
@@ -88,6 +90,16 @@ def backlog(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effec
         runs.append(journal.Run(before or entry.number - 1, entry.number, entry.parts))
         before = entry.number
     return tuple(Send(socket.connection, frames.encode(frame)) for frame in _packed(runs, now=now))
+
+
+def _recent(service: Service, pk: str, *, now: int) -> list[journal.Entry]:
+    """Return the newest entries, at least those of the backlog; few are read if few are recent."""
+    entries: list[journal.Entry] = []
+    for size in (1, 8, 64, BACKLOG):
+        entries, older = journal.latest(service.stores.mail, pk, limit=size, now=now)
+        if not older or entries[0].written_at <= now - service.settings.backlog_s:
+            break
+    return entries
 
 
 def _parts(service: Service, ask: records.LeaveMessages) -> tuple[journal.Part, ...]:
@@ -117,21 +129,30 @@ def _seen(
     last one is the only one whose names may be missing; it is read anyway.
     """
     seen = {part.name for part in tail.parts} if tail else set()
+    for part in parts:
+        if service.names.recall(f"{circle_hint} {part.name}", now=now):
+            seen.add(part.name)
     ask = [part.name for part in parts if part.name not in seen]
-    return seen | (
-        tables.known_messages(service.stores, circle_hint, ask, now=now) if ask else set()
-    )
+    if ask:
+        known = tables.known_messages(service.stores, circle_hint, ask, now=now)
+        _believe(service, circle_hint, known, now=now)
+        seen |= known
+    return seen
 
 
-def _name_last(service: Service, circle_hint: str, tail: journal.Entry | None) -> None:
+def _believe(service: Service, circle_hint: str, names: Iterable[str], *, now: int) -> None:
+    """Remember names that the mailbox knows: existing clients send the same messages for ever."""
+    for name in names:
+        service.names.keep(f"{circle_hint} {name}", True, until=now + BELIEVED_S)
+
+
+def _name_last(service: Service, circle_hint: str, tail: journal.Entry | None, *, now: int) -> None:
     """Write down the names of the last entry, as something is about to follow it."""
     if tail is not None:
-        tables.remember_messages(
-            service.stores,
-            circle_hint,
-            (part.name for part in tail.parts),
-            until=tail.written_at + service.settings.message_s,
-        )
+        names = [part.name for part in tail.parts]
+        until = tail.written_at + service.settings.message_s
+        tables.remember_messages(service.stores, circle_hint, names, until=until)
+        _believe(service, circle_hint, names, now=now)
 
 
 def _admit(

@@ -32,6 +32,7 @@ class Service:
     limits: Limits = field(init=False)
     pins: Memory[Item] = field(init=False)
     heard: Memory[bool] = field(init=False)
+    names: Memory[bool] = field(init=False)
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
     prober: Prober | None = None
@@ -45,6 +46,7 @@ class Service:
         self.limits = Limits(self.stores.guard, self.settings)
         self.pins = Memory(4096)
         self.heard = Memory(4096)
+        self.names = Memory(16_384)
         self.listings = Memory(64)
         self.key_sets = Memory(2)
 
