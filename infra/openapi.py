@@ -303,7 +303,10 @@ def documents() -> dict[Path, str]:
 
 
 def _text(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # Only Python's `$` lets a line break pass; JSON Schema's is ECMAScript's, and other
+    # readers cannot look ahead.
+    return text.replace(r"(?!\\n)", "")
 
 
 def main(argv: list[str] | None = None) -> int:
