@@ -28,7 +28,7 @@ from muster.errors import InvalidSignature, Refused
 from muster.sockets import Unreachable
 from muster.subscription import Event, Joined, Left, Subscription
 
-TTL_S = 120
+TTL_S = 600
 CHANNEL = "general"
 RECENT = 20
 """How many messages the first `listen` shows."""

@@ -52,13 +52,13 @@ CALLS: Mapping[str, Units] = {
     "register": Units(2, 1, "register, again"),
     "peers": Units(1, 2, "peers, 10"),
     "post": Units(3, 3, "message"),
-    "post 50 known": Units(1, 55, "messages, 50 known"),
+    "post 50 known": Units(1, 5, "messages, 50 known"),
     "poll": Units(1, 1, "poll, nothing new"),
     "poll signals": Units(1, 1, "signals, nothing new"),
     "token": Units(1, 0, "subscription"),
     "preflight": Units(0, 0),
 }
-SOCKET = Units(4, 42, "socket, subscribed and closed")
+SOCKET = Units(4, 50, "socket, subscribed and closed")
 SWEEP = Units(0, 1)
 PUBLISH = Units(2, 2)
 
@@ -103,7 +103,7 @@ def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Cli
 def clients() -> Mapping[str, Client]:
     """Return who may call, by name."""
     from infra.chat import TTL_S
-    from muster.sockets import PING_S
+    from muster.sockets import QUIET_PING_S
     from muster.subscription import CHECK_S
 
     return {
@@ -131,7 +131,7 @@ def clients() -> Mapping[str, Client]:
             },
         ),
         "push": _push(
-            "our client on a socket", register_s=TTL_S / 2, check_s=CHECK_S, ping_s=PING_S
+            "our client on a socket", register_s=TTL_S / 2, check_s=CHECK_S, ping_s=QUIET_PING_S
         ),
         "quiet": _push(
             "on a socket, as seldom as the protocol allows",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PING_S = 20.0
 """How often a node says PING; the service ends a session that is silent for 30 s."""
 
+QUIET_PING_S = 240.0
+"""How often it does on a subscription: API Gateway charges each, and waits ten minutes."""
+
 OPEN_TIMEOUT_S = 8.0
 CLOSE_TIMEOUT_S = 1.0
 
@@ -75,10 +78,16 @@ async def connect(url: str, token: str) -> Socket:
     return _WebSocket(connection)
 
 
-async def listen(socket: Socket, rim: Rim) -> AsyncGenerator[FromService]:
-    """Yield what arrives; answer PING, say PING, and raise `Closed` on a dead socket."""
+async def listen(
+    socket: Socket, rim: Rim, *, ping_s: float = PING_S
+) -> AsyncGenerator[FromService]:
+    """Yield what arrives; answer PING, say PING, and raise `Closed` on a dead socket.
+
+    A service that says PING itself takes them for nothing: from then on they are
+    as frequent as on a relay session, whatever *ping_s* is.
+    """
     hearing = asyncio.ensure_future(socket.receive())
-    beat = asyncio.ensure_future(rim.sleep(PING_S))
+    beat = asyncio.ensure_future(rim.sleep(ping_s))
     heard = True
     try:
         while True:
@@ -88,12 +97,16 @@ async def listen(socket: Socket, rim: Rim) -> AsyncGenerator[FromService]:
                 hearing = asyncio.ensure_future(socket.receive())
                 if isinstance(frame, frames.Ping):
                     await socket.send(frames.Pong())
+                    if ping_s > PING_S:
+                        ping_s = PING_S
+                        beat.cancel()
+                        beat = asyncio.ensure_future(rim.sleep(ping_s))
                 elif not isinstance(frame, frames.Pong):
                     yield frame
-            if beat.done():
+            if beat.done() and not beat.cancelled():
                 if not heard:
                     raise Closed("the service has not answered a PING")
-                beat, heard = asyncio.ensure_future(rim.sleep(PING_S)), False
+                beat, heard = asyncio.ensure_future(rim.sleep(ping_s)), False
                 await socket.send(frames.Ping())
     finally:
         hearing.cancel()

@@ -22,12 +22,12 @@ from muster.backoff import RECONNECT, Backoff, within
 from muster.client import Client
 from muster.crypto import Note
 from muster.errors import Refused
-from muster.sockets import Closed, Socket, Unreachable, listen
+from muster.sockets import QUIET_PING_S, Closed, Socket, Unreachable, listen
 
 POLL_S = 5.0
 """How often to poll while there is no socket."""
 
-CHECK_S = 300.0
+CHECK_S = 1800.0
 """How often to poll beside a socket, for a push that was lost and followed by no other."""
 
 _ORDER = _MESSAGES, _SIGNALS, _PRESENCE = "messages", "signals", "presence"
@@ -157,7 +157,7 @@ class Subscription:
     async def _listen(self, socket: Socket) -> None:
         try:
             self._mark(live=True)
-            async with aclosing(listen(socket, self._rim)) as arriving:
+            async with aclosing(listen(socket, self._rim, ping_s=QUIET_PING_S)) as arriving:
                 async for frame in arriving:
                     self._keep(frame)
         finally:

@@ -86,12 +86,12 @@ def test_push_is_cheaper_than_every_way_of_polling() -> None:
 
 
 def test_our_client_is_priced_by_its_own_constants() -> None:
-    from muster.sockets import PING_S
+    from muster.sockets import QUIET_PING_S
     from muster.subscription import CHECK_S
 
     push = cost.clients()["push"]
 
-    assert push.events == 3600 / PING_S
+    assert push.events == 3600 / QUIET_PING_S
     assert push.calls["poll"] == 3600 / CHECK_S
 
 
