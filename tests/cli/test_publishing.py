@@ -262,7 +262,8 @@ def test_a_server_may_publish_nothing(terminal: Terminal, tmp_path: Path) -> Non
 
 
 def test_damaged_keys_are_told_before_it_serves(terminal: Terminal, tmp_path: Path) -> None:
-    (tmp_path / "data/keys").mkdir(parents=True)
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data/keys").mkdir()
     path = tmp_path / "data/keys/publishing.key"
     path.touch(mode=0o600)
 
