@@ -1,0 +1,46 @@
+"""`muster cost` as a person reads it, and as a program does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra import cost
+from tests.cli.terminal import Terminal
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("words", "client"),
+    [((), "push"), (("--design", "polling"), "spec"), (("--client", "web"), "web")],
+)
+def test_a_month_is_told_to_programs(
+    terminal: Terminal, words: tuple[str, ...], client: str
+) -> None:
+    told = json.loads(
+        terminal.run("cost", "--nodes", "5", "--hours", "24", "--json", *words).stdout
+    )
+
+    expected = cost.estimate(nodes=5, hours=24, client=client)
+    assert told["client"] == client
+    assert told["total_usd"] == pytest.approx(expected.total_usd, abs=0.001)
+    assert sum(row["usd"] for row in told["rows"]) == pytest.approx(told["list_usd"], abs=0.01)
+
+
+def test_a_month_is_drawn_for_people(terminal: Terminal) -> None:
+    said = terminal.run("cost", "--nodes", "5", "--max-usd", "200").stdout
+
+    for row in cost.estimate(nodes=5, hours=24, client="push").rows:
+        assert row.what in said
+    assert "█" in said
+    assert "The worst month that these limits allow" in said
+    assert "Prices as of" in said
+
+
+def test_limits_that_nothing_can_keep_are_refused_with_the_least(terminal: Terminal) -> None:
+    assert "the lowest ones allow $" in terminal.fails("cost", "--max-usd", "1", expect=2)
+    assert "there are: " in terminal.fails("cost", "--client", "pigeon", expect=2)
