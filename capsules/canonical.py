@@ -195,9 +195,15 @@ _RFC8785 = _Dialect(_by_code_point, _integer, _unicode)
 
 
 def _bound(value: Any) -> None:
-    """Refuse what nests too deeply; level by level, without recursion."""
+    """Refuse what nests too deeply."""
+    if deeper(value, MAX_DEPTH):
+        raise Refused(Reason.MALFORMED, f"it nests deeper than {MAX_DEPTH} levels")
+
+
+def deeper(value: Any, depth: int) -> bool:
+    """Say whether parsed JSON nests deeper than *depth*; level by level, without recursion."""
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         level = [
             child
             for parent in level
@@ -205,9 +211,8 @@ def _bound(value: Any) -> None:
             for child in (parent.values() if isinstance(parent, dict) else parent)
         ]
         if not level:
-            return
-    if any(isinstance(child, dict | list) for child in level):
-        raise Refused(Reason.MALFORMED, f"it nests deeper than {MAX_DEPTH} levels")
+            return False
+    return any(isinstance(child, dict | list) for child in level)
 
 
 def _read_integer(digits: str) -> float:

@@ -14,7 +14,6 @@ keys cannot push out those who stay (ADR 0010).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ import msgspec
 
 from capsules import ticket as tickets
 from capsules.errors import Refused as TicketRefused
+from capsules.fields import COMMUNITY
 from capsules.ticket import Ticket
 from chalicelib import tables
 from chalicelib.call import Call
@@ -46,7 +46,6 @@ COMMUNITY_S = 1200
 REMEMBERED_S = 2
 """How long a process may answer with a list it has read."""
 
-_COMMUNITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 NEW, LONG = "new", "long"
 
 
@@ -90,7 +89,7 @@ def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slo
 def _community(service: Service, call: Call, named: Any = None) -> str:
     """Return the community: from the query, else as the body names it, else the usual one."""
     name = call.query.get("community", named if isinstance(named, str) else MAINNET)
-    if not _COMMUNITY.fullmatch(name):
+    if not COMMUNITY.fullmatch(name):
         raise InvalidRequest(
             "community: expected 1 to 64 letters, digits, dots, dashes and underscores"
         )

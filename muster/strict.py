@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from capsules.canonical import deeper
 from muster.errors import InvalidRequest
 
 MAX_INTEGER = 2**53 - 1
@@ -41,7 +42,7 @@ def loads(raw: bytes) -> Any:
         raise InvalidRequest("the body nests too deeply") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if len(_OPENINGS.findall(raw)) > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+    if len(_OPENINGS.findall(raw)) > MAX_DEPTH and deeper(value, MAX_DEPTH):
         raise InvalidRequest(f"the body nests deeper than {MAX_DEPTH} levels")
     if _SURROGATE.search(text) and not _is_text(value):
         raise InvalidRequest("the body holds half a surrogate pair, which no UTF-8 text can carry")
@@ -86,21 +87,6 @@ def _is_text(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _deeper(value: Any, depth: int) -> bool:
-    """Say whether *value* nests deeper than *depth*; level by level, without recursion."""
-    level = [value]
-    for _ in range(depth):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return False
-    return any(isinstance(child, dict | list) for child in level)
 
 
 _DECODER = json.JSONDecoder(
