@@ -9,7 +9,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements-serve.txt ./
 RUN python -m venv /opt/muster \
-    && /opt/muster/bin/pip install --require-hashes --only-binary=:all: -r requirements-serve.txt
+    && /opt/muster/bin/pip install --no-deps --require-hashes --only-binary=:all: -r requirements-serve.txt
 COPY pyproject.toml README.md LICENSE app.py ./
 COPY capsules capsules
 COPY muster muster

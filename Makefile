@@ -7,8 +7,10 @@ HOST ?= 127.0.0.1
 
 BIN := .venv/bin
 SOURCES := app.py capsules muster chalicelib infra tests
-PYTHON_READY := .venv/.ready
-DYNALITE_READY := tests/node_modules/.ready
+# What was installed, and from which pins: for running, for everything else, for tests with Node.
+RUN_READY := .venv/.ready-run
+PYTHON_READY := .venv/.ready-test
+NODE_READY := tests/node_modules/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,19 +25,26 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) $(DYNALITE_READY) ## install everything: .venv, dynalite and, as root on Debian, chromium, coturn and nginx
-	@.ci/setup chromium
-	@.ci/setup coturn
-	@.ci/setup nginx
+setup: $(PYTHON_READY) node chromium coturn nginx ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn and nginx
 	@echo "==> everything is set up: make run, make test"
 
-$(PYTHON_READY): requirements-dev.txt pyproject.toml
-	@.ci/setup python
+$(RUN_READY): requirements-serve.txt pyproject.toml
+	@.ci/setup run
 	@touch $@
 
-$(DYNALITE_READY): tests/package-lock.json | $(PYTHON_READY)
-	@.ci/setup dynalite
+$(PYTHON_READY): requirements-dev.txt pyproject.toml
+	@.ci/setup test
+	@touch $(RUN_READY) $@
+
+$(NODE_READY): tests/package-lock.json | $(PYTHON_READY)
+	@.ci/setup node
 	@touch $@
+
+# What only some suites need; tests/suites.py asks for it.
+.PHONY: node chromium coturn nginx
+node: $(NODE_READY)
+chromium coturn nginx:
+	@.ci/setup $@
 
 .PHONY: pins
 pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
@@ -50,21 +59,27 @@ pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (mi
 run: serve ## set up what is missing and start the service; PORT=8787 HOST=127.0.0.1 DATA=./data UNSIGNED=refuse
 
 .PHONY: serve
-serve: $(PYTHON_READY) ## the same as run
+serve: $(RUN_READY) ## the same as run
 	@exec $(BIN)/muster serve --host $(HOST) --port $(PORT) --data $(DATA) --unsigned $(UNSIGNED)
 
 ## Testing
 
+.PHONY: quick
+quick: $(PYTHON_READY) ## what one who changes a rule wants, in half a minute: lint, imports, unit and golden tests
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@mkdir -p build; $(BIN)/lint-imports >build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
+	@$(BIN)/python -m pytest -q --numprocesses=2 tests/unit tests/golden $(ARGS)
+
 .PHONY: test
-test: setup ## set up and run every test suite; SUITES="unit cli" chooses, ARGS=... goes to pytest
+test: $(PYTHON_READY) ## set up and run every test suite; SUITES="unit cli" chooses, ARGS=... goes to pytest
 	@$(BIN)/python tests/suites.py $(SUITES) $(if $(ARGS),-- $(ARGS))
 
 .PHONY: browser
-browser: setup ## run the browser tests alone
+browser: $(PYTHON_READY) ## run the browser tests alone
 	@$(BIN)/python tests/suites.py browser
 
 .PHONY: deep
-deep: setup ## run the generated tests long, with the deep hypothesis profile
+deep: $(PYTHON_READY) ## run the generated tests long, with the deep hypothesis profile
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python tests/suites.py property attack -- --timeout=1800
 
 .PHONY: bench
@@ -72,7 +87,7 @@ bench: $(PYTHON_READY) ## measure the service on this machine and print JSON
 	@$(BIN)/python -m infra.bench $(ARGS)
 
 .PHONY: bench-cold
-bench-cold: $(PYTHON_READY) $(DYNALITE_READY) ## measure cold starts of the packaged zip beside an ordinary variant
+bench-cold: $(PYTHON_READY) $(NODE_READY) ## measure cold starts of the packaged zip beside an ordinary variant
 	@$(BIN)/python -m infra.bench.cold $(ARGS)
 
 .PHONY: smoke

@@ -113,7 +113,8 @@ def prepare(python: Python) -> Python:
     say(f"making {home.relative_to(ROOT)} with Python {python.version}, once")
     _run([python.path, "-m", "venv", "--clear", str(home)], "an environment cannot be made")
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    _run([*pip, "--require-hashes", "-r", PINS], "Chalice cannot be installed")
+    exactly = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]  # as .ci/setup says why
+    _run([*pip, *exactly, "-r", PINS], "Chalice cannot be installed")
     found = _asked(inside)
     if found is None or not found.ready:
         raise Failure(f"{home} is not usable", "delete it and try again")

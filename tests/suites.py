@@ -21,6 +21,16 @@ BUILD = ROOT / "build"
 REPORTS = BUILD / "reports"
 ORDER = ("unit", "contract", "golden", "property", "hosts", "attack", "client", "cli", "browser")
 NOTHING_COLLECTED = 5
+NEEDS = {
+    "contract": ("node",),
+    "golden": ("node",),
+    "property": ("node",),
+    "hosts": ("node", "coturn", "nginx"),
+    "cli": ("node",),
+    "browser": ("chromium",),
+    "infra": ("node",),
+}
+"""What a suite needs beside the Python packages: targets of the Makefile, made when it runs."""
 
 
 @dataclass(slots=True)
@@ -70,6 +80,8 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(REPORTS, ignore_errors=True)
     shutil.rmtree(BUILD / "coverage", ignore_errors=True)
     (BUILD / "coverage").mkdir(parents=True)
+    for need in sorted({need for suite in chosen or existing for need in NEEDS.get(suite, ())}):
+        subprocess.run(["make", "--no-print-directory", need], cwd=ROOT, check=True)
     results = [run(suite, extra, measured=measured) for suite in chosen or existing]
     covered = not measured or _coverage(complete=not (chosen or extra))
     report(
