@@ -7,10 +7,6 @@ The words are the same in `web/capsule.js`. Those that existing clients of ticke
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from capsules.trust import State
 
 
 class Reason(StrEnum):
@@ -54,14 +50,9 @@ class Reason(StrEnum):
 
 
 class Refused(Exception):
-    """A no with a reason.
+    """A no with a reason."""
 
-    ``state`` is what a trust machine learned before it refused (a newer root, revoked keys):
-    keep it, or an attacker who spoils the rest of a manifest can hide a revocation.
-    """
-
-    def __init__(self, reason: Reason, message: str, *, state: State | None = None) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
-        self.state = state

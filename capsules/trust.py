@@ -2,8 +2,8 @@
 
 It reads no clock, no disk and no network. A client keeps one `State`, gives it every manifest
 and capsule it fetched, from whatever source, and keeps the state it gets back, also the
-one in a refusal. The order of the checks is in docs/formats.md (Trust); each answers an attack
-of the TUF specification's list.
+one in a refusal (`Distrusted`). The order of the checks is in docs/formats.md (Trust); each
+answers an attack of the TUF specification's list.
 """
 
 from __future__ import annotations
@@ -111,6 +111,18 @@ class State:
         )
 
 
+class Distrusted(Refused):
+    """Something is not believed, and this is the state to keep all the same.
+
+    It holds what was learned before the refusal (a newer root, revoked keys): who drops it lets
+    an attacker who spoils the rest of a manifest hide a revocation.
+    """
+
+    def __init__(self, refusal: Refused, state: State) -> None:
+        super().__init__(refusal.reason, refusal.message)
+        self.state = state
+
+
 class Expected(NamedTuple):
     """A manifest that is believed: fetch ``manifest.length`` bytes of capsule, and no more."""
 
@@ -141,7 +153,7 @@ def begin(verify_key: VerifyKey) -> State:
 
 
 def expect(state: State, manifest: bytes, *, community: str, now: int) -> Expected:
-    """Believe ``peers.json.manifest``, or raise `Refused` with the state to keep."""
+    """Believe ``peers.json.manifest``, or raise `Distrusted` with the state to keep."""
     try:
         document = Document.parse(manifest)
         state = _follow(state, document)
@@ -166,8 +178,7 @@ def expect(state: State, manifest: bytes, *, community: str, now: int) -> Expect
             ),
         )
     except Refused as refusal:
-        refusal.state = state
-        raise
+        raise Distrusted(refusal, state) from refusal
     return Expected(state, found, certificate.verify_key, now < found.fresh_until)
 
 
@@ -181,7 +192,7 @@ def accept(
     now: int,
     rules: Rules = RULES,
 ) -> Accepted:
-    """Believe a published capsule, or raise `Refused` with the state to keep.
+    """Believe a published capsule, or raise `Distrusted` with the state to keep.
 
     *signature* is ``peers.json.sig`` for those who fetched it; nothing depends on it.
     """
@@ -192,8 +203,7 @@ def accept(
         _check_capsule(found, signature, community=community)
         found.verify(expected.verify_key, now_ms=now * 1000)
     except Refused as refusal:
-        refusal.state = expected.state
-        raise
+        raise Distrusted(refusal, expected.state) from refusal
     tickets, skipped = _tickets(expected.state, found, now=now, rules=rules)
     return Accepted(expected.state, found, tickets, skipped, expected.manifest, expected.fresh)
 
@@ -228,8 +238,7 @@ def accept_pinned(
         )
         state = _advance(state, word)
     except Refused as refusal:
-        refusal.state = state
-        raise
+        raise Distrusted(refusal, state) from refusal
     tickets, skipped = _tickets(state, found, now=now, rules=rules)
     return Accepted(state, found, tickets, skipped, None, fresh=True)
 

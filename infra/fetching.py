@@ -122,7 +122,8 @@ async def _fetch(http: Any, source: Source, community: str | None, cache: Cache)
                 state, manifest, files[name], signature, community=community or "", now=now
             )
     except Refused as refusal:
-        cache.keep_state(source.key, refusal.state or state)
+        learned = refusal.state if isinstance(refusal, trust.Distrusted) else state
+        cache.keep_state(source.key, learned)
         raise
     cache.keep_state(source.key, accepted.state)
     return Fetched(files, accepted)

@@ -15,7 +15,7 @@ from capsules import canonical, fields, trust
 from capsules.errors import Reason, Refused
 from capsules.keys import VerifyKey
 from capsules.ticket import RULES, Rules, Ticket
-from capsules.trust import Accepted, Expected, State
+from capsules.trust import Accepted, Distrusted, Expected, State
 from muster.cache import Cache, Damaged, Known
 
 MAX_LISTED = 1000
@@ -130,14 +130,14 @@ class Trust:
         before = self._states[key]
         try:
             found = ask(before)
-        except Refused as refusal:
+        except Distrusted as refusal:
             self._keep(key, before, refusal.state)
             raise
         self._keep(key, before, found.state)
         return found
 
-    def _keep(self, key: VerifyKey, before: State, after: State | None) -> None:
-        if after is None or after == before:
+    def _keep(self, key: VerifyKey, before: State, after: State) -> None:
+        if after == before:
             return
         self._states[key] = after
         if self._cache is None:

@@ -37,7 +37,7 @@ class Client:
     def take(self, files: Files, *, now: int = NOW) -> Accepted:
         try:
             found = make.take(files, self.state, now=now)
-        except Refused as refusal:
+        except trust.Distrusted as refusal:
             self._keep(refusal.state)
             raise
         self._keep(found.state)

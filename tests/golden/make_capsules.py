@@ -455,8 +455,8 @@ def refused(files: manifest.Files, state: trust.State, now: int = NOW) -> trust.
     """Return the state of a client that has refused these files."""
     try:
         take(files, state, now=now)
-    except Refused as refusal:
-        return refusal.state or state
+    except trust.Distrusted as refusal:
+        return refusal.state
     raise AssertionError("these files were to be refused")
 
 
@@ -881,7 +881,8 @@ def case(name: str, given: Mapping[str, Any], run: Callable[[], Any]) -> Case:
     try:
         return {"name": name, "expect": "ok", "input": given, "output": run()}
     except Refused as refusal:
-        state = None if refusal.state is None else {"state": refusal.state.to_json()}
+        learned = refusal.state.to_json() if isinstance(refusal, trust.Distrusted) else None
+        state = None if learned is None else {"state": learned}
         return {"name": name, "expect": refusal.reason, "input": given, "output": state}
 
 
