@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from chalicelib import tokens
 from chalicelib.call import Call
 from chalicelib.service import Service
-from muster import records
+from muster.felund import records
 
 PROTOCOL = 1
 

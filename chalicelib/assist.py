@@ -15,9 +15,9 @@ from chalicelib import fec, ice, keyset, paths, tables, tokens
 from chalicelib.call import Call, Wait
 from chalicelib.paths import Found, Path, Probe, Target
 from chalicelib.service import Service
-from muster import assist_records as wire
-from muster import records
 from muster.errors import Refused
+from muster.felund import assist_records as wire
+from muster.felund import records
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chalicelib import assist
 from chalicelib.auth import bearer, signed
 from chalicelib.route import Route
-from muster import assist_records, records
+from muster.felund import assist_records, records
 
 ROUTES = (
     Route(

@@ -17,7 +17,6 @@ from chalicelib.call import Call
 from chalicelib.service import Service
 from chalicelib.settings import DAY_S
 from chalicelib.store import Item
-from muster import records, signing
 from muster.errors import (
     ExpiredTimestamp,
     InvalidRequest,
@@ -25,6 +24,7 @@ from muster.errors import (
     InvalidToken,
     NonceReplay,
 )
+from muster.felund import records, signing
 
 Guard = Callable[[Service, Call, Any], None]
 

@@ -27,8 +27,8 @@ from capsules.ticket import Ticket
 from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.service import Service
-from muster import records
 from muster.errors import InvalidRequest
+from muster.felund import records
 
 MAINNET = "mainnet"
 LONG_LIVED_S = 600

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from muster import signing
+from muster.felund import signing
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

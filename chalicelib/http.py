@@ -17,7 +17,7 @@ from chalicelib import store
 from chalicelib.call import Call, Done, Reply, Wait
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
-from muster import records, strict
+from muster import strict
 from muster.errors import (
     InternalError,
     InvalidRequest,
@@ -28,6 +28,7 @@ from muster.errors import (
     Refused,
     Unavailable,
 )
+from muster.felund import records
 
 _log = logging.getLogger("muster")
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from chalicelib.plan import IceServerPlan, LitePlan, Plan
-from muster import assist_records as wire
+from muster.felund import assist_records as wire
 
 MIN_TTL_S, MAX_TTL_S = 60, 3600
 MIN_KEEPALIVE_S, MAX_KEEPALIVE_S = 5, 120

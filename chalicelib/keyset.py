@@ -12,7 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from chalicelib import tables
-from muster import assist_records as wire
+from muster.felund import assist_records as wire
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -13,8 +13,8 @@ import msgspec
 from chalicelib import journal, rooms, tables
 from chalicelib.call import Call, Done, Effect, Send
 from chalicelib.service import Service
-from muster import frames, records
 from muster.errors import MailboxFull, PayloadTooLarge
+from muster.felund import frames, records
 
 GRACE_S = 20
 """How long after a writer read its clock its entry may still land, clock differences included."""

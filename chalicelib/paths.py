@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from chalicelib.plan import PathPlan, Plan, spelled
-from muster import assist_records as wire
+from muster.felund import assist_records as wire
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from muster.assist_records import Fingerprint, Label, Name, Transport
+from muster.felund.assist_records import Fingerprint, Label, Name, Transport
 
 DAY_S = 24 * 3600
 

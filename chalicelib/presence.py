@@ -9,8 +9,8 @@ from typing import Any
 from chalicelib import rooms, tables
 from chalicelib.call import Call, Done
 from chalicelib.service import Service
-from muster import frames, records
 from muster.errors import CircleFull
+from muster.felund import frames, records
 
 
 def register(service: Service, call: Call, ask: records.Register) -> Done:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from chalicelib import tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Send
 from chalicelib.service import Service
-from muster import frames, records
 from muster.errors import (
     Idle,
     InvalidFrame,
@@ -22,6 +21,7 @@ from muster.errors import (
     Refused,
     SessionExpired,
 )
+from muster.felund import frames, records
 
 TOUCH_S = 10
 """How often a seat that is in use is written down as such, in seconds."""

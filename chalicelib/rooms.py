@@ -8,7 +8,7 @@ from __future__ import annotations
 from chalicelib import tables
 from chalicelib.call import Call, Effect, Send
 from chalicelib.service import Service
-from muster import frames
+from muster.felund import frames
 
 
 def others(service: Service, circle_hint: str, call: Call) -> list[tables.Socket]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chalicelib.auth import Guard
-from muster import records
 from muster.errors import Refused
+from muster.felund import records
 
 
 class Route(NamedTuple):

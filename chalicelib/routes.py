@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib import about, beacon, mailbox, presence, relay, signals
 from chalicelib.auth import anyone, member, owner, signed
 from chalicelib.route import Route
-from muster import records
+from muster.felund import records
 
 __all__ = ["EARLY", "PATHS", "ROUTES", "Route"]
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from muster import __version__, frames, records, signing
+from muster import __version__
+from muster.felund import frames, records, signing
 
 Unsigned = Literal["refuse", "allow"]
 
@@ -113,7 +114,7 @@ class Settings:
 
     def limits(self) -> dict[str, int]:
         """Return every limit in force, as `GET /v1/info` tells it."""
-        from muster import assist_records  # a cold start does without
+        from muster.felund import assist_records  # a cold start does without
 
         numbers = {
             field.name: getattr(self, field.name)

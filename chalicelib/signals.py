@@ -20,8 +20,8 @@ from chalicelib import journal, rooms, tables
 from chalicelib.call import Call, Done
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from muster import frames, records, signing
 from muster.errors import MailboxFull
+from muster.felund import frames, records, signing
 
 PAGE = 200
 PAGE_BYTES = 1024 * 1024

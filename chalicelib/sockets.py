@@ -14,8 +14,8 @@ from chalicelib import mailbox, relay, tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
-from muster import frames, records
 from muster.errors import InvalidToken, RateLimited, Refused
+from muster.felund import frames, records
 
 WAY = "/v1/relay/ws"
 

@@ -40,7 +40,7 @@ import msgspec
 
 from chalicelib.call import Connection
 from chalicelib.store import Item, Store, Stores
-from muster import records, signing
+from muster.felund import records, signing
 
 FOREVER = 32_503_680_000
 """The year 3000, for what does not expire."""

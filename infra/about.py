@@ -14,9 +14,9 @@ from infra.base import base_url
 
 if TYPE_CHECKING:
     from infra.doctor import Step
-    from muster.circle import Circle
-    from muster.client import Client
-    from muster.records import Info
+    from muster.felund.circle import Circle
+    from muster.felund.client import Client
+    from muster.felund.records import Info
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def _progress() -> Iterator[Callable[[Step], None]]:
 
 
 async def _info(base: str, timeout_s: float) -> Info:
-    from muster.circle import Circle
+    from muster.felund.circle import Circle
 
     async with client(base, Circle.new(), secrets.token_hex(8), timeout_s=timeout_s) as made:
         try:
@@ -78,7 +78,7 @@ async def _info(base: str, timeout_s: float) -> Info:
 def client(base: str, circle: Circle, node_id: str, *, timeout_s: float) -> Client:
     """Make a client that does not try twice: what fails is what we want to see."""
     from muster.backoff import Backoff
-    from muster.client import Client
+    from muster.felund.client import Client
 
     return Client(base, circle, node_id, backoff=Backoff(attempts=1), timeout_s=timeout_s)
 

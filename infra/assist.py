@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from infra import hints, output
 from infra.base import base_url
 from infra.output import Failure, Misuse
-from muster import assist_records as wire
 from muster.errors import InvalidToken
+from muster.felund import assist_records as wire
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,8 +58,8 @@ def _path(text: str, number: int) -> wire.PathHint:
 async def _ask(base: str, ask: wire.AskAdvice, token: str, *, timeout_s: float) -> wire.Advice:
     """Ask as a member of a circle of the moment: the advice is the same for every circle."""
     from muster.backoff import Backoff
-    from muster.circle import Circle
-    from muster.client import Client
+    from muster.felund.circle import Circle
+    from muster.felund.client import Client
 
     node_id = secrets.token_hex(8)
     once = Backoff(attempts=1)

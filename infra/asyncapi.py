@@ -9,7 +9,8 @@ import msgspec
 
 from chalicelib import sockets
 from infra import examples
-from muster import __version__, errors, frames
+from muster import __version__, errors
+from muster.felund import frames
 
 _SESSION_FROM_NODE = (frames.Ping, frames.Pong, frames.Frame, frames.Ack)
 _SESSION_TO_NODE = (

@@ -16,7 +16,7 @@ PATIENCE_S = 2.0
 
 def base_url(named: str | None) -> str:
     """Return the service's base URL: as named, from ``MUSTER_BASE``, or on this machine."""
-    from muster.client import service_url
+    from muster.felund.client import service_url
 
     try:
         return service_url(named or os.environ.get("MUSTER_BASE") or HERE)
@@ -52,9 +52,9 @@ def _ask(base: str) -> None:
     import httpx2
     import msgspec
 
-    from muster.client import BadReply
-    from muster.records import Health
-    from muster.sockets import Unreachable
+    from muster.felund.client import BadReply
+    from muster.felund.records import Health
+    from muster.felund.sockets import Unreachable
 
     try:
         reply = httpx2.get(f"{base}/v1/health", timeout=PATIENCE_S)

@@ -14,7 +14,7 @@ from capsules.keys import VerifyKey
 from capsules.manifest import Document, Manifest
 from capsules.ticket import Ticket
 from infra.output import Failure
-from muster.client import Client, Unreachable
+from muster.felund.client import Client, Unreachable
 
 MOST_BYTES = 2 * MAX_CAPSULE_BYTES
 NOT_WHOLE = (Reason.LENGTH_MISMATCH, Reason.HASH_MISMATCH)

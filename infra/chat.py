@@ -20,13 +20,13 @@ from infra import hints, output
 from infra.base import base_url
 from infra.home import Home, Membership
 from infra.output import Misuse
-from muster import crypto
 from muster.backoff import Backoff
-from muster.client import Client
-from muster.crypto import CONTROL, Note
 from muster.errors import InvalidSignature, Refused
-from muster.sockets import Unreachable
-from muster.subscription import Event, Joined, Left, Subscription
+from muster.felund import crypto
+from muster.felund.client import Client
+from muster.felund.crypto import CONTROL, Note
+from muster.felund.sockets import Unreachable
+from muster.felund.subscription import Event, Joined, Left, Subscription
 
 TTL_S = 600
 CHANNEL = "general"

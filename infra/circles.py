@@ -12,8 +12,8 @@ from infra import output
 from infra.base import PATIENCE_S, base_url, is_this_machine, silence
 from infra.home import NAME, Home, Membership, check_name
 from infra.output import Misuse
-from muster.circle import Circle
-from muster.invite import InvalidInvite, Invite
+from muster.felund.circle import Circle
+from muster.felund.invite import InvalidInvite, Invite
 
 
 def new(arguments: argparse.Namespace) -> int:
@@ -177,9 +177,9 @@ def _agreed(membership: Membership) -> bool:
 async def _unregister(membership: Membership, node_id: str) -> bool:
     """Tell the service; say whether it knew this node, and knows it no longer."""
     from muster.backoff import Backoff
-    from muster.client import Client
     from muster.errors import Refused
-    from muster.sockets import Unreachable
+    from muster.felund.client import Client
+    from muster.felund.sockets import Unreachable
 
     with suppress(Refused, Unreachable):
         async with Client(

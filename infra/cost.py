@@ -103,8 +103,8 @@ def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Cli
 def clients() -> Mapping[str, Client]:
     """Return who may call, by name."""
     from infra.chat import TTL_S
-    from muster.sockets import QUIET_PING_S
-    from muster.subscription import CHECK_S
+    from muster.felund.sockets import QUIET_PING_S
+    from muster.felund.subscription import CHECK_S
 
     return {
         "spec": Client(

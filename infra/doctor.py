@@ -21,11 +21,11 @@ from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from infra import beacons as bootstrap
 from infra import hints
 from infra.output import Failure
-from muster import crypto, frames, records, signing
-from muster.circle import Circle, signal_session
-from muster.client import Client
 from muster.errors import InvalidSignature, Refused
-from muster.sockets import Socket, Unreachable
+from muster.felund import crypto, frames, records, signing
+from muster.felund.circle import Circle, signal_session
+from muster.felund.client import Client
+from muster.felund.sockets import Socket, Unreachable
 
 PROTOCOL = 1
 DEADLINE_S = 10.0

@@ -9,9 +9,10 @@ import msgspec
 from chalicelib import ice, paths
 from chalicelib.plan import IceServerPlan, LitePlan, Plan
 from chalicelib.settings import Settings
-from muster import assist_records as wire
-from muster import errors, records
-from muster.circle import Circle
+from muster import errors
+from muster.felund import assist_records as wire
+from muster.felund import records
+from muster.felund.circle import Circle
 
 NOW = 1_790_000_000
 SECRET = bytes(range(32))

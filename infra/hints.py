@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from infra.output import Failure
 from muster import errors
-from muster.client import BadReply
-from muster.sockets import Closed, Unreachable
+from muster.felund.client import BadReply
+from muster.felund.sockets import Closed, Unreachable
 
 NOT_OURS = "is this the service's URL?"
 START_ONE = "is it running? 'muster serve' starts one"

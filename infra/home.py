@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from infra.output import Failure, Misuse
-from muster.circle import Circle
+from muster.felund.circle import Circle
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 """A circle's name: it is a file's name too."""

@@ -19,7 +19,8 @@ from chalicelib import assist, auth
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
 from infra import examples
-from muster import __version__, assist_records, errors, records, signing
+from muster import __version__, errors
+from muster.felund import assist_records, records, signing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,37 +1,9 @@
-"""Muster's wire protocol and its Python client.
+"""What a member or an app developer installs: the wire, its clients and the command.
 
-The protocol modules (`records`, `signing`, `frames`, `errors`) need nothing but
-msgspec, because they are packed onto Lambda; the client's names are loaded when
-they are first used.
+`muster.felund` is version 1 of the wire and its client, `muster.bootstrap` finds peers from
+nothing but a URL and a key, `muster.cli` is the command.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
-
-if TYPE_CHECKING:
-    from muster.circle import Circle
-    from muster.client import Client
-    from muster.errors import Refused
-    from muster.link import Link
-    from muster.subscription import Subscription
-
-__all__ = ["Circle", "Client", "Link", "Refused", "Subscription", "__version__"]
-
-_HOMES = {
-    "Circle": "muster.circle",
-    "Client": "muster.client",
-    "Link": "muster.link",
-    "Refused": "muster.errors",
-    "Subscription": "muster.subscription",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'muster' has no attribute {name!r}")
-    return getattr(import_module(home), name)

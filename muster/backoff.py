@@ -13,7 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from muster.circle import Entropy
+Entropy = Callable[[int], bytes]
+"""A source of random bytes: takes a length, returns as many."""
 
 
 @dataclass(frozen=True, slots=True)

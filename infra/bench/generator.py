@@ -18,7 +18,7 @@ import uvloop
 from infra.bench.figures import Run, latencies
 from infra.bench.lines import Line, Socket, accepted, masked
 from infra.bench.members import Member, Ready
-from muster import frames
+from muster.felund import frames
 
 WAY = "/v1/relay/ws"
 PATIENCE_S = 30.0

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from chalicelib.call import Call
-from muster import signing
-from muster.circle import Circle
+from muster.felund import signing
+from muster.felund.circle import Circle
 
 _nonces = itertools.count()
 _messages = itertools.count()

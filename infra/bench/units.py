@@ -22,7 +22,7 @@ from chalicelib.store import Store, Stores, TableNames
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
 from infra.bench import inside
 from infra.bench.members import Member, Ready, circle, message
-from muster import frames
+from muster.felund import frames
 
 READS = frozenset({"get", "known", "newest", "after"})
 MOST_WRITES = 3.0

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from chalicelib.settings import Settings
-from muster import records
 from muster.errors import InvalidRequest
+from muster.felund import records
 from tests.support import mischief
 from tests.support.local import Node, Server, circle, running
 from tests.support.mischief import Bad

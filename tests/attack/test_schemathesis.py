@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from infra import openapi
-from muster import signing
+from muster.felund import signing
 from tests.cli.terminal import Terminal
 
 EXAMPLES = {"quick": 12, "deep": 500}

@@ -13,11 +13,11 @@ import pytest
 from infra import chat
 from infra.home import Home, Membership
 from infra.output import Misuse
-from muster.circle import Circle
-from muster.client import Client
 from muster.errors import InvalidSignature, RateLimited
-from muster.invite import Invite
-from muster.sockets import Unreachable
+from muster.felund.circle import Circle
+from muster.felund.client import Client
+from muster.felund.invite import Invite
+from muster.felund.sockets import Unreachable
 from tests.cli.terminal import Terminal, serving
 
 Open = Callable[[str], Terminal]

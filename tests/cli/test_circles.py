@@ -14,8 +14,8 @@ import pytest
 from infra import base as where
 from infra import cli
 from infra.home import Home
-from muster.client import Client
-from muster.invite import Invite
+from muster.felund.client import Client
+from muster.felund.invite import Invite
 from tests.cli.terminal import Terminal
 
 Open = Callable[[str], Terminal]

@@ -13,11 +13,12 @@ import pytest
 from capsules.keys import SigningKey
 from infra import hints, waterfall
 from infra.doctor import STEPS, Outcome, Report, examine
-from muster import errors, frames, sockets
+from muster import errors
 from muster.backoff import Backoff
-from muster.circle import Circle
-from muster.client import BadReply, Client
-from muster.frames import FromService
+from muster.felund import frames, sockets
+from muster.felund.circle import Circle
+from muster.felund.client import BadReply, Client
+from muster.felund.frames import FromService
 from tests.cli.terminal import Terminal
 
 Open = Callable[[str], Terminal]

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from infra.doctor import STEPS, examine
-from muster import errors, frames, sockets
+from muster import errors
 from muster.backoff import Backoff
-from muster.circle import Circle
-from muster.client import Client
-from muster.frames import FromNode, FromService
+from muster.felund import frames, sockets
+from muster.felund.circle import Circle
+from muster.felund.client import Client
+from muster.felund.frames import FromNode, FromService
 from tests.support import aws
 from tests.support.gateway import Gateway, HandshakeRefused, Wire
 

@@ -8,7 +8,7 @@ import pytest
 
 from infra.home import Home, Membership
 from infra.output import Failure
-from muster.circle import Circle
+from muster.felund.circle import Circle
 
 CIRCLE = Circle(bytes(range(32)))
 HERE = "http://127.0.0.1:8787"

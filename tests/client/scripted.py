@@ -10,11 +10,12 @@ from typing import Any
 import httpx2
 import msgspec
 
-from muster import errors, frames, records
-from muster.circle import Circle
-from muster.client import Client, Unreachable
-from muster.frames import FromNode, FromService
-from muster.sockets import Closed
+from muster import errors
+from muster.felund import frames, records
+from muster.felund.circle import Circle
+from muster.felund.client import Client, Unreachable
+from muster.felund.frames import FromNode, FromService
+from muster.felund.sockets import Closed
 from tests.client import virtual
 
 CIRCLE = Circle(bytes(range(32)))

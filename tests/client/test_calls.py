@@ -10,10 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from muster import crypto, errors, records, signing
+from muster import errors
 from muster.backoff import Backoff
-from muster.circle import Circle
-from muster.client import BadReply, Client, Unreachable, service_url
+from muster.felund import crypto, records, signing
+from muster.felund.circle import Circle
+from muster.felund.client import BadReply, Client, Unreachable, service_url
 from tests.client import virtual
 
 CIRCLE = Circle(bytes(range(32)))

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster import errors, frames, link
-from muster.client import Unreachable
-from muster.link import Link, LinkClosed
-from muster.ordering import MAX_PAYLOAD_BYTES
-from muster.sockets import PING_S
+from muster import errors
+from muster.felund import frames, link
+from muster.felund.client import Unreachable
+from muster.felund.link import Link, LinkClosed
+from muster.felund.ordering import MAX_PAYLOAD_BYTES
+from muster.felund.sockets import PING_S
 from tests.client import virtual
 from tests.client.scripted import FAR, NEAR, Relay
 

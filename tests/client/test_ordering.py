@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster import records
 from muster.errors import InvalidFrame
-from muster.ordering import (
+from muster.felund import records
+from muster.felund.ordering import (
     EARLY,
     LATE_S,
     MAX_PAYLOAD_BYTES,

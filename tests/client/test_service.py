@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from muster import crypto, errors, frames, records, sockets
+from muster import errors
 from muster.backoff import Backoff, Rim
-from muster.circle import Circle
-from muster.client import Client, Note, Unreachable
-from muster.link import Link
-from muster.ordering import MAX_PAYLOAD_BYTES
-from muster.sockets import Closed, Socket
-from muster.subscription import Joined, Left, Subscription
+from muster.felund import crypto, frames, records, sockets
+from muster.felund.circle import Circle
+from muster.felund.client import Client, Note, Unreachable
+from muster.felund.link import Link
+from muster.felund.ordering import MAX_PAYLOAD_BYTES
+from muster.felund.sockets import Closed, Socket
+from muster.felund.subscription import Joined, Left, Subscription
 from tests.support import local
 
 _T = TypeVar("_T")

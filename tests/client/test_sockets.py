@@ -11,8 +11,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from muster import errors, frames, sockets
-from muster.sockets import Closed, Socket, Unreachable
+from muster import errors
+from muster.felund import frames, sockets
+from muster.felund.sockets import Closed, Socket, Unreachable
 
 Answer = Callable[[ServerConnection, Request], Response | None]
 

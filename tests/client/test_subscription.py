@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster import crypto, errors, frames, records
-from muster.client import Client, Unreachable
-from muster.crypto import Note
-from muster.frames import FromNode, FromService
-from muster.sockets import PING_S, QUIET_PING_S, Closed
-from muster.subscription import CHECK_S, POLL_S, Joined, Left, Subscription
+from muster import errors
+from muster.felund import crypto, frames, records
+from muster.felund.client import Client, Unreachable
+from muster.felund.crypto import Note
+from muster.felund.frames import FromNode, FromService
+from muster.felund.sockets import PING_S, QUIET_PING_S, Closed
+from muster.felund.subscription import CHECK_S, POLL_S, Joined, Left, Subscription
 from tests.client import virtual
 from tests.client.scripted import CIRCLE, FAR, LATENCY_S, NEAR
 

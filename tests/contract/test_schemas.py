@@ -16,7 +16,7 @@ from capsules.keys import SigningKey
 from chalicelib.call import Call
 from chalicelib.routes import ROUTES, Route
 from infra import asyncapi, examples, openapi
-from muster import frames, signing
+from muster.felund import frames, signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world
 
 OPENAPI = openapi.document()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from muster import crypto, signing
-from muster.circle import Circle, media_session, signal_session
-from muster.crypto import Note, Unreadable
-from muster.invite import InvalidInvite, Invite
+from muster.felund import crypto, signing
+from muster.felund.circle import Circle, media_session, signal_session
+from muster.felund.crypto import Note, Unreadable
+from muster.felund.invite import InvalidInvite, Invite
 
 CASES = json.loads(Path(__file__).with_name("felund.json").read_text("utf-8"))
 

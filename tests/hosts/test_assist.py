@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from chalicelib.settings import Settings
-from muster import signing
+from muster.felund import signing
 from tests.support.gateway import Gateway
 from tests.support.local import ROOT, Server, circle, running
 

@@ -18,7 +18,8 @@ from chalicelib import aws as host
 from chalicelib import http, tables
 from chalicelib.routes import PATHS
 from infra.gateway_responses import gateway_responses
-from muster import errors, frames, records, strict
+from muster import errors, strict
+from muster.felund import frames, records
 from tests.support import aws, dynalite, faults
 from tests.support.gateway import (
     HANG,
@@ -838,7 +839,7 @@ def test_every_call_is_one_line_without_secrets(
 def test_a_cold_start_loads_nothing_it_does_not_need() -> None:
     heavy = (
         "boto3 botocore cryptography nacl sqlite3 asyncio concurrent.futures uvicorn websockets "
-        "httpx2 jsonschema muster.client chalicelib.local chalicelib.store.dynamodb"
+        "httpx2 jsonschema muster.felund.client chalicelib.local chalicelib.store.dynamodb"
     )
     program = f"import sys, app\nprint(*sorted(set({heavy.split()!r}) & set(sys.modules)))\n"
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}

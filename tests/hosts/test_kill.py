@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from muster import signing
+from muster.felund import signing
 from tests.support.local import Answer, Node, Server, barrier, circle, running
 
 POSTS = 1_000

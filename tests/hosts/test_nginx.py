@@ -20,7 +20,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from muster import signing
+from muster.felund import signing
 from tests.support import local
 
 CONFIGURATION = local.ROOT / "packaging" / "nginx.conf"

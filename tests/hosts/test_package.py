@@ -20,7 +20,7 @@ TRY = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import json, app
-import capsules, cryptography, msgspec, muster.frames, nacl.signing
+import capsules, cryptography, msgspec, muster.felund.frames, nacl.signing
 answer = app.app(json.loads(sys.argv[2]), None)
 print(json.dumps([answer["statusCode"], app.__file__]))
 """

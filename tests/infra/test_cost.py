@@ -86,8 +86,8 @@ def test_push_is_cheaper_than_every_way_of_polling() -> None:
 
 
 def test_our_client_is_priced_by_its_own_constants() -> None:
-    from muster.sockets import QUIET_PING_S
-    from muster.subscription import CHECK_S
+    from muster.felund.sockets import QUIET_PING_S
+    from muster.felund.subscription import CHECK_S
 
     push = cost.clients()["push"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from infra import package
 from infra.output import Failure
-from muster import frames
+from muster.felund import frames
 from tests.support import aws, gateway, runtime_api
 from tests.support.gateway import HandshakeRefused, Machine, rest_event
 from tests.support.members import Member, circle

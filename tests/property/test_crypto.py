@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster import crypto
-from muster.circle import Circle
-from muster.crypto import Note, Unreadable
-from muster.invite import PREFIX, InvalidInvite, Invite
+from muster.felund import crypto
+from muster.felund.circle import Circle
+from muster.felund.crypto import Note, Unreadable
+from muster.felund.invite import PREFIX, InvalidInvite, Invite
 
 SECRETS = st.binary(min_size=16, max_size=64)
 TEXT = st.text(st.characters(codec="utf-8"))

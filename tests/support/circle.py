@@ -12,7 +12,7 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
-from muster import signing
+from muster.felund import signing
 
 SECRET = bytes(range(32))
 HINT = "e03c84dccc271635"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from websockets.sync.client import ClientConnection, connect
 
-from muster import signing
+from muster.felund import signing
 
 ROOT = Path(__file__).resolve().parents[2]
 

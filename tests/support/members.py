@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from muster import signing
+from muster.felund import signing
 from tests.support.gateway import Answer, Gateway, Headers, Machine, Wire
 
 

@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 from capsules import ticket
 from capsules.keys import SigningKey
 from chalicelib.sockets import WAY
-from muster import signing
+from muster.felund import signing
 
 WAIT_S = 10
 TOLD = (

@@ -20,7 +20,7 @@ from chalicelib import ice
 from chalicelib.call import Call
 from chalicelib.paths import Probe, Target
 from chalicelib.store.sqlite import open_sqlite
-from muster import signing
+from muster.felund import signing
 from tests.support.circle import ANN, HINT, SECRET, START, World, world
 
 PATH = "/api/p2p/assist"

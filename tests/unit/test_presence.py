@@ -1,6 +1,6 @@
 import pytest
 
-from muster import signing
+from muster.felund import signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, world
 
 

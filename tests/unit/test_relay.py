@@ -6,7 +6,7 @@ import pytest
 from chalicelib import relay, sockets
 from chalicelib.call import Close, Connection
 from muster.errors import SessionExpired
-from muster.records import MAX_FRAME_BYTES
+from muster.felund.records import MAX_FRAME_BYTES
 from tests.support.circle import ANN, BOB, HINT, START, World, world
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from muster.records import MAX_PAYLOAD_CHARS
+from muster.felund.records import MAX_PAYLOAD_CHARS
 from tests.support.circle import ANN, BOB, HINT, START, World, world
 
 

@@ -11,8 +11,9 @@ from chalicelib import log
 from chalicelib.call import Call, Reply
 from chalicelib.service import Memory
 from chalicelib.settings import Settings
-from muster import errors, frames, records, strict
+from muster import errors, strict
 from muster.errors import InvalidFrame, InvalidRequest, PayloadTooLarge, Refused
+from muster.felund import frames, records
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.circle import Circle, Entropy
+from muster.backoff import Entropy
+from muster.felund.circle import Circle
 
 CONTROL = "__control"
 """The channel that carries events between programs and not text between people."""

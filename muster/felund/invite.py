@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from muster.circle import Circle
+from muster.felund.circle import Circle
 
 PREFIX = "felund1."
 RELAY = "relay"

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from muster import __version__, assist_records, crypto, errors, records, signing, sockets
+from muster import __version__, errors
 from muster.backoff import Backoff, Rim
-from muster.circle import Circle, signal_session
-from muster.crypto import Note, Unreadable
 from muster.errors import ExpiredTimestamp, NonceReplay, Refused
-from muster.sockets import Connect, Socket, Unreachable
+from muster.felund import assist_records, crypto, records, signing, sockets
+from muster.felund.circle import Circle, signal_session
+from muster.felund.crypto import Note, Unreadable
+from muster.felund.sockets import Connect, Socket, Unreachable
 
 __all__ = ["BadReply", "Client", "Note", "Unreachable", "service_url"]
 

@@ -1,7 +1,7 @@
 """A link: payloads to one other node through the relay, in order, each of them once.
 
 The relay passes frames on and keeps nothing, so the two ends see to the rest
-(`muster.ordering`): a frame is kept until the program at the other end has taken
+(`muster.felund.ordering`): a frame is kept until the program at the other end has taken
 it, and sent again when the other seat is taken anew, when the own socket comes
 back, and when an acknowledgement is overdue.
 
@@ -19,9 +19,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Self
 
-from muster import frames, records
 from muster.backoff import RECONNECT, Backoff, within
-from muster.client import Client
 from muster.errors import (
     Idle,
     InvalidFrame,
@@ -31,8 +29,10 @@ from muster.errors import (
     SessionExpired,
     from_json,
 )
-from muster.ordering import EARLY, MAX_PAYLOAD_BYTES, Inbox, Outbox, new_start
-from muster.sockets import Closed, Socket, Unreachable, listen
+from muster.felund import frames, records
+from muster.felund.client import Client
+from muster.felund.ordering import EARLY, MAX_PAYLOAD_BYTES, Inbox, Outbox, new_start
+from muster.felund.sockets import Closed, Socket, Unreachable, listen
 
 __all__ = ["MAX_PAYLOAD_BYTES", "WINDOW", "Link", "LinkClosed"]
 

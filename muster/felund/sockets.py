@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from muster import __version__, errors, frames
+from muster import __version__, errors
 from muster.backoff import Rim
-from muster.frames import FromNode, FromService
+from muster.felund import frames
+from muster.felund.frames import FromNode, FromService
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

@@ -34,8 +34,8 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-from muster import records
 from muster.errors import InvalidFrame
+from muster.felund import records
 
 _HEADER = struct.Struct(">2sBQH")
 _MAGIC = b"m1"

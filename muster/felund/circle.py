@@ -11,18 +11,15 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-from muster import signing
+from muster.backoff import Entropy
+from muster.felund import signing
 
 SECRET_BYTES = 32
 MIN_SECRET_BYTES = 16
 MAX_SECRET_BYTES = 64
-
-Entropy = Callable[[int], bytes]
-"""A source of random bytes: takes a length, returns as many."""
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 

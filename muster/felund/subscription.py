@@ -17,12 +17,12 @@ from typing import Self
 
 import msgspec
 
-from muster import frames, records
 from muster.backoff import RECONNECT, Backoff, within
-from muster.client import Client
-from muster.crypto import Note
 from muster.errors import Refused
-from muster.sockets import QUIET_PING_S, Closed, Socket, Unreachable, listen
+from muster.felund import frames, records
+from muster.felund.client import Client
+from muster.felund.crypto import Note
+from muster.felund.sockets import QUIET_PING_S, Closed, Socket, Unreachable, listen
 
 POLL_S = 5.0
 """How often to poll while there is no socket."""

@@ -11,7 +11,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from muster.records import CircleHint, Duration, ErrorBody, NodeId, Record, RequestKey, Seconds
+from muster.felund.records import (
+    CircleHint,
+    Duration,
+    ErrorBody,
+    NodeId,
+    Record,
+    RequestKey,
+    Seconds,
+)
 
 MAX_PATHS = 16
 MAX_PEM_CHARS = 16_384

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from muster import records, strict
+from muster import strict
 from muster.errors import InvalidFrame, InvalidRequest, PayloadTooLarge
+from muster.felund import records
 
 MAX_TEXT_BYTES = 32 * 1024
 """The largest text frame a node may send, in bytes; API Gateway's own limit."""
