@@ -16,7 +16,7 @@ from infra.output import Failure, Misuse
 if TYPE_CHECKING:
     from capsules.ticket import Ticket
     from muster.bootstrap import Found, Outcome
-    from muster.cache import Cache
+    from muster.bootstrap.cache import Cache
 
 BAR_CELLS = 24
 
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def cache_of(arguments: argparse.Namespace) -> Cache:
     """Return the cache that was chosen, or the one in this home."""
-    from muster.cache import Cache
+    from muster.bootstrap.cache import Cache
 
     chosen = arguments.cache
     return Cache(Path(chosen) if chosen else Home.from_environment().path / "bootstrap")
@@ -90,7 +90,7 @@ def _ticket(cache: Cache, peer_id: str) -> Ticket:
     """Sign that we are here; with the same key each time, since the first to come keeps a name."""
     from capsules import ticket
     from capsules.errors import Refused
-    from muster.cache import Damaged
+    from muster.bootstrap.cache import Damaged
 
     try:
         return ticket.create(

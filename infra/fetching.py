@@ -13,8 +13,8 @@ from infra.output import Failure, Misuse
 
 if TYPE_CHECKING:
     from capsules.trust import Accepted
-    from muster.cache import Cache
-    from muster.sources import Source
+    from muster.bootstrap.cache import Cache
+    from muster.bootstrap.sources import Source
 
 
 class Fetched(NamedTuple):
@@ -27,8 +27,8 @@ class Fetched(NamedTuple):
 def run(arguments: argparse.Namespace) -> int:
     """Fetch a capsule, check it as clients do, and say what is in it."""
     from capsules.errors import Reason, Refused
-    from muster import sources
-    from muster.cache import Damaged
+    from muster.bootstrap import sources
+    from muster.bootstrap.cache import Damaged
 
     try:
         source = sources.capsule(arguments.capsule)
@@ -68,8 +68,9 @@ async def _within(
 ) -> Fetched:
     """Fetch before the deadline; again if the publisher wrote between our reads."""
     from capsules.errors import Reason, Refused
-    from muster import __version__, fetch
-    from muster.search import RACE_WAITS_S, RACES
+    from muster import __version__
+    from muster.bootstrap import fetch
+    from muster.bootstrap.search import RACE_WAITS_S, RACES
 
     async with asyncio.timeout(deadline_s):
         async with fetch.client(None, f"muster/{__version__}") as http:
@@ -89,8 +90,8 @@ async def _fetch(http: Any, source: Source, community: str | None, cache: Cache)
     from capsules.capsule import MAX_CAPSULE_BYTES
     from capsules.errors import Refused
     from capsules.manifest import MAX_MANIFEST_BYTES
-    from muster import sources
-    from muster.fetch import NoAnswer, fetch
+    from muster.bootstrap import sources
+    from muster.bootstrap.fetch import NoAnswer, fetch
 
     if source.key is None:
         raise Misuse("a capsule needs a key")

@@ -31,9 +31,8 @@ from capsules.manifest import Files, Publisher
 from capsules.ticket import Ticket
 from infra import histogram, loopback
 from infra.loopback import Answer, Asked, Place, lists, publishes, says
-from muster import sources
-from muster.bootstrap import Found, bootstrap
-from muster.cache import Cache, Known
+from muster.bootstrap import Found, bootstrap, sources
+from muster.bootstrap.cache import Cache, Known
 
 WITHIN_MS = 5000
 WANTED = 0.99

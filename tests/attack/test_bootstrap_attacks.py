@@ -520,7 +520,7 @@ def test_a_manifest_leads_to_eight_places_at_most(us: Community) -> None:
 
 
 def test_a_manifest_from_elsewhere_leads_to_no_unencrypted_place() -> None:
-    from muster.sources import may_follow
+    from muster.bootstrap.sources import may_follow
 
     assert may_follow("https://a.example", local=False)
     assert may_follow("http://127.0.0.1:1/x", local=True)

@@ -16,9 +16,8 @@ import pytest
 
 from infra import bootstrap, loopback
 from infra.loopback import Place, publishes, says
-from muster import sources
-from muster.bootstrap import Outcome
-from muster.sources import Kind, Source
+from muster.bootstrap import Outcome, sources
+from muster.bootstrap.sources import Kind, Source
 from tests.cli.terminal import Terminal
 from tests.support import node
 from tests.support.community import Community, key

@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from capsules.ticket import Ticket
-from muster.announcer import Announcer
 from muster.backoff import Rim
+from muster.bootstrap.announcer import Announcer
 from tests.client import virtual
 from tests.support.community import Community, key
 

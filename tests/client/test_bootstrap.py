@@ -17,11 +17,10 @@ import pytest
 from capsules import trust
 from infra import loopback
 from infra.loopback import Answer, Place, lists, publishes, says, status
-from muster import sources
-from muster.bootstrap import Found, Peer, bootstrap, discover
-from muster.cache import Cache, Damaged, Known, merged
-from muster.gathering import MAX_PEERS, Gathering
-from muster.sources import Kind, Source
+from muster.bootstrap import Found, Peer, bootstrap, discover, sources
+from muster.bootstrap.cache import Cache, Damaged, Known, merged
+from muster.bootstrap.gathering import MAX_PEERS, Gathering
+from muster.bootstrap.sources import Kind, Source
 from tests.support.community import COMMUNITY, Community, key, made
 
 WAY = f"/capsules/{COMMUNITY}/peers.json"

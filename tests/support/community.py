@@ -14,8 +14,8 @@ from capsules import capsule, manifest, root, ticket
 from capsules.keys import SigningKey
 from capsules.manifest import Files, Publisher
 from capsules.ticket import Ticket
-from muster import sources
 from muster.backoff import Rim
+from muster.bootstrap import sources
 
 DAY = 86_400
 COMMUNITY = "mainnet"

@@ -22,7 +22,7 @@ from capsules.errors import Refused
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.ticket import Ticket
 from capsules.trust import State
-from muster.sources import Kind, Source
+from muster.bootstrap.sources import Kind, Source
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ from capsules.errors import Reason, Refused
 from capsules.keys import VerifyKey
 from capsules.ticket import RULES, Rules, Ticket
 from capsules.trust import Accepted, Distrusted, Expected, State
-from muster.cache import Cache, Damaged, Known
+from muster.bootstrap.cache import Cache, Damaged, Known
 
 MAX_LISTED = 1000
 """How many tickets a beacon may list."""

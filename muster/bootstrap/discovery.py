@@ -1,12 +1,4 @@
-"""Bootstrap: from a URL and a key to peers that can be believed.
-
-    found = await bootstrap("https://host/capsules/main/peers.json#KEY")
-    for peer in found.peers:
-        print(peer.peer_id)
-
-`discover` gives the peers as they arrive, `bootstrap` all that came in time
-(docs/bootstrap.md).
-"""
+"""Discovery: one search for the peers of a community, waited for or followed."""
 
 from __future__ import annotations
 
@@ -17,27 +9,13 @@ from typing import Any, TypedDict, Unpack
 
 import httpx2
 
-from capsules.errors import Reason, Refused
 from capsules.ticket import RULES, Rules, Ticket
-from muster import search
 from muster.backoff import Rim
-from muster.cache import Cache
-from muster.gathering import Peer
-from muster.search import DEADLINE_S, Plan, Search
-from muster.sources import Kind, Outcome, Source
-
-__all__ = [
-    "Found",
-    "Kind",
-    "Options",
-    "Outcome",
-    "Peer",
-    "Reason",
-    "Refused",
-    "Source",
-    "bootstrap",
-    "discover",
-]
+from muster.bootstrap import search
+from muster.bootstrap.cache import Cache
+from muster.bootstrap.gathering import Peer
+from muster.bootstrap.search import DEADLINE_S, Plan, Search
+from muster.bootstrap.sources import Outcome
 
 LINGER_S = 1.0
 

@@ -18,12 +18,12 @@ import httpx2
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from capsules.ticket import NONCE_BYTES, RULES, TTL_MS, Rules, Ticket
-from muster import search
 from muster.backoff import Rim
-from muster.cache import Cache
-from muster.gathering import Gathering, Peer
-from muster.search import DEADLINE_S, Plan, Search
-from muster.sources import Kind, Outcome, Source
+from muster.bootstrap import search
+from muster.bootstrap.cache import Cache
+from muster.bootstrap.gathering import Gathering, Peer
+from muster.bootstrap.search import DEADLINE_S, Plan, Search
+from muster.bootstrap.sources import Kind, Outcome, Source
 
 SOONEST_S, LATEST_S = 30.0, 45.0
 MARGIN_S = 15.0

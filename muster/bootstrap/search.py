@@ -25,13 +25,14 @@ from capsules.keys import VerifyKey
 from capsules.manifest import MAX_MANIFEST_BYTES
 from capsules.ticket import RULES, Rules, Ticket
 from capsules.trust import Accepted, Expected
-from muster import __version__, fetch, sources
+from muster import __version__
 from muster.backoff import Rim
-from muster.cache import MAX_TICKETS, Cache, Known
-from muster.fetch import NoAnswer
-from muster.gathering import Gathering, Peer
-from muster.sources import Kind, Outcome, Source
-from muster.trusted import Listed, Trust
+from muster.bootstrap import fetch, sources
+from muster.bootstrap.cache import MAX_TICKETS, Cache, Known
+from muster.bootstrap.fetch import NoAnswer
+from muster.bootstrap.gathering import Gathering, Peer
+from muster.bootstrap.sources import Kind, Outcome, Source
+from muster.bootstrap.trusted import Listed, Trust
 
 DEADLINE_S = 5.0
 MAX_LISTING_BYTES = 1_048_576
