@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from infra.output import Failure, Misuse
+from muster.cli.output import Failure, Misuse
 
 APP = "muster"
 STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")

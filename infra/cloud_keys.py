@@ -19,11 +19,11 @@ from capsules.manifest import Publisher
 from chalicelib import key_files, keyring
 from chalicelib.aws_publishing import TIER, create_once
 from chalicelib.keyring import DAY_S, RootKey, Unusable
-from infra import output
 from infra.cloud import Cloud, code_of, connect, explained
-from infra.home import Home
-from infra.keys import SAFE
-from infra.output import Failure, say
+from muster.cli import output
+from muster.cli.home import Home
+from muster.cli.keys import SAFE
+from muster.cli.output import Failure, say
 
 LASTING_S = 365 * DAY_S
 """How long the keys that a deployment makes may publish; `muster status` counts the days."""

@@ -9,8 +9,8 @@ import hashlib
 from typing import Any
 
 from infra.cloud import Cloud, code_of, explained
-from infra.output import Failure, say
 from infra.packing import Package
+from muster.cli.output import Failure, say
 
 KEPT_DAYS = 90
 """How long code that was replaced is kept, so that an older version can be gone back to."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from infra.output import Misuse
+from muster.cli.output import Misuse
 
 Design = Literal["polling", "push"]
 
@@ -102,7 +102,7 @@ def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Cli
 
 def clients() -> Mapping[str, Client]:
     """Return who may call, by name."""
-    from infra.chat import TTL_S
+    from muster.cli.chat import TTL_S
     from muster.felund.sockets import QUIET_PING_S
     from muster.felund.subscription import CHECK_S
 

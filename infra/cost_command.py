@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from infra import cost, output
+from infra import cost
 from infra.cost import Estimate, Row
-from infra.output import Misuse
+from muster.cli import output
+from muster.cli.output import Misuse
 
 if TYPE_CHECKING:
     from rich.console import Console

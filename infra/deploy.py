@@ -17,15 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra import cloud_keys, code_bucket, difference, output, packing, parameters, price, stack
+from infra import cloud_keys, code_bucket, difference, packing, parameters, price, stack
 from infra.cloud import Cloud, connect
 from infra.cloud_keys import Secrets
 from infra.difference import Change, Deployed
-from infra.output import Failure, Misuse, say
 from infra.packing import Package
 from infra.parameters import Chosen
 from infra.price import Quote
 from infra.stacks import FAILED_FIRST, Stacks, State
+from muster.cli import output
+from muster.cli.output import Failure, Misuse, say
 
 SPARE = 100
 """How many machines AWS keeps free for functions that reserve none."""
@@ -247,8 +248,8 @@ def _examined(base: str) -> Any:
     """Let two nodes meet through what was deployed."""
     import asyncio
 
-    from infra.about import client
-    from infra.doctor import examine
+    from muster.cli.about import client
+    from muster.cli.doctor import examine
 
     _await_answer(base)
     say(f"muster doctor {base}")
@@ -301,7 +302,7 @@ def _show(build: Build, changes: list[Change]) -> None:
 
 def _show_result(outputs: Mapping[str, str], report: Any) -> None:
     if report is not None:
-        from infra import waterfall
+        from muster.cli import waterfall
 
         waterfall.draw(report)
     width = max((len(name) for name in outputs), default=0)

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from infra import cloud_keys, output
+from infra import cloud_keys
 from infra.cloud import Cloud, code_of, connect, explained
 from infra.deploy import service_keys
-from infra.output import Failure, Misuse
 from infra.stacks import FAILED_FIRST, FRESH, Stacks, State
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 WARN_DAYS = 30
 FOLLOW_S = 2.0

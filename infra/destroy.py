@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from infra import code_bucket, output
+from infra import code_bucket
 from infra.cloud import Cloud, code_of, connect, explained
-from infra.output import Failure, Misuse, say
 from infra.stacks import Stacks, State
+from muster.cli import output
+from muster.cli.output import Failure, Misuse, say
 
 _NOT_THERE = ("NoSuchBucket", "ParameterNotFound", "ResourceNotFoundException")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infra import output, stack
+from infra import stack
+from muster.cli import output
 
 Action = Literal["add", "change", "replace", "remove"]
 

@@ -21,8 +21,8 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infra import output
-from infra.output import Failure
+from muster.cli import output
+from muster.cli.output import Failure
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE, TEMPLATE = "deployment.zip", "sam.json"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import package, stack
-from infra.output import Failure, say
+from muster.cli.output import Failure, say
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKED = ("app.py", "requirements.txt", "chalicelib", "vendor", ".chalice")

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from infra import stack
-from infra.output import Misuse
+from muster.cli.output import Misuse
 
 OURS = ("Stage", "CodeBucket", "CodeKey", "EdgeSecret", "CapsuleRoot")
 """What the command decides itself."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra import cost, output
+from infra import cost
 from infra.cost import Ceilings
-from infra.output import Failure
+from muster.cli import output
+from muster.cli.output import Failure
 
 NODES = 5
 UNRESERVED = 1000

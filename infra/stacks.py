@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.cloud import Cloud, code_of, explained
 from infra.difference import Change, Deployed, from_change_set
-from infra.output import Failure, say
+from muster.cli.output import Failure, say
 
 CHANGE_SET = "muster-deploy"
 BUSY_S = 600

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-MUSTER = (sys.executable, "-m", "infra.cli")
+MUSTER = (sys.executable, "-m", "muster.cli")
 WITHIN_S = 20.0
 
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import pytest
 
-from infra import bootstrap, loopback
+from infra import loopback
 from infra.loopback import Place, publishes, says
 from muster.bootstrap import Outcome, sources
 from muster.bootstrap.sources import Kind, Source
+from muster.cli import bootstrap
 from tests.cli.terminal import Terminal
 from tests.support import node
 from tests.support.community import Community, key
@@ -64,7 +65,7 @@ def _wait_for_both(service: Service) -> None:
     while True:
         command = ("capsule", "fetch", service.capsule, "--json")
         done = subprocess.run(
-            [sys.executable, "-m", "infra.cli", *command],
+            [sys.executable, "-m", "muster.cli", *command],
             env=service.terminal.environment(),
             capture_output=True,
             text=True,
@@ -209,7 +210,7 @@ async def _fetch(us: Community, place: Place, terminal: Terminal, *words: str) -
         rest = [word for word in words if word != "--pinned"]
         done = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "infra.cli", "capsule", "fetch", url, *rest],
+            [sys.executable, "-m", "muster.cli", "capsule", "fetch", url, *rest],
             env=terminal.environment(),
             capture_output=True,
             text=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import chat
-from infra.home import Home, Membership
-from infra.output import Misuse
+from muster.cli import chat
+from muster.cli.home import Home, Membership
+from muster.cli.output import Misuse
 from muster.errors import InvalidSignature, RateLimited
 from muster.felund.circle import Circle
 from muster.felund.client import Client

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import base as where
-from infra import cli
-from infra.home import Home
+from muster.cli import base as where
+from muster.cli import main
+from muster.cli.home import Home
 from muster.felund.client import Client
 from muster.felund.invite import Invite
 from tests.cli.terminal import Terminal
@@ -199,7 +199,7 @@ def test_leaving_is_agreed_to_on_a_terminal(
 
     monkeypatch.setenv("MUSTER_HOME", str(one.home))
     monkeypatch.setattr(sys, "stdin", Typed(answer))
-    assert cli.main(["circle", "leave", "circle"]) == (0 if left else 1)
+    assert main.main(["circle", "leave", "circle"]) == (0 if left else 1)
     assert len(_lines(one)) == (0 if left else 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from capsules.ticket import RULES, Rules
-from infra.collecting import MOST_BYTES, Answer, collect, merge
+from muster.cli.collecting import MOST_BYTES, Answer, collect, merge
 
 NOW_MS = 1_790_000_000_000
 BEACON = "https://beacon.example"

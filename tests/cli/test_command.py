@@ -1,6 +1,7 @@
 """The command line itself: what it says of itself, and what it loads to say it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import cli
 from muster import __version__
+from muster.cli import main
 from tests.cli.terminal import MUSTER, Terminal
 
 HEAVY = ("httpx2", "websockets", "uvicorn", "rich", "msgspec", "cryptography", "chalicelib.http")
@@ -18,8 +19,8 @@ HEAVY = ("httpx2", "websockets", "uvicorn", "rich", "msgspec", "cryptography", "
 @pytest.mark.parametrize("words", [["--help"], ["circle", "new", "--help"], ["serve", "--help"]])
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     program = (
-        "import sys\nfrom infra import cli\n"
-        f"try:\n    cli.main({words!r})\nexcept SystemExit: pass\n"
+        "import sys\nfrom muster.cli import main\n"
+        f"try:\n    main.main({words!r})\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(
@@ -30,7 +31,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["--version"])
+        main.main(["--version"])
     assert capsys.readouterr().out == f"muster {__version__}\n"
 
 
@@ -52,7 +53,7 @@ def test_a_wrong_call_is_one_line_and_code_2(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(words)
+        main.main(words)
     error = capsys.readouterr().err
     assert ended.value.code == 2
     assert said in error
@@ -64,11 +65,11 @@ def test_every_command_exists() -> None:
     """Each name in the table of commands leads to a function."""
     from importlib import import_module
 
-    for line in Path(cli.__file__).read_text().splitlines():
-        for word in line.replace('f"', '"').split('"'):
-            module, colon, function = word.partition(":")
-            if module.startswith("infra.") and colon and function.isidentifier():
-                assert callable(getattr(import_module(module), function))
+    table = "".join(path.read_text() for path in Path(main.__file__).parent.glob("*.py"))
+    places = re.findall(r'"((?:muster\.cli|infra)\.\w+):(\w+)"', table)
+    assert len(places) > 30
+    for module, function in places:
+        assert callable(getattr(import_module(module), function))
 
 
 def test_output_into_a_closed_pipe_is_no_error(one: Terminal) -> None:
@@ -94,7 +95,7 @@ def test_ctrl_c_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch, tmp_path
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stdin", Interrupted())
-    assert cli.main(["circle", "join", "-"]) == cli.INTERRUPTED
+    assert main.main(["circle", "join", "-"]) == main.INTERRUPTED
 
 
 def test_the_service_s_address_comes_from_the_environment(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra import copies
+from muster.cli import copies
 from tests.cli.terminal import Terminal
 from tests.support import local
 from tests.support.local import Server

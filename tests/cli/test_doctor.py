@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from capsules.keys import SigningKey
-from infra import hints, waterfall
-from infra.doctor import STEPS, Outcome, Report, examine
 from muster import errors
 from muster.backoff import Backoff
+from muster.cli import hints, waterfall
+from muster.cli.doctor import STEPS, Outcome, Report, examine
 from muster.felund import frames, sockets
 from muster.felund.circle import Circle
 from muster.felund.client import BadReply, Client

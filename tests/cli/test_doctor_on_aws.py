@@ -9,9 +9,9 @@ import httpx2
 import msgspec
 import pytest
 
-from infra.doctor import STEPS, examine
 from muster import errors
 from muster.backoff import Backoff
+from muster.cli.doctor import STEPS, examine
 from muster.felund import frames, sockets
 from muster.felund.circle import Circle
 from muster.felund.client import Client

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.home import Home, Membership
-from infra.output import Failure
+from muster.cli.home import Home, Membership
+from muster.cli.output import Failure
 from muster.felund.circle import Circle
 
 CIRCLE = Circle(bytes(range(32)))

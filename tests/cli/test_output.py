@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from infra import output
-from infra.output import Failure, Misuse
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra import serving as serve_command
+from muster.cli import serving as serve_command
 from tests.cli.terminal import Terminal, serving
 
 

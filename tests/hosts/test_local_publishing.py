@@ -18,7 +18,7 @@ from chalicelib.call import Call, Reply
 from chalicelib.keyring import DAY_S, Unusable
 from chalicelib.local_publishing import KEPT_S, NAMED, Keys, Publishing, greeting
 from chalicelib.publisher import FILES
-from infra import cli
+from muster.cli import main
 from tests.support import local
 from tests.support.circle import World, world
 from tests.support.local import Server
@@ -386,7 +386,7 @@ def test_the_command_that_renews_is_one_there_is(tmp_path: Path) -> None:
 
     [command] = [line.split("'")[1] for line in said.splitlines() if "rotate" in line]
     before = keys.load(NOW)
-    assert cli.main(shlex.split(command.replace("FILE", str(root)))[1:]) == 0
+    assert main.main(shlex.split(command.replace("FILE", str(root)))[1:]) == 0
     assert keys.load(NOW).key != before.key
 
 

@@ -219,7 +219,7 @@ class Node:
 
 def test_the_doctor_finds_nothing_wrong_through_nginx_and_tls(front: Front) -> None:
     """Registration, messages, push, relay: over HTTPS and WSS on one port."""
-    command = [sys.executable, "-m", "infra.cli", "doctor", front.base, "--json"]
+    command = [sys.executable, "-m", "muster.cli", "doctor", front.base, "--json"]
     environment = os.environ | {"SSL_CERT_FILE": str(front.certificate)}
     done = subprocess.run(
         command, cwd=local.ROOT, env=environment, capture_output=True, text=True, check=False

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib.routes import PATHS
-from infra.output import Failure
 from infra.package import build
+from muster.cli.output import Failure
 from tests.support.gateway import rest_event
 
 ZIP_BYTES = 8_000_000

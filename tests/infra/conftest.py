@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from infra import packing, stack
-from infra.output import Failure
 from infra.packing import Package
 from infra.stack import Template
+from muster.cli.output import Failure
 from tests.support import account
 from tests.support.account import Account
 

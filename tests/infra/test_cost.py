@@ -13,7 +13,7 @@ import pytest
 from chalicelib.settings import Settings
 from infra import cost, cost_actual
 from infra.bench import units
-from infra.output import Misuse
+from muster.cli.output import Misuse
 
 PRICES = cost.PRICES["regions"]["us-east-1"]
 HOURS = 730

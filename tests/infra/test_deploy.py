@@ -40,7 +40,7 @@ PYTHON = ("--python", sys.executable)
 def muster(home: Path, *words: str, expect: int = 0, says: str = "") -> str:
     """Run the command as a user does; return what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", *words],
+        [sys.executable, "-m", "muster.cli", *words],
         env=os.environ | {"MUSTER_HOME": str(home), "COLUMNS": "200", "PYTHONUTF8": "1"},
         input=says,
         capture_output=True,

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra import cli, destroy
+from infra import destroy
 from infra.cloud import Cloud, connect
-from infra.output import Failure
 from infra.stacks import CHANGE_SET, Stacks
+from muster.cli import main
+from muster.cli.output import Failure
 from tests.support.account import REGION, Account
 
 Run = Callable[..., str]
@@ -34,7 +35,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def command(*words: str, expect: int = 1) -> str:
         capsys.readouterr()
         try:
-            code = cli.main(words)
+            code = main.main(words)
         except SystemExit as left:
             code = int(left.code or 0)
         out, err = capsys.readouterr()

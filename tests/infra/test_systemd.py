@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import parser
+from muster.cli.main import parser
 from tests.support.local import ROOT
 
 UNIT = ROOT / "packaging" / "muster.service"
@@ -61,6 +61,6 @@ def test_the_command_takes_what_the_unit_gives_it() -> None:
     chosen = parser().parse_args(words)
 
     assert program == "/opt/muster/bin/muster"
-    assert chosen.run == "infra.serving:serve"
+    assert chosen.run == "muster.cli.serving:serve"
     assert (chosen.host, chosen.trusted_proxy) == ("127.0.0.1", ["127.0.0.1/32"])
     assert chosen.data == "/var/lib/" + service()["StateDirectory"]

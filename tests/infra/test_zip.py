@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from infra import package
-from infra.output import Failure
+from muster.cli.output import Failure
 from muster.felund import frames
 from tests.support import aws, gateway, runtime_api
 from tests.support.gateway import HandshakeRefused, Machine, rest_event

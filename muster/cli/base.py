@@ -6,7 +6,7 @@ import os
 import threading
 from urllib.parse import urlsplit
 
-from infra.output import Failure, Misuse
+from muster.cli.output import Failure, Misuse
 
 HERE = "http://127.0.0.1:8787"
 
@@ -30,7 +30,7 @@ def silence(base: str) -> Failure | None:
 
     The thread is left behind if need be: a look-up in a broken DNS cannot be cancelled.
     """
-    from infra import hints
+    from muster.cli import hints
 
     found: list[Failure | None] = []
 

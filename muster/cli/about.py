@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from infra import hints, output
-from infra.base import base_url
+from muster.cli import hints, output
+from muster.cli.base import base_url
 
 if TYPE_CHECKING:
-    from infra.doctor import Step
+    from muster.cli.doctor import Step
     from muster.felund.circle import Circle
     from muster.felund.client import Client
     from muster.felund.records import Info
@@ -34,7 +34,7 @@ def info(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Let two nodes meet through a service, and say what works and what does not."""
-    from infra.doctor import examine
+    from muster.cli.doctor import examine
 
     base = base_url(arguments.base)
     seconds = arguments.timeout
@@ -46,7 +46,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         report = asyncio.run(examine(make, base=base, deadline_s=seconds))
         output.dump(report.to_json())
         return output.OK if report.ok else output.FAILED
-    from infra import waterfall
+    from muster.cli import waterfall
 
     with _progress() as starting:
         report = asyncio.run(examine(make, base=base, deadline_s=seconds, starting=starting))

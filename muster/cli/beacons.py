@@ -13,7 +13,7 @@ from capsules.errors import Reason, Refused
 from capsules.keys import VerifyKey
 from capsules.manifest import Document, Manifest
 from capsules.ticket import Ticket
-from infra.output import Failure
+from muster.cli.output import Failure
 from muster.felund.client import Client, Unreachable
 
 MOST_BYTES = 2 * MAX_CAPSULE_BYTES

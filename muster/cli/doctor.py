@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from capsules import ticket
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
-from infra import beacons as bootstrap
-from infra import hints
-from infra.output import Failure
+from muster.cli import beacons as bootstrap
+from muster.cli import hints
+from muster.cli.output import Failure
 from muster.errors import InvalidSignature, Refused
 from muster.felund import crypto, frames, records, signing
 from muster.felund.circle import Circle, signal_session

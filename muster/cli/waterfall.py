@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra import output
-from infra.doctor import Outcome, Report
+from muster.cli import output
+from muster.cli.doctor import Outcome, Report
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from infra import bootstrap, output
-from infra.output import Failure, Misuse
+from muster.cli import bootstrap, output
+from muster.cli.output import Failure, Misuse
 
 if TYPE_CHECKING:
     from capsules.trust import Accepted

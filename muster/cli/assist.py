@@ -8,9 +8,9 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from infra import hints, output
-from infra.base import base_url
-from infra.output import Failure, Misuse
+from muster.cli import hints, output
+from muster.cli.base import base_url
+from muster.cli.output import Failure, Misuse
 from muster.errors import InvalidToken
 from muster.felund import assist_records as wire
 

@@ -27,9 +27,9 @@ from chalicelib.keyring import Unusable
 from chalicelib.publisher import ALARM_AT, ENTRIES, FILES, Terms
 from chalicelib.shelf import FolderShelf
 from chalicelib.store import Unavailable
-from infra import keys as key_commands
-from infra import output
-from infra.output import Failure, Misuse
+from muster.cli import keys as key_commands
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 STATE = ".muster-publish.json"
 """Keeps how the last runs went, beside the communities' folders."""
@@ -53,7 +53,7 @@ HINTS: dict[Reason, str] = {
 
 def publish(arguments: argparse.Namespace) -> int:
     """Publish what beacons list; the second failure in a row raises the alarm."""
-    from infra.collecting import collect, merge
+    from muster.cli.collecting import collect, merge
 
     community = key_commands.check_community(arguments.community)
     trusted = frozenset(key_commands.verify_key(key).to_base64() for key in arguments.trusted)

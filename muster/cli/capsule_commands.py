@@ -33,10 +33,13 @@ def _add_keygen(commands: Any, command: Add) -> None:
         description="A root key stays off the server and certifies the online keys that publish.",
     )
     kinds = keygen.add_subparsers(title="commands", metavar="KIND", required=True)
-    root = command(kinds, "root", "infra.keys:make_root", "make a root key")
+    root = command(kinds, "root", "muster.cli.keys:make_root", "make a root key")
     root.add_argument("--out", metavar="FILE", required=True, help="the file; never overwritten")
     online = command(
-        kinds, "capsule", "infra.keys:make_online", "make the keys that a server publishes with"
+        kinds,
+        "capsule",
+        "muster.cli.keys:make_online",
+        "make the keys that a server publishes with",
     )
     _add_root(online)
     online.add_argument(
@@ -58,7 +61,7 @@ def _add_keygen(commands: Any, command: Add) -> None:
 
 def _add_keeping(verbs: Any, command: Add) -> None:
     rotate = command(
-        verbs, "rotate", "infra.keys:rotate", "put a new key in the place of an old one"
+        verbs, "rotate", "muster.cli.keys:rotate", "put a new key in the place of an old one"
     )
     which = rotate.add_mutually_exclusive_group(required=True)
     which.add_argument("--online", action="store_true", help="make a new online key")
@@ -70,7 +73,7 @@ def _add_keeping(verbs: Any, command: Add) -> None:
     rotate.add_argument(
         "--days", type=_days, help=f"how long the online key may publish ({DAYS}, or as before)"
     )
-    revoke = command(verbs, "revoke", "infra.keys:revoke", "let nobody believe a key again")
+    revoke = command(verbs, "revoke", "muster.cli.keys:revoke", "let nobody believe a key again")
     revoke.add_argument("verify_keys", metavar="KEY", nargs="+", help="verify keys in base64")
     _add_root(revoke)
     _add_keys(revoke)
@@ -80,7 +83,7 @@ def _add_keeping(verbs: Any, command: Add) -> None:
 
 def _add_looking(verbs: Any, command: Add) -> None:
     publish = command(
-        verbs, "publish", "infra.publishing:publish", "publish what beacons list, once"
+        verbs, "publish", "muster.cli.publishing:publish", "publish what beacons list, once"
     )
     publish.add_argument(
         "--beacon", metavar="URL", action="append", required=True, help="may be repeated"
@@ -103,7 +106,7 @@ def _add_looking(verbs: Any, command: Add) -> None:
         help="take only tickets of these keys; may be repeated",
     )
     inspect = command(
-        verbs, "inspect", "infra.publishing:inspect", "show what is in a file; checks nothing"
+        verbs, "inspect", "muster.cli.publishing:inspect", "show what is in a file; checks nothing"
     )
     inspect.add_argument(
         "file",
@@ -111,7 +114,7 @@ def _add_looking(verbs: Any, command: Add) -> None:
         help="a capsule, a manifest or a key file (in a folder: publishing.key)",
     )
     verify = command(
-        verbs, "verify", "infra.publishing:verify", "check a capsule as clients check it"
+        verbs, "verify", "muster.cli.publishing:verify", "check a capsule as clients check it"
     )
     verify.add_argument(
         "files", metavar="FILE", nargs="+", help="peers.json and its companions, or their folder"

@@ -20,8 +20,8 @@ from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from chalicelib import key_files, keyring
 from chalicelib.keyring import DAY_S, RootKey, Unusable
-from infra import output
-from infra.output import Failure, Misuse
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 SAFE = "Keep it off every server, and a copy of it elsewhere: nothing can replace it."
 

@@ -16,11 +16,14 @@ def add(commands: Any, command: Command) -> None:
         command(commands, "cost", "infra.cost_command:cost_of", "show what a month on AWS costs")
     )
     backup = command(
-        commands, "backup", "infra.copies:backup", "copy a service's data; it may be running"
+        commands, "backup", "muster.cli.copies:backup", "copy a service's data; it may be running"
     )
     backup.add_argument("file", metavar="FILE", type=Path, help="where the copy goes")
     restore = command(
-        commands, "restore", "infra.copies:restore", "put a copy in the place of a service's data"
+        commands,
+        "restore",
+        "muster.cli.copies:restore",
+        "put a copy in the place of a service's data",
     )
     restore.add_argument("file", metavar="FILE", type=Path, help="the copy")
     restore.add_argument("--yes", action="store_true", help="replace what is there without asking")

@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from infra.output import Failure
 from muster import errors
+from muster.cli.output import Failure
 from muster.felund.client import BadReply
 from muster.felund.sockets import Closed, Unreachable
 

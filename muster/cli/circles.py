@@ -8,10 +8,10 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from infra import output
-from infra.base import PATIENCE_S, base_url, is_this_machine, silence
-from infra.home import NAME, Home, Membership, check_name
-from infra.output import Misuse
+from muster.cli import output
+from muster.cli.base import PATIENCE_S, base_url, is_this_machine, silence
+from muster.cli.home import NAME, Home, Membership, check_name
+from muster.cli.output import Misuse
 from muster.felund.circle import Circle
 from muster.felund.invite import InvalidInvite, Invite
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from infra import hints, output
-from infra.base import base_url
-from infra.home import Home, Membership
-from infra.output import Misuse
 from muster.backoff import Backoff
+from muster.cli import hints, output
+from muster.cli.base import base_url
+from muster.cli.home import Home, Membership
+from muster.cli.output import Misuse
 from muster.errors import InvalidSignature, Refused
 from muster.felund import crypto
 from muster.felund.client import Client

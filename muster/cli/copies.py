@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.store import Stores
-from infra import output
-from infra.output import Failure, Misuse
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 if TYPE_CHECKING:
     from chalicelib.settings import Settings

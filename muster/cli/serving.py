@@ -11,8 +11,8 @@ import socket
 import sqlite3
 from pathlib import Path
 
-from infra import output
-from infra.output import Failure, Misuse
+from muster.cli import output
+from muster.cli.output import Failure, Misuse
 
 
 def serve(arguments: argparse.Namespace) -> int:

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from infra import (
+from muster.cli import (
     assist_commands,
     bootstrap_commands,
     capsule_commands,
     deploy_commands,
     upkeep_commands,
 )
-from infra.output import Failure, complain
+from muster.cli.output import Failure, complain
 
 INTERRUPTED = 130
 
@@ -99,7 +99,9 @@ class _Version(argparse.Action):
 
 
 def _add_service(commands: argparse._SubParsersAction[_Parser]) -> None:
-    serve = _command(commands, "serve", "infra.serving:serve", "run the service on this machine")
+    serve = _command(
+        commands, "serve", "muster.cli.serving:serve", "run the service on this machine"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=_port, default=8787, help="port to listen on (%(default)s)")
     serve.add_argument(
@@ -130,7 +132,7 @@ def _add_service(commands: argparse._SubParsersAction[_Parser]) -> None:
         ("doctor", "let two nodes meet through a service, and say what works"),
         ("info", "show a service's version, policy, limits and keys"),
     ):
-        command = _command(commands, name, f"infra.about:{name}", what)
+        command = _command(commands, name, f"muster.cli.about:{name}", what)
         command.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
         command.add_argument(
             "--timeout",
@@ -149,26 +151,30 @@ def _add_circle(commands: argparse._SubParsersAction[_Parser]) -> None:
         description="A circle is people who share a secret. It is kept in MUSTER_HOME.",
     )
     verbs = circle.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    new = _command(verbs, "new", "infra.circles:new", "make a circle")
+    new = _command(verbs, "new", "muster.cli.circles:new", "make a circle")
     where = new.add_mutually_exclusive_group()
     where.add_argument("base", metavar="BASE", nargs="?", help="the service where it meets")
     where.add_argument("--base", dest="at", metavar="URL", help="the same")
     _add_name(new, "what to call the circle here")
-    invite = _command(verbs, "invite", "infra.circles:invite", "print the code that lets people in")
+    invite = _command(
+        verbs, "invite", "muster.cli.circles:invite", "print the code that lets people in"
+    )
     invite.add_argument("--circle", metavar="NAME", help="which circle, if there are several")
     _add_base(invite, "where the code leads, if not where the circle meets")
-    join = _command(verbs, "join", "infra.circles:join", "join the circle of an invite code")
+    join = _command(verbs, "join", "muster.cli.circles:join", "join the circle of an invite code")
     join.add_argument("code", metavar="CODE", help="felund1.…, or - to read it from stdin")
     _add_name(join, "what to call the circle here")
     _add_base(join, "where it meets, if not where the code says")
-    everything = _command(verbs, "list", "infra.circles:show_all", "list the circles")
-    use = _command(verbs, "use", "infra.circles:use", "choose the circle that commands mean")
+    everything = _command(verbs, "list", "muster.cli.circles:show_all", "list the circles")
+    use = _command(verbs, "use", "muster.cli.circles:use", "choose the circle that commands mean")
     use.add_argument("name", metavar="NAME", help="the circle")
     _add_base(use, "let it meet at this service from now on")
-    rename = _command(verbs, "rename", "infra.circles:rename", "call a circle otherwise here")
+    rename = _command(verbs, "rename", "muster.cli.circles:rename", "call a circle otherwise here")
     rename.add_argument("name", metavar="OLD", help="the circle")
     rename.add_argument("new", metavar="NEW", help="what to call it")
-    leave = _command(verbs, "leave", "infra.circles:leave", "leave a circle and forget its secret")
+    leave = _command(
+        verbs, "leave", "muster.cli.circles:leave", "leave a circle and forget its secret"
+    )
     leave.add_argument("name", metavar="NAME", help="the circle")
     leave.add_argument("--yes", action="store_true", help="do not ask")
     for command in (new, invite, join, everything, use, rename, leave):
@@ -176,12 +182,12 @@ def _add_circle(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_chat(commands: argparse._SubParsersAction[_Parser]) -> None:
-    send = _command(commands, "send", "infra.chat:send", "say something in a circle")
+    send = _command(commands, "send", "muster.cli.chat:send", "say something in a circle")
     send.add_argument(
         "text", metavar="TEXT", nargs="+", help="the text, or - to read it from stdin"
     )
     _add_name(send, "how you are called (MUSTER_NAME, else your user name)")
-    listen = _command(commands, "listen", "infra.chat:listen", "show what is said in a circle")
+    listen = _command(commands, "listen", "muster.cli.chat:listen", "show what is said in a circle")
     listen.add_argument(
         "--since",
         metavar="WHEN",
@@ -234,7 +240,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 3600:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
     return seconds
-
-
-if __name__ == "__main__":
-    sys.exit(main())

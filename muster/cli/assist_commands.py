@@ -12,7 +12,7 @@ Add = Callable[[Any, str, str, str], argparse.ArgumentParser]
 
 def add(commands: Any, command: Add) -> None:
     """Add `assist`."""
-    assist = command(commands, "assist", "infra.assist:assist", "ask a service how to connect")
+    assist = command(commands, "assist", "muster.cli.assist:assist", "ask a service how to connect")
     assist.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
     assist.add_argument(
         "--token",

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra import output
-from infra.home import Home
-from infra.output import Failure, Misuse
+from muster.cli import output
+from muster.cli.home import Home
+from muster.cli.output import Failure, Misuse
 
 if TYPE_CHECKING:
     from capsules.ticket import Ticket

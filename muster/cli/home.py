@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from infra.output import Failure, Misuse
+from muster.cli.output import Failure, Misuse
 from muster.felund.circle import Circle
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")

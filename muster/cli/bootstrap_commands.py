@@ -13,7 +13,7 @@ Add = Callable[[Any, str, str, str], argparse.ArgumentParser]
 def add(commands: Any, capsule: Any, command: Add) -> None:
     """Add `bootstrap`, and `fetch` to the commands of *capsule*."""
     start = command(
-        commands, "bootstrap", "infra.bootstrap:run", "find a community's nodes from a URL"
+        commands, "bootstrap", "muster.cli.bootstrap:run", "find a community's nodes from a URL"
     )
     start.add_argument(
         "--capsule",
@@ -29,7 +29,7 @@ def add(commands: Any, capsule: Any, command: Add) -> None:
         "--announce", action="store_true", help="also leave a ticket of ours at every beacon"
     )
     start.add_argument("--peer-id", metavar="ID", help="ours: announced, and left out of the list")
-    fetch = command(capsule, "fetch", "infra.fetching:run", "fetch a capsule and check it")
+    fetch = command(capsule, "fetch", "muster.cli.fetching:run", "fetch a capsule and check it")
     fetch.add_argument(
         "capsule", metavar="URL#KEY", help="URL#KEY with the root key, or URL#capsule=KEY"
     )

@@ -1,0 +1,1 @@
+"""The `muster` command, for members and for those who run a service."""
