@@ -6,7 +6,7 @@ UNSIGNED ?= refuse
 HOST ?= 127.0.0.1
 
 BIN := .venv/bin
-SOURCES := app.py capsules muster chalicelib infra tests
+SOURCES := app.py capsules muster chalicelib infra tools tests
 # What was installed, and from which pins: for running, for everything else, for tests with Node.
 RUN_READY := .venv/.ready-run
 PYTHON_READY := .venv/.ready-test
@@ -84,15 +84,15 @@ deep: $(PYTHON_READY) ## run the generated tests long, with the deep hypothesis 
 
 .PHONY: bench
 bench: $(PYTHON_READY) ## measure the service on this machine and print JSON
-	@$(BIN)/python -m infra.bench $(ARGS)
+	@$(BIN)/python -m tools.bench $(ARGS)
 
 .PHONY: bench-cold
 bench-cold: $(PYTHON_READY) $(NODE_READY) ## measure cold starts of the packaged zip beside an ordinary variant
-	@$(BIN)/python -m infra.bench.cold $(ARGS)
+	@$(BIN)/python -m tools.bench.cold $(ARGS)
 
 .PHONY: smoke
 smoke: $(PYTHON_READY) ## let 200 clients start again while a third of all sources fail; draw how long it took
-	@$(BIN)/python -m infra.smoke $(ARGS)
+	@$(BIN)/python -m tools.smoke $(ARGS)
 
 .PHONY: golden
 golden: $(PYTHON_READY) ## rewrite the golden files and show what changed
@@ -122,11 +122,11 @@ imports: $(PYTHON_READY) ## check who imports whom
 
 .PHONY: openapi
 openapi: $(PYTHON_READY) ## write docs/openapi.json and docs/asyncapi.json
-	@$(BIN)/python -m infra.openapi
+	@$(BIN)/python -m tools.openapi
 
 .PHONY: openapi-check
 openapi-check: $(PYTHON_READY) ## check that the API documents are current
-	@$(BIN)/python -m infra.openapi --check
+	@$(BIN)/python -m tools.openapi --check
 
 .PHONY: static
 static: lint types imports openapi-check ## everything that runs no test: lint types imports openapi-check

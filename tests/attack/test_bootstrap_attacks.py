@@ -22,10 +22,10 @@ import pytest
 from capsules import capsule
 from capsules.envelope import Purpose, seal
 from capsules.manifest import Files
-from infra import loopback
-from infra.loopback import Answer, Place, lists, publishes, says
 from muster.bootstrap import Found, Outcome, bootstrap
 from tests.support.community import COMMUNITY, DAY, Community, key
+from tools import loopback
+from tools.loopback import Answer, Place, lists, publishes, says
 
 WAY = f"/capsules/{COMMUNITY}/peers.json"
 MANIFEST = f"{WAY}.manifest"

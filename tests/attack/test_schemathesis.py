@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from infra import openapi
 from muster.felund import signing
 from tests.cli.terminal import Terminal
+from tools import openapi
 
 EXAMPLES = {"quick": 12, "deep": 500}
 PLENTY = "1000000"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from infra.bench import table
-from infra.bench.figures import Aim, Figures, latencies, ratio
+from tools.bench import table
+from tools.bench.figures import Aim, Figures, latencies, ratio
 
 ROOT = Path(__file__).parents[2]
 RESULTS = {
@@ -35,7 +35,7 @@ AIMED_AT = {
 
 
 def run(*arguments: str, stderr: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "infra.bench", *arguments]
+    command = [sys.executable, "-m", "tools.bench", *arguments]
     return subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
     )

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import pytest
 
-from infra import loopback
-from infra.loopback import Place, publishes, says
 from muster.bootstrap import Outcome, sources
 from muster.bootstrap.sources import Kind, Source
 from muster.cli import bootstrap
 from tests.cli.terminal import Terminal
 from tests.support import node
 from tests.support.community import Community, key
+from tools import loopback
+from tools.loopback import Place, publishes, says
 
 COMMUNITY = "town"
 ROOT = Path(__file__).parents[2]

@@ -15,13 +15,13 @@ import httpx2
 import pytest
 
 from capsules import trust
-from infra import loopback
-from infra.loopback import Answer, Place, lists, publishes, says, status
 from muster.bootstrap import Found, Peer, bootstrap, discover, sources
 from muster.bootstrap.cache import Cache, Damaged, Known, merged
 from muster.bootstrap.gathering import MAX_PEERS, Gathering
 from muster.bootstrap.sources import Kind, Source
 from tests.support.community import COMMUNITY, Community, key, made
+from tools import loopback
+from tools.loopback import Answer, Place, lists, publishes, says, status
 
 WAY = f"/capsules/{COMMUNITY}/peers.json"
 

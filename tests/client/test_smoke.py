@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import histogram, smoke
-from infra.smoke import Reconnect, Report
+from tools import histogram, smoke
+from tools.smoke import Reconnect, Report
 
 REPORTS = Path(__file__).parents[2] / "build" / "reports"
 

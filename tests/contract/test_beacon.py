@@ -9,11 +9,11 @@ import pytest
 from chalicelib import publisher, tables
 from chalicelib.call import Call
 from chalicelib.store import Item, Stores
-from infra.bench.units import Tally
 from tests.support import stores as engines
 from tests.support.circle import START, World, world
 from tests.unit.test_beacon import Node, announce, beacon_world, listed
 from tests.unit.test_publisher import Shelf, published, terms
+from tools.bench.units import Tally
 
 LIVE = (10, 1_000, 100_000)
 MINUTE = 60

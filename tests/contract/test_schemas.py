@@ -15,9 +15,9 @@ from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from chalicelib.call import Call
 from chalicelib.routes import ROUTES, Route
-from infra import asyncapi, examples, openapi
 from muster.felund import frames, signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world
+from tools import asyncapi, examples, openapi
 
 OPENAPI = openapi.document()
 ASYNCAPI = asyncapi.document()
@@ -102,7 +102,7 @@ def test_operations_have_names_of_their_own() -> None:
 @EVERY_ROUTE
 def test_every_example_fits(route: Route) -> None:
     example = examples.of(route.method, route.path)
-    assert example, "put one into infra/examples.py"
+    assert example, "put one into tools/examples.py"
     asked, answered = example
     assert (type(asked), type(answered)) == (route.ask, route.answer)
     members = examples.plain(asked)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from infra.bench import cold
+from tools.bench import cold
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    command = [sys.executable, "-m", "infra.bench.cold", "--runs", "1"]
+    command = [sys.executable, "-m", "tools.bench.cold", "--runs", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "a package registry is needed" in done.stderr:
         pytest.skip("needs a package registry: what Lambda is to have could not be fetched")

@@ -12,8 +12,8 @@ import pytest
 
 from chalicelib.settings import Settings
 from infra import cost, cost_actual
-from infra.bench import units
 from muster.cli.output import Misuse
+from tools.bench import units
 
 PRICES = cost.PRICES["regions"]["us-east-1"]
 HOURS = 730

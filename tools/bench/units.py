@@ -20,9 +20,9 @@ from chalicelib.limits import SHARE_EVERY
 from chalicelib.relay import TOUCH_S
 from chalicelib.store import Store, Stores, TableNames
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
-from infra.bench import inside
-from infra.bench.members import Member, Ready, circle, message
 from muster.felund import frames
+from tools.bench import inside
+from tools.bench.members import Member, Ready, circle, message
 
 READS = frozenset({"get", "known", "newest", "after"})
 MOST_WRITES = 3.0

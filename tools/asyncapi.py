@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from chalicelib import sockets
-from infra import examples
 from muster import __version__, errors
 from muster.felund import frames
+from tools import examples
 
 _SESSION_FROM_NODE = (frames.Ping, frames.Pong, frames.Frame, frames.Ack)
 _SESSION_TO_NODE = (

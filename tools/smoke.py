@@ -1,6 +1,6 @@
 """Smoke: many clients come back at once while most of what they know is broken.
 
-    python -m infra.smoke [--reconnects 200] [--seed 1] [--out build/reports]
+    python -m tools.smoke [--reconnects 200] [--seed 1] [--out build/reports]
 
 Every reconnect knows three beacons, three places of a capsule and perhaps a cache, and each
 of these fails by chance, in one of many ways, on real sockets. What counts is how long it
@@ -29,10 +29,10 @@ from capsules import manifest, root, ticket
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Files, Publisher
 from capsules.ticket import Ticket
-from infra import histogram, loopback
-from infra.loopback import Answer, Asked, Place, lists, publishes, says
 from muster.bootstrap import Found, bootstrap, sources
 from muster.bootstrap.cache import Cache, Known
+from tools import histogram, loopback
+from tools.loopback import Answer, Asked, Place, lists, publishes, says
 
 WITHIN_MS = 5000
 WANTED = 0.99
@@ -309,7 +309,7 @@ def _cache(world: World, plan: _Plan) -> Cache | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it, print and draw the distribution."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.smoke",
+        prog="python -m tools.smoke",
         description="Let many clients start again while most of what they know is broken.",
     )
     parser.add_argument("--reconnects", type=int, default=200, metavar="N", help="(%(default)s)")

@@ -1,7 +1,7 @@
 """OpenAPI: the HTTP API as a document, made from the routes and the records.
 
-python -m infra.openapi            write docs/openapi.json and docs/asyncapi.json
-python -m infra.openapi --check    fail if they are not what would be written
+python -m tools.openapi            write docs/openapi.json and docs/asyncapi.json
+python -m tools.openapi --check    fail if they are not what would be written
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from chalicelib import assist, auth
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
-from infra import examples
 from muster import __version__, errors
 from muster.felund import assist_records, records, signing
+from tools import examples
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -295,7 +295,7 @@ def _signing() -> dict[str, Any]:
 
 def documents() -> dict[Path, str]:
     """Return what each file should hold."""
-    from infra import asyncapi
+    from tools import asyncapi
 
     return {
         DOCS / "openapi.json": _text(document()),
@@ -312,7 +312,7 @@ def _text(value: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the documents, or check them."""
-    parser = argparse.ArgumentParser(prog="python -m infra.openapi", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.openapi", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="fail if the documents are stale")
     what.add_argument("--write", action="store_true", help="write them (as without options)")

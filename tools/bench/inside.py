@@ -15,8 +15,8 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
-from infra.bench.figures import Figures
-from infra.bench.members import Member, Ready, circle
+from tools.bench.figures import Figures
+from tools.bench.members import Member, Ready, circle
 
 WARM_UP = 20
 

@@ -66,7 +66,7 @@ def muster() -> Iterator[Server]:
 @contextlib.contextmanager
 def reference(*, wal: bool) -> Iterator[Server]:
     """Run the reference on an empty file."""
-    with _run("infra.bench.reference", *(["--wal"] if wal else [])) as server:
+    with _run("tools.bench.reference", *(["--wal"] if wal else [])) as server:
         yield server
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.bench.figures import Aim
+from tools.bench.figures import Aim
 
 
 def _at(*path: str) -> Any:

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from infra.bench.figures import Run, latencies
-from infra.bench.lines import Line, Socket, accepted, masked
-from infra.bench.members import Member, Ready
 from muster.felund import frames
+from tools.bench.figures import Run, latencies
+from tools.bench.lines import Line, Socket, accepted, masked
+from tools.bench.members import Member, Ready
 
 WAY = "/v1/relay/ws"
 PATIENCE_S = 30.0

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from infra import package
-from infra.bench.members import circle
-from infra.bench.units import NOWHERE
+from tools.bench.members import circle
+from tools.bench.units import NOWHERE
 
 RUNS = 7
 AIM_S, LATER_S = 0.3, 0.12
@@ -43,7 +43,7 @@ FIGURES = ("init_s", "first_stored_s", "until_stored_s")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print JSON; on a terminal also a table."""
-    parser = argparse.ArgumentParser(prog="python -m infra.bench.cold", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.cold", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help="cold starts of each (%(default)s)")
     chosen = parser.parse_args(arguments)
     report = measure(runs=max(1, chosen.runs))

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import muster
-from infra.bench import inside, network, table, units
-from infra.bench.aims import AIMS, ELSEWHERE
-from infra.bench.network import Load, Pace, Results
+from tools.bench import inside, network, table, units
+from tools.bench.aims import AIMS, ELSEWHERE
+from tools.bench.network import Load, Pace, Results
 
 PACES = {
     "default": Pace(runs=5, seconds=1.0, count=1_000),
@@ -33,7 +33,7 @@ HOW = (
     "calls are signed before a run starts; signature, nonce and limits are checked as always, "
     "with limits so high that they count but do not refuse",
     "the reference is a small aiohttp and aiosqlite server without signatures, nonces and limits "
-    "(infra/bench/reference.py), measured in the same run by the same generator, in turns; "
+    "(tools/bench/reference.py), measured in the same run by the same generator, in turns; "
     "`reference` keeps its file with SQLite's defaults, `reference_wal` as the service keeps its",
     "one server process, the generator in another; no pipelining",
 )
@@ -69,7 +69,7 @@ MEASURES: dict[str, tuple[tuple[str, ...], Measure]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; return 1 if something could not be measured."""
-    parser = argparse.ArgumentParser(prog="python -m infra.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some 12 s instead of 70")
     parser.add_argument(
         "--only", action="append", choices=tuple(MEASURES), help="may be given several times"

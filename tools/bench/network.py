@@ -11,9 +11,9 @@ from itertools import count, cycle, islice
 from multiprocessing import get_context
 from typing import Any
 
-from infra.bench import generator, servers
-from infra.bench.figures import Figures, Run, ratio
-from infra.bench.members import Member, Ready, circle
+from tools.bench import generator, servers
+from tools.bench.figures import Figures, Run, ratio
+from tools.bench.members import Member, Ready, circle
 
 CONNECTIONS = 16
 FASTEST_PER_S = 12_000

@@ -95,7 +95,7 @@ def build(path: Path, *, wal: bool) -> web.Application:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m infra.bench.reference", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.reference", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--wal", action="store_true")

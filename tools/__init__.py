@@ -1,0 +1,1 @@
+"""What only developers run: bench, smoke and the API documents."""
