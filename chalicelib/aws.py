@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chalice.app import Response
 
-from chalicelib import edge, gateway, http, log, relay, sockets, store
+from chalicelib import edge, gateway, http, log, store
 from chalicelib.aws_publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
+from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames

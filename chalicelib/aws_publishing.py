@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import Any
 
 from capsules.manifest import Publisher
-from chalicelib import gateway, keyring
-from chalicelib.keyring import Unusable
-from chalicelib.publisher import Outcome, Press
+from chalicelib import gateway
+from chalicelib.community import keyring
+from chalicelib.community.keyring import Unusable
+from chalicelib.community.publisher import Outcome, Press
+from chalicelib.community.shelf import S3Shelf, code_of
 from chalicelib.service import Service
-from chalicelib.shelf import S3Shelf, code_of
 
 BUCKET, KEYS = "MUSTER_CAPSULE_BUCKET", "MUSTER_CAPSULE_KEYS_PARAM"
 

@@ -16,8 +16,8 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from chalicelib import sockets
 from chalicelib.call import Connection, Effect, Gone, Send
+from chalicelib.circle import sockets
 from chalicelib.service import Service
 
 if TYPE_CHECKING:

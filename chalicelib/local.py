@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TextIO
 
 from chalicelib import log
-from chalicelib.keyring import Unusable
+from chalicelib.community.keyring import Unusable
+from chalicelib.community.publisher import EVERY_S
 from chalicelib.local_app import Bounds, Host
 from chalicelib.local_calls import base_url
 from chalicelib.local_publishing import Keys, Publishing, greeting
-from chalicelib.publisher import EVERY_S
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from chalicelib import http, log, plan, probing, relay, sockets, status, store
+from chalicelib import http, log, plan, probing, status, store
 from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
+from chalicelib.circle import relay, sockets
 from chalicelib.local_calls import Reader, Scope
 from chalicelib.local_publishing import SOON_S, WAY, Publishing
 from chalicelib.local_sockets import GOING_AWAY, PING, Sockets, WebSocket

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from chalicelib import sockets
 from chalicelib.call import Call
+from chalicelib.circle import sockets
 from muster.errors import InvalidRequest
 
 Scope = dict[str, Any]

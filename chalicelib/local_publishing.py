@@ -19,12 +19,13 @@ import msgspec
 
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
-from chalicelib import beacon, http, key_files, keyring, store
+from chalicelib import http, store
 from chalicelib.call import Call, Reply
-from chalicelib.keyring import RootKey, Unusable
-from chalicelib.publisher import FILES, Outcome, Press, outcomes
+from chalicelib.community import beacon, key_files, keyring
+from chalicelib.community.keyring import RootKey, Unusable
+from chalicelib.community.publisher import FILES, Outcome, Press, outcomes
+from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, media_type
 from chalicelib.service import Service
-from chalicelib.shelf import CACHE_CONTROL, FolderShelf, media_type
 from muster.errors import MethodNotAllowed, NotFound, Unavailable
 
 WAY = "/capsules/"

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import about, beacon, mailbox, presence, relay, signals
+from chalicelib import about
 from chalicelib.auth import anyone, member, owner, signed
+from chalicelib.circle import mailbox, presence, relay, signals
+from chalicelib.community import beacon
 from chalicelib.route import Route
 from muster.felund import records
 

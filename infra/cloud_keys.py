@@ -16,9 +16,9 @@ from pathlib import Path
 
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
-from chalicelib import key_files, keyring
 from chalicelib.aws_publishing import TIER, create_once
-from chalicelib.keyring import DAY_S, RootKey, Unusable
+from chalicelib.community import key_files, keyring
+from chalicelib.community.keyring import DAY_S, RootKey, Unusable
 from infra.cloud import Cloud, code_of, connect, explained
 from muster.cli import output
 from muster.cli.home import Home

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from chalicelib import sockets
+from chalicelib.circle import sockets
 from muster import __version__, errors
 from muster.felund import frames
 from tools import examples

@@ -159,7 +159,7 @@ def _count(opened: sqlite3.Connection) -> int:
 
 def _leap(database: Path) -> int:
     """Let every journal go on above what readers may have seen since the copy was made."""
-    from chalicelib import journal
+    from chalicelib.circle import journal
     from chalicelib.settings import Settings
     from chalicelib.store.sqlite import open_sqlite
 
@@ -182,7 +182,8 @@ def _name_last(stores: Stores, pk: str, settings: Settings, *, now: int) -> None
 
     Otherwise clients that leave them once more would have them stored twice.
     """
-    from chalicelib import journal, tables
+    from chalicelib import tables
+    from chalicelib.circle import journal
 
     tail = journal.last(stores.mail, pk, now=now)
     if tail is not None and pk.startswith("mail#"):

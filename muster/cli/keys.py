@@ -18,8 +18,8 @@ from capsules import fields
 from capsules.errors import Refused
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.manifest import Publisher
-from chalicelib import key_files, keyring
-from chalicelib.keyring import DAY_S, RootKey, Unusable
+from chalicelib.community import key_files, keyring
+from chalicelib.community.keyring import DAY_S, RootKey, Unusable
 from muster.cli import output
 from muster.cli.output import Failure, Misuse
 

@@ -22,10 +22,10 @@ from capsules.keys import VerifyKey
 from capsules.manifest import MAX_MANIFEST_BYTES, Document, Manifest
 from capsules.root import Certificate
 from capsules.ticket import RULES, Ticket
-from chalicelib import key_files, keyring, publisher
-from chalicelib.keyring import Unusable
-from chalicelib.publisher import ALARM_AT, ENTRIES, FILES, Terms
-from chalicelib.shelf import FolderShelf
+from chalicelib.community import key_files, keyring, publisher
+from chalicelib.community.keyring import Unusable
+from chalicelib.community.publisher import ALARM_AT, ENTRIES, FILES, Terms
+from chalicelib.community.shelf import FolderShelf
 from chalicelib.store import Unavailable
 from muster.cli import keys as key_commands
 from muster.cli import output

@@ -18,7 +18,7 @@ from muster.cli.output import Failure, Misuse
 def serve(arguments: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     from chalicelib import local
-    from chalicelib.keyring import Unusable
+    from chalicelib.community.keyring import Unusable
     from chalicelib.settings import Settings
 
     try:

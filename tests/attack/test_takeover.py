@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib import tables, tokens
 from chalicelib.call import Call, Connection
-from chalicelib.sockets import WAY, open_socket
+from chalicelib.circle.sockets import WAY, open_socket
 from muster.errors import InvalidToken, Refused, SessionExpired
 from muster.felund import signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world

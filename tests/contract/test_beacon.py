@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib import publisher, tables
+from chalicelib import tables
 from chalicelib.call import Call
+from chalicelib.community import publisher
 from chalicelib.store import Item, Stores
 from tests.support import stores as engines
 from tests.support.circle import START, World, world

@@ -13,10 +13,10 @@ import pytest
 from capsules import manifest, trust
 from capsules.keys import SigningKey
 from chalicelib import gateway as aws_gateway
-from chalicelib import keyring, publisher
 from chalicelib.aws_publishing import KEYS_S, Publishing, create_once
-from chalicelib.keyring import RootKey
-from chalicelib.shelf import CACHE_CONTROL, FolderShelf, S3Shelf
+from chalicelib.community import keyring, publisher
+from chalicelib.community.keyring import RootKey
+from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, S3Shelf
 from tests.support import aws, moto_http
 from tests.support.circle import world
 from tests.support.gateway import REGION, ROOT, Gateway

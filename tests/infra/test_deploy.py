@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import key_files, keyring
+from chalicelib.community import key_files, keyring
 from infra import stack
 from infra.cloud import Names
 from tests.support import account, aws, gateway, serving

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib import http, sockets
+from chalicelib import http
 from chalicelib.call import Call, Connection, Gone, Reply
+from chalicelib.circle import sockets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores

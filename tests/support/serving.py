@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from chalicelib import sockets
+from chalicelib.circle import sockets
 from tests.support.gateway import (
     FRAME_BYTES,
     Answer,

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from capsules import ticket
 from capsules.keys import SigningKey
-from chalicelib.sockets import WAY
+from chalicelib.circle.sockets import WAY
 from muster.felund import signing
 
 WAIT_S = 10

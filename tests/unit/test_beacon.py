@@ -7,7 +7,8 @@ import pytest
 
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
-from chalicelib import beacon, tables
+from chalicelib import tables
+from chalicelib.community import beacon
 from tests.support.circle import START, World, world
 
 

@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib import http, sockets
+from chalicelib import http
 from chalicelib.auth import anyone
 from chalicelib.call import Call
+from chalicelib.circle import sockets
 from chalicelib.routes import PATHS, ROUTES, Route
 from chalicelib.store import Store, Unavailable
 from muster.errors import CODES

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib import journal
+from chalicelib.circle import journal
 from chalicelib.store import Item, Page, Store, Unavailable
 from chalicelib.store.sqlite import open_sqlite
 

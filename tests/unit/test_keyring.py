@@ -9,8 +9,8 @@ from capsules import manifest, trust
 from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey, VerifyKey
 from capsules.manifest import Publisher
-from chalicelib import keyring
-from chalicelib.keyring import DAY_S, RootKey, Unusable
+from chalicelib.community import keyring
+from chalicelib.community.keyring import DAY_S, RootKey, Unusable
 from tests.support.circle import START
 
 FIRST, SECOND, THIRD, ONLINE, OTHER = (SigningKey(bytes([n]) * 32) for n in range(1, 6))

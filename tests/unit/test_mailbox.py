@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib import journal, mailbox, sockets
+from chalicelib.circle import journal, mailbox, sockets
 from muster.errors import RateLimited
 from tests.support.circle import ANN, BOB, HINT, START, World, world
 

@@ -11,9 +11,9 @@ import pytest
 from capsules import manifest, root
 from capsules.capsule import Capsule
 from capsules.keys import SigningKey
-from chalicelib import publisher
-from chalicelib.keyring import RootKey, Unusable
-from chalicelib.shelf import FolderShelf, Shelved
+from chalicelib.community import publisher
+from chalicelib.community.keyring import RootKey, Unusable
+from chalicelib.community.shelf import FolderShelf, Shelved
 from chalicelib.store import Unavailable
 from tests.support.circle import START, World
 from tests.unit.test_beacon import Node, beacon_world

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import relay, sockets
 from chalicelib.call import Close, Connection
+from chalicelib.circle import relay, sockets
 from muster.errors import SessionExpired
 from muster.felund.records import MAX_FRAME_BYTES
 from tests.support.circle import ANN, BOB, HINT, START, World, world

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chalicelib import http, sockets
+from chalicelib import http
 from chalicelib.call import Call, Connection, Reply
+from chalicelib.circle import sockets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores

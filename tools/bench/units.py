@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from chalicelib import sockets
 from chalicelib.call import Call, Connection, Reply
+from chalicelib.circle import sockets
+from chalicelib.circle.relay import TOUCH_S
 from chalicelib.limits import SHARE_EVERY
-from chalicelib.relay import TOUCH_S
 from chalicelib.store import Store, Stores, TableNames
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
 from muster.felund import frames

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from chalicelib import journal, rooms, tables
+from chalicelib import tables
 from chalicelib.call import Call, Done
+from chalicelib.circle import journal, rooms
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from muster.errors import MailboxFull

@@ -6,8 +6,9 @@ import ipaddress
 from functools import lru_cache
 from typing import Any
 
-from chalicelib import rooms, tables
+from chalicelib import tables
 from chalicelib.call import Call, Done
+from chalicelib.circle import rooms
 from chalicelib.service import Service
 from muster.errors import CircleFull
 from muster.felund import frames, records

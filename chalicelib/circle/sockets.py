@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from chalicelib import mailbox, relay, tables, tokens
+from chalicelib import tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
+from chalicelib.circle import mailbox, relay
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
 from muster.errors import InvalidToken, RateLimited, Refused

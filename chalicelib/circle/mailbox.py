@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from chalicelib import journal, rooms, tables
+from chalicelib import tables
 from chalicelib.call import Call, Done, Effect, Send
+from chalicelib.circle import journal, rooms
 from chalicelib.service import Service
 from muster.errors import MailboxFull, PayloadTooLarge
 from muster.felund import frames, records

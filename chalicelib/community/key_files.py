@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from capsules.manifest import Publisher
-from chalicelib import keyring
-from chalicelib.keyring import RootKey, Unusable
+from chalicelib.community import keyring
+from chalicelib.community.keyring import RootKey, Unusable
 
 ROOT, PUBLISHING = "root.key", "publishing.key"
 

@@ -17,10 +17,11 @@ import msgspec
 from capsules import manifest
 from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
-from chalicelib import beacon, keyring, log, tables
+from chalicelib import log, tables
+from chalicelib.community import beacon, keyring
+from chalicelib.community.shelf import Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
-from chalicelib.shelf import Shelf, Shelved
 from chalicelib.store import Unavailable
 
 EVERY_S = 300

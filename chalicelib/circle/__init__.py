@@ -1,0 +1,1 @@
+"""What a circle does through the service: presence, mail, relay and sockets."""

@@ -1,0 +1,1 @@
+"""What a public community needs: a beacon, and a publisher of capsules with its keys."""
