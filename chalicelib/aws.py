@@ -28,7 +28,7 @@ from chalicelib.store import Stores, TableNames
 from muster.errors import InternalError, PayloadTooLarge, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from chalicelib.paths import Prober
+    from chalicelib.assist.paths import Prober
 
 Event = Mapping[str, Any]
 Environment = Mapping[str, str]
@@ -285,7 +285,7 @@ def _open_prober(settings: Settings) -> Prober | None:
     """Return whoever probes paths, where there is anything to probe."""
     if not settings.assist:
         return None
-    from chalicelib import plan, probing
+    from chalicelib.assist import plan, probing
 
     return probing.open_prober(plan.read(settings.assist))
 

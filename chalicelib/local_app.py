@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from chalicelib import http, log, plan, probing, status, store
+from chalicelib import http, log, status, store
+from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
 from chalicelib.circle import relay, sockets
 from chalicelib.local_calls import Reader, Scope

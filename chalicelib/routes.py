@@ -69,7 +69,7 @@ EARLY = (
         over=beacon.listing,
     ),
 )
-"""What nearly every call wants; the rest is in chalicelib/assist_routes.py."""
+"""What nearly every call wants; the rest is in chalicelib/assist/routes.py."""
 
 if TYPE_CHECKING:
     ROUTES: tuple[Route, ...]
@@ -96,9 +96,9 @@ class _Late(Mapping[str, Route]):
 
 
 def _late() -> tuple[Route, ...]:
-    from chalicelib import assist_routes
+    from chalicelib.assist import routes
 
-    return assist_routes.ROUTES
+    return routes.ROUTES
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,8 @@ from chalicelib.store import Item, Stores
 from chalicelib.tokens import Ed25519Signer, Signer
 
 if TYPE_CHECKING:
-    from chalicelib.paths import Prober
-    from chalicelib.plan import Plan
+    from chalicelib.assist.paths import Prober
+    from chalicelib.assist.plan import Plan
 
 _V = TypeVar("_V")
 
@@ -54,7 +54,7 @@ class Service:
     def plan(self) -> Plan:
         """What the operator knows about connecting; only assist asks."""
         if self._plan is None:
-            from chalicelib import plan
+            from chalicelib.assist import plan
 
             self._plan = plan.read(self.settings.assist)
         return self._plan

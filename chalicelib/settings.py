@@ -80,7 +80,7 @@ class Settings:
         if self.assist_open not in get_args(Unsigned):
             raise ValueError("assist_open must be 'refuse' or 'allow'")
         if self.assist:
-            from chalicelib import plan  # where nothing was planned, nothing is loaded
+            from chalicelib.assist import plan  # where nothing was planned, nothing is loaded
 
             plan.read(self.assist)
         for field in fields(self):

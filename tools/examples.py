@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chalicelib import ice, paths
-from chalicelib.plan import IceServerPlan, LitePlan, Plan
+from chalicelib.assist import ice, paths
+from chalicelib.assist.plan import IceServerPlan, LitePlan, Plan
 from chalicelib.settings import Settings
 from muster import errors
 from muster.felund import assist_records as wire

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from chalicelib import assist, auth
+from chalicelib import auth
+from chalicelib.assist import advise
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
 from muster import __version__, errors
@@ -250,7 +251,7 @@ def _problem(status: int) -> dict[str, Any]:
     code = refused["content"]["application/json"]["example"]["code"]
     content = {
         "schema": {"$ref": "#/components/schemas/Problem"},
-        "example": assist.problem(errors.from_json(examples.refusal(code), status=status)),
+        "example": advise.problem(errors.from_json(examples.refusal(code), status=status)),
     }
     return refused | {"content": {"application/problem+json": content}}
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib import assist, probing
+from chalicelib.assist import advise, probing
+from chalicelib.assist.paths import MOST_S, Target
 from chalicelib.local_app import Host
-from chalicelib.paths import MOST_S, Target
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
 from tests.support.circle import world
@@ -154,7 +154,7 @@ def test_a_synchronous_host_waits_no_longer_than_the_deadline() -> None:
     took_s = time.perf_counter() - started
     hanging.set()
     assert status == 200
-    assert took_s < assist.LATEST_S + SPARE_S
+    assert took_s < advise.LATEST_S + SPARE_S
     assert {one["network_quality"]["probe_method"] for one in answer["transports"]} == {"none"}
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import plan, probing
-from chalicelib.paths import Probe, Target
+from chalicelib.assist import plan, probing
+from chalicelib.assist.paths import Probe, Target
 from tests.support.circle import World, world
 
 INWARD = [

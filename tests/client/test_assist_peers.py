@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from noise.connection import Keypair, NoiseConnection
 
-from chalicelib import keyset
+from chalicelib.assist import pq_keys
 from chalicelib.call import Call
 from tests.support.circle import World, world
 from tests.support.local import ROOT, Server, running
@@ -113,7 +113,7 @@ def test_the_post_quantum_example_of_the_docs_encapsulates_and_verifies() -> Non
     for answer in told:  # two peers, each from an answer of its own
         names: dict[str, Any] = {"advice": answer}
         exec(compile(example(1), "docs/assist.md", "exec"), names)  # noqa: S102
-        opened = keyset.decapsulate(
+        opened = pq_keys.decapsulate(
             w.service, answer["pq"]["key_id"], names["ciphertext"], now=w.now
         )
         assert opened == names["shared_secret"]

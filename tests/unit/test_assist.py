@@ -16,9 +16,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from chalicelib import ice
+from chalicelib.assist import ice
+from chalicelib.assist.paths import Probe, Target
 from chalicelib.call import Call
-from chalicelib.paths import Probe, Target
 from chalicelib.store.sqlite import open_sqlite
 from muster.felund import signing
 from tests.support.circle import ANN, HINT, SECRET, START, World, world

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from chalicelib import fec
+from chalicelib.assist import fec
 
 MTUS = (
     64,

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from chalicelib import keyset
+from chalicelib.assist import pq_keys
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
 from tests.support.circle import World, world
@@ -69,10 +69,10 @@ def test_what_is_encapsulated_to_the_answer_the_deployment_opens() -> None:
     secret, sealed = MLKEM768PublicKey.from_public_bytes(
         bytes.fromhex(pq["kem_public_hex"])
     ).encapsulate()
-    assert keyset.decapsulate(w.service, pq["key_id"], sealed, now=w.now) == secret
+    assert pq_keys.decapsulate(w.service, pq["key_id"], sealed, now=w.now) == secret
     mine = X25519PrivateKey.generate()
     theirs = X25519PublicKey.from_public_bytes(bytes.fromhex(pq["signed_prekey_public_hex"]))
-    opened = keyset.exchange(
+    opened = pq_keys.exchange(
         w.service, pq["key_id"], mine.public_key().public_bytes_raw(), now=w.now
     )
     assert opened == mine.exchange(theirs)
@@ -108,11 +108,11 @@ def test_old_keys_open_what_was_sent_to_them_until_the_overlap_ends() -> None:
     kem = MLKEM768PublicKey.from_public_bytes(bytes.fromhex(pq["kem_public_hex"]))
     secret, sealed = kem.encapsulate()
     last = pq["expires_at"] + 7 * DAY_S - 1
-    assert keyset.decapsulate(w.service, pq["key_id"], sealed, now=last) == secret
-    with pytest.raises(keyset.Unknown):
-        keyset.decapsulate(w.service, pq["key_id"], sealed, now=last + 1)
-    with pytest.raises(keyset.Unknown):
-        keyset.decapsulate(w.service, "0" * 16, sealed, now=w.now)
+    assert pq_keys.decapsulate(w.service, pq["key_id"], sealed, now=last) == secret
+    with pytest.raises(pq_keys.Unknown):
+        pq_keys.decapsulate(w.service, pq["key_id"], sealed, now=last + 1)
+    with pytest.raises(pq_keys.Unknown):
+        pq_keys.decapsulate(w.service, "0" * 16, sealed, now=w.now)
 
 
 def test_a_short_period_may_have_a_long_overlap() -> None:
@@ -121,7 +121,7 @@ def test_a_short_period_may_have_a_long_overlap() -> None:
     kem = MLKEM768PublicKey.from_public_bytes(bytes.fromhex(pq["kem_public_hex"]))
     secret, sealed = kem.encapsulate()
     at = w.now + 5 * 3600 + 1800
-    assert keyset.decapsulate(w.service, pq["key_id"], sealed, now=at) == secret
+    assert pq_keys.decapsulate(w.service, pq["key_id"], sealed, now=at) == secret
 
 
 def test_no_private_half_is_in_an_answer_or_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,7 +135,7 @@ def test_no_private_half_is_in_an_answer_or_in_a_log(caplog: pytest.LogCaptureFi
     w.service.entropy = entropy
     with caplog.at_level(0):
         answer = json.dumps(w.call("POST", "/api/p2p/assist", {}, headers={})[1])
-    seeds = [data for data in drawn if len(data) in (keyset.IDENTITY_BYTES, keyset.PERIOD_BYTES)]
+    seeds = [data for data in drawn if len(data) in (pq_keys.IDENTITY_BYTES, pq_keys.PERIOD_BYTES)]
     assert len(seeds) == 2
     for seed in seeds:
         for start in range(0, len(seed), 32):

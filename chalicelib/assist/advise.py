@@ -11,9 +11,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import fec, ice, keyset, paths, tables, tokens
+from chalicelib import tables, tokens
+from chalicelib.assist import fec, ice, paths, pq_keys
+from chalicelib.assist.paths import Found, Path, Probe, Target
 from chalicelib.call import Call, Wait
-from chalicelib.paths import Found, Path, Probe, Target
 from chalicelib.service import Service
 from muster.errors import Refused
 from muster.felund import assist_records as wire
@@ -87,7 +88,7 @@ def _advice(
     theirs = named if ask.paths else ()
     return wire.Advice(
         noise=_noise(service),
-        pq=keyset.public(service, now=now),
+        pq=pq_keys.public(service, now=now),
         ice=ice.advice(plan, entropy=service.entropy(ice.ENTROPY_BYTES), now=now),
         transports=tuple(paths.advice(one) for one in found),
         multipath=_multipath(ask, found),

@@ -17,8 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 
-from chalicelib.paths import MOST_S, Probe, Prober, Target
-from chalicelib.plan import Plan
+from chalicelib.assist.paths import MOST_S, Probe, Prober, Target
+from chalicelib.assist.plan import Plan
 
 TRIES = 3
 CONNECT_S = 0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib import assist
+from chalicelib.assist import advise
 from chalicelib.auth import bearer, signed
 from chalicelib.route import Route
 from muster.felund import assist_records, records
@@ -13,7 +13,7 @@ ROUTES = (
         "/v1/session",
         signed,
         assist_records.OpenAssist,
-        assist.open_session,
+        advise.open_session,
         assist_records.AssistOpened,
     ),
     Route(
@@ -21,10 +21,10 @@ ROUTES = (
         "/api/p2p/assist",
         bearer,
         assist_records.AskAdvice,
-        assist.advise,
+        advise.advise,
         assist_records.Advice,
-        unasked=assist.unasked,
-        refusal=assist.problem,
+        unasked=advise.unasked,
+        refusal=advise.problem,
         body_bytes="assist_body_bytes",
     ),
     Route(
@@ -32,8 +32,8 @@ ROUTES = (
         "/api/p2p/assist",
         bearer,
         records.Nothing,
-        assist.unasked,
+        advise.unasked,
         assist_records.Advice,
-        refusal=assist.problem,
+        refusal=advise.problem,
     ),
 )

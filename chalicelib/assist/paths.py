@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from chalicelib.plan import PathPlan, Plan, spelled
+from chalicelib.assist.plan import PathPlan, Plan, spelled
 from muster.felund import assist_records as wire
 
 if TYPE_CHECKING:

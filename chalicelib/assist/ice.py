@@ -10,7 +10,7 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from chalicelib.plan import IceServerPlan, LitePlan, Plan
+from chalicelib.assist.plan import IceServerPlan, LitePlan, Plan
 from muster.felund import assist_records as wire
 
 MIN_TTL_S, MAX_TTL_S = 60, 3600

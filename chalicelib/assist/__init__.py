@@ -1,0 +1,1 @@
+"""How to connect, as far as anybody knows: loaded when the first call asks."""
