@@ -12,12 +12,12 @@ from typing import Any
 
 from chalice.app import Chalice, Rate, Response
 
-from chalicelib import aws
+from chalicelib.aws.host import METHODS, Answer, Host, Kind, kind
 from chalicelib.routes import PATHS
 
 app = Chalice("muster", configure_logs=False)
 app.experimental_feature_flags.add("WEBSOCKETS")
-host = aws.Host(os.environ)
+host = Host(os.environ)
 
 
 def answer() -> Response:
@@ -27,14 +27,14 @@ def answer() -> Response:
 
 
 for _path in PATHS:
-    app.route(_path, methods=list(aws.METHODS), content_types=[])(answer)
+    app.route(_path, methods=list(METHODS), content_types=[])(answer)
 
 
 @app.middleware("http")
 def in_our_words(event: Any, get_response: Callable[[Any], Response]) -> Response:
     """Answer what Chalice refuses before it asks a view: its error bodies are not ours."""
     response = get_response(event)
-    return response if isinstance(response, aws.Answer) else answer()
+    return response if isinstance(response, Answer) else answer()
 
 
 @app.on_ws_connect()
@@ -67,7 +67,7 @@ def sweep(event: Any) -> None:
     host.sweep()
 
 
-_FOLDED: dict[aws.Kind, Callable[[Any, Any], Any]] = {
+_FOLDED: dict[Kind, Callable[[Any, Any], Any]] = {
     "call": app,
     "connect": on_connect,
     "message": on_message,
@@ -79,7 +79,7 @@ _FOLDED: dict[aws.Kind, Callable[[Any, Any], Any]] = {
 
 def serve(event: Any, context: Any) -> Any:
     """Take any event but the publisher's: one function, which stays warm for all (ADR 0012)."""
-    return _FOLDED[aws.kind(event)](event, context)
+    return _FOLDED[kind(event)](event, context)
 
 
 @app.schedule(Rate(5, unit=Rate.MINUTES))

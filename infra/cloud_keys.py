@@ -16,7 +16,7 @@ from pathlib import Path
 
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
-from chalicelib.aws_publishing import TIER, create_once
+from chalicelib.aws.publishing import TIER, create_once
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, RootKey, Unusable
 from infra.cloud import Cloud, code_of, connect, explained

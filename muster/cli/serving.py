@@ -17,8 +17,8 @@ from muster.cli.output import Failure, Misuse
 
 def serve(arguments: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
-    from chalicelib import local
     from chalicelib.community.keyring import Unusable
+    from chalicelib.local import main
     from chalicelib.settings import Settings
 
     try:
@@ -30,7 +30,7 @@ def serve(arguments: argparse.Namespace) -> int:
     proxies = tuple(_network(text) for text in arguments.trusted_proxy)
     data = Path(arguments.data)
     try:
-        local.serve(
+        main.serve(
             settings,
             host=arguments.host,
             port=arguments.port,

@@ -18,7 +18,7 @@ import pytest
 
 from chalicelib.assist import advise, probing
 from chalicelib.assist.paths import MOST_S, Target
-from chalicelib.local_app import Host
+from chalicelib.local.app import Host
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
 from tests.support.circle import world

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import aws as host
 from chalicelib import http, tables
+from chalicelib.aws import host
 from chalicelib.routes import PATHS
 from infra.gateway_responses import gateway_responses
 from muster import errors, strict

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib import aws
-from chalicelib.call import Close, Connection, Gone, Send
-from chalicelib.gateway import (
+from chalicelib.aws import host
+from chalicelib.aws.pushes import (
     PAUSES_S,
     PIECE_BYTES,
     Budget,
@@ -19,6 +18,7 @@ from chalicelib.gateway import (
     Pushes,
     Undelivered,
 )
+from chalicelib.call import Close, Connection, Gone, Send
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
@@ -247,10 +247,10 @@ def test_an_error_ends_a_line_and_nothing_else(bench: Bench, service: Service) -
 def test_a_domain_of_ones_own_is_not_where_texts_are_posted(
     domain: str, region: str, expected: str
 ) -> None:
-    host = aws.Host({"AWS_REGION": region})
+    opened = host.Host({"AWS_REGION": region})
     context = {"domainName": domain, "apiId": "a1", "stage": "api", "connectionId": "c="}
 
-    assert host.connection({"requestContext": context}) == Connection("c=", expected)
+    assert opened.connection({"requestContext": context}) == Connection("c=", expected)
 
 
 def test_what_a_machine_sends_a_second_is_bounded() -> None:

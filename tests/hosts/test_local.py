@@ -24,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from chalicelib import local
-from chalicelib.local_sockets import WebSocket
+from chalicelib.local import main
+from chalicelib.local.websockets import WebSocket
 from chalicelib.routes import ROUTES
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
@@ -887,7 +887,7 @@ def test_what_it_keeps_is_its_owners_alone_whatever_the_folder(tmp_path: Path) -
 @pytest.mark.parametrize("value", ["many", "0", "-1"])
 def test_bounds_are_whole_numbers_from_one(value: str) -> None:
     with pytest.raises(ValueError, match="MUSTER_SOCKETS"):
-        local.Bounds.from_environment({"MUSTER_SOCKETS": value})
+        main.Bounds.from_environment({"MUSTER_SOCKETS": value})
 
 
 def test_info_tells_what_one_process_takes_on(tmp_path: Path) -> None:
@@ -897,7 +897,7 @@ def test_info_tells_what_one_process_takes_on(tmp_path: Path) -> None:
 
     assert limits["sockets"] == 3
     assert limits["publish_every_s"] == 77
-    assert {field.name for field in dataclasses.fields(local.Bounds)} <= set(limits)
+    assert {field.name for field in dataclasses.fields(main.Bounds)} <= set(limits)
     assert shown == limits
 
 
@@ -986,7 +986,7 @@ class Broken:
         raise RuntimeError("nobody foresaw this")
 
 
-def ask(host: local.Host, method: str, path: str, **more: Any) -> httpx2.Response:
+def ask(host: main.Host, method: str, path: str, **more: Any) -> httpx2.Response:
     async def go() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=host)  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
@@ -999,7 +999,7 @@ def test_what_nobody_foresaw_is_a_500_with_a_request_id(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken: Any = Broken()
-    host = local.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
+    host = main.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
 
     answer = ask(host, "GET", f"/v1/peers?circle_hint={HINT}")
 
@@ -1012,7 +1012,7 @@ def test_what_nobody_foresaw_is_a_500_with_a_request_id(
 
 def test_the_app_answers_without_a_server(tmp_path: Path) -> None:
     with closing(open_sqlite(tmp_path / "muster.sqlite3")) as stores:
-        host = local.build(Settings(), stores)
+        host = main.build(Settings(), stores)
         assert ask(host, "GET", "/v1/health").json()["ok"] is True
         assert ask(host, "GET", "/status.json").json()["stored"]["nodes"] == 0
         assert ask(host, "POST", "/v1/register", content=b"x" * 2_000_000).status_code == 413
@@ -1044,7 +1044,7 @@ def test_a_locked_database_refuses_sockets_and_harms_none(tmp_path: Path) -> Non
 
 def test_a_socket_outlives_what_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
     broken: Any = Broken()
-    host = local.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
+    host = main.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
     state = SimpleNamespace(connections=set())
     held = WebSocket(host, server_state=state)
     query = f"circle_hint={HINT}&node_id=node-00001".encode()

@@ -13,12 +13,12 @@ import pytest
 
 from capsules import manifest, trust
 from capsules.keys import VerifyKey
-from chalicelib import status
 from chalicelib.call import Call, Reply
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, Unusable
 from chalicelib.community.publisher import FILES
-from chalicelib.local_publishing import KEPT_S, NAMED, Keys, Publishing, greeting
+from chalicelib.local import status
+from chalicelib.local.publishing import KEPT_S, NAMED, Keys, Publishing, greeting
 from muster.cli import main
 from tests.support import local
 from tests.support.circle import World, world

@@ -12,8 +12,8 @@ import pytest
 
 from capsules import manifest, trust
 from capsules.keys import SigningKey
-from chalicelib import gateway as aws_gateway
-from chalicelib.aws_publishing import KEYS_S, Publishing, create_once
+from chalicelib.aws import pushes as aws_gateway
+from chalicelib.aws.publishing import KEYS_S, Publishing, create_once
 from chalicelib.community import keyring, publisher
 from chalicelib.community.keyring import RootKey
 from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, S3Shelf

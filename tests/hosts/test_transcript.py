@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.local import Bounds
+from chalicelib.local.main import Bounds
 from tests.support import aws, transcript
 from tests.support.local import GENEROUS
 from tests.support.local import running as one_machine

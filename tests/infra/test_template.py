@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import edge
+from chalicelib.aws import edge
 from chalicelib.routes import PATHS
 from infra import cost, linting, stack
 from infra.cloud import Names

@@ -33,8 +33,9 @@ def test_the_aws_host_does_not_know_the_other_host() -> None:
     }
 
 
-def test_the_wire_protocol_starts_without_the_client_and_the_service() -> None:
-    assert not imported_with("muster") & (CLIENT | SERVER | SLOW | {"chalicelib", "infra", "app"})
+@pytest.mark.parametrize("wire", ["muster.felund", "muster.felund.records", "muster.felund.frames"])
+def test_the_wire_protocol_starts_without_the_client_and_the_service(wire: str) -> None:
+    assert not imported_with(wire) & (CLIENT | SERVER | SLOW | {"chalicelib", "infra", "app"})
 
 
 @pytest.mark.parametrize("package", ["capsules", "muster"])

@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib import log
 from chalicelib.call import Call, Reply
-from chalicelib.status import Success
+from chalicelib.local.status import Success
 
 NOON = 1_800_000_000.0
 

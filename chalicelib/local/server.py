@@ -18,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chalicelib import http
 from chalicelib.call import Reply
-from chalicelib.local_app import Host
-from chalicelib.local_sockets import WebSocket
+from chalicelib.local.app import Host
+from chalicelib.local.websockets import WebSocket
 from muster.errors import InvalidRequest, RateLimited, Unavailable
 
 REQUEST_S = 60.0

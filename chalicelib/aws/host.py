@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chalice.app import Response
 
-from chalicelib import edge, gateway, http, log, store
-from chalicelib.aws_publishing import Publishing
+from chalicelib import http, log, store
+from chalicelib.aws import edge, pushes
+from chalicelib.aws.publishing import Publishing
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
@@ -64,7 +65,7 @@ class Host:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._pushes = gateway.Pushes()
+        self._pushes = pushes.Pushes()
         self._publishing = Publishing(environment, lambda: self.service)
 
     @cached_property
@@ -76,16 +77,16 @@ class Host:
         return Service(
             settings,
             _open_stores(self._environment),
-            gateway.GatewaySender(self._open_gateway, budget=gateway.Budget(settings.pushes_per_s)),
+            pushes.GatewaySender(self._open_gateway, budget=pushes.Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
         )
 
     @cached_property
-    def later(self) -> gateway.Later:
+    def later(self) -> pushes.Later:
         """Whoever greets connections that are being opened."""
-        return gateway.Greeter(
-            gateway.open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"]
+        return pushes.Greeter(
+            pushes.open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"]
         )
 
     def answer(self, event: Event) -> Answer:
@@ -180,7 +181,7 @@ class Host:
         return Reply(200, headers=headers)
 
     def _perform(
-        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = gateway.PUSH_S
+        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = pushes.PUSH_S
     ) -> None:
         now = int(time.time())
         try:
@@ -191,7 +192,7 @@ class Host:
             self._deliver(effects, now=now, within_s=within_s)
 
     def _deliver(
-        self, effects: tuple[Effect, ...], *, now: int, within_s: float = gateway.PUSH_S
+        self, effects: tuple[Effect, ...], *, now: int, within_s: float = pushes.PUSH_S
     ) -> None:
         if effects:
             self._pushes.deliver(self.service, effects, now=now, within_s=within_s)
@@ -199,7 +200,7 @@ class Host:
     def _open_gateway(self, endpoint: str) -> Any:
         """Make a client for one gateway; AWS's own variable may name another place."""
         override = self._environment.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI")
-        return gateway.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
+        return pushes.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
 
 
 def kind(event: Event) -> Kind:

@@ -20,9 +20,9 @@ from typing import TextIO
 from chalicelib import log
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
-from chalicelib.local_app import Bounds, Host
-from chalicelib.local_calls import base_url
-from chalicelib.local_publishing import Keys, Publishing, greeting
+from chalicelib.local.app import Bounds, Host
+from chalicelib.local.calls import base_url
+from chalicelib.local.publishing import Keys, Publishing, greeting
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
@@ -64,7 +64,7 @@ def serve(
     Raises `OSError` if it cannot listen there or use the directory, `Unusable` if it
     cannot use the publishing keys there, and `ValueError` if a proxy is not a network.
     """
-    from chalicelib import local_server
+    from chalicelib.local import server
 
     directory = Path(data_dir)
     if directory.exists() and not directory.is_dir():
@@ -84,7 +84,7 @@ def serve(
         print(_greeting(settings, base, directory, published), flush=True)
         if files < bounds.connections + SPARE_FILES:
             _log.warning("only %d files may be open; not every connection will find room", files)
-        local_server.run(app, listener)
+        server.run(app, listener)
 
 
 def log_to(stream: TextIO, *, verbose: bool) -> None:
@@ -207,7 +207,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"muster: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from chalicelib import http, log, status, store
+from chalicelib import http, log, store
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
 from chalicelib.circle import relay, sockets
-from chalicelib.local_calls import Reader, Scope
-from chalicelib.local_publishing import SOON_S, WAY, Publishing
-from chalicelib.local_sockets import GOING_AWAY, PING, Sockets, WebSocket
+from chalicelib.local import status
+from chalicelib.local.calls import Reader, Scope
+from chalicelib.local.publishing import SOON_S, WAY, Publishing
+from chalicelib.local.websockets import GOING_AWAY, PING, Sockets, WebSocket
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
@@ -119,7 +120,7 @@ class Host:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            raise NotImplementedError("WebSockets come by another way: chalicelib.local_sockets")
+            raise NotImplementedError("WebSockets come by another way: chalicelib.local.websockets")
 
     def trusts(self, address: str) -> bool:
         """Say whether a trusted proxy is at *address*, so that it speaks for many."""

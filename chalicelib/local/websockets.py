@@ -23,7 +23,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from chalicelib.call import Connection, Gone, Reply
-from chalicelib.local_calls import Scope
+from chalicelib.local.calls import Scope
 from muster.felund import frames
 
 GOING_AWAY, UNSUPPORTED, NOT_TEXT, TOO_BIG, TRY_LATER = 1001, 1003, 1007, 1009, 1013

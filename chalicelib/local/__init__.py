@@ -1,0 +1,1 @@
+"""The one-machine host: one process, one port, one folder."""
