@@ -19,7 +19,10 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 BUILD = ROOT / "build"
 REPORTS = BUILD / "reports"
-ORDER = ("unit", "contract", "golden", "property", "hosts", "attack", "client", "cli", "browser")
+ORDER = (
+    *("unit", "contract", "golden", "property", "hosts", "attack"),
+    *("client", "cli", "compat", "browser", "infra"),
+)
 NOTHING_COLLECTED = 5
 NEEDS = {
     "contract": ("node",),

@@ -155,10 +155,16 @@ def _reachable(found: dict[str, Any], names: list[str]) -> set[str]:
     return reached
 
 
+def _operation_id(use: Callable[..., Any]) -> str:
+    """Return the name that generated clients give to a call; it outlives a move of the code."""
+    module = use.__module__.rpartition(".")[2]
+    return f"{'assist' if module == 'advise' else module}_{use.__name__}"
+
+
 def _operation(route: Route) -> dict[str, Any]:
     ask, answer = examples.of(route.method, route.path) or (None, None)
     operation: dict[str, Any] = {
-        "operationId": f"{route.use.__module__.rpartition('.')[2]}_{route.use.__name__}",
+        "operationId": _operation_id(route.use),
         "summary": (inspect.getdoc(route.use) or "").partition("\n")[0],
         "description": "\n\n".join(
             part for part in (inspect.getdoc(route.ask), _UNSIGNED.get(route.guard)) if part

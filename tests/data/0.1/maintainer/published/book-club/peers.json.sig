@@ -1,0 +1,1 @@
+W/yKF5LVfGWxob27mwIoz6RLVVFBClSUpM+fwvk4Joc++WsJj/nuu2OnWlfytoa4qpv2aTQUBXNwjpkRmD/SDQ==

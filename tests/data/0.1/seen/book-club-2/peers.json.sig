@@ -1,0 +1,1 @@
+KYe3Jr/wmWMydpTsIyGZmce7IuA4jX1LpaC5NxrjnzztC+9ZyX3DbPJENhgkynRXA4uUrXGR2lu+knFca1W3Cg==

@@ -1,0 +1,1 @@
+i6Df/6yXu2Gvp8u05lDx8TB8KZ473qX9WBOhOxuqvs1FjDZreB3YX9SlzixbdaQJit90b4HlLpMJI4xj7qdBAw==

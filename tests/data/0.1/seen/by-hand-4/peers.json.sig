@@ -1,0 +1,1 @@
+aSmc5yCrjCKQneVjNd76/dVNEGdmLReFkuoj5wlBvUxKzoVAjngnlRb//iXeBCgXdpO54ZoF64lBrhv77E8eAw==

@@ -1,0 +1,1 @@
+oImM3zqw+JlgzNrlIeEsn2aeehtusu/O1WFV+9EeFEpeLCNpvAjNcJ88NW+aAOS3o7slDZel7yKyic0X6JUoAg==

@@ -1,0 +1,1 @@
+0+oiOYeZq2/aanCgwFN3duavGfZsmjWZxALu4V45Xub3leeYB/YhioOpsTQgjvtkFIbLeMUf7XWmGA4CrrMTCQ==
