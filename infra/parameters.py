@@ -116,12 +116,12 @@ def _check_settings(settings: Mapping[str, str]) -> None:
     known -= {*OUR_VARIABLES, "MUSTER_VERSION"}
     for name in settings:
         if name not in known:
-            close = get_close_matches(name, known, 3) or ["see docs/operations.md, Settings"]
+            close = get_close_matches(name, known, 3) or ["see docs/one-machine.md, Settings"]
             raise Misuse(f"there is no setting {name} to choose", f"there are: {', '.join(close)}")
     try:
         Settings.from_environment(settings)
     except ValueError as error:
-        raise Misuse(f"--param {error}", "docs/operations.md lists the settings") from None
+        raise Misuse(f"--param {error}", "docs/one-machine.md lists the settings") from None
 
 
 def _check_together(chosen: Mapping[str, str]) -> None:

@@ -382,7 +382,7 @@ def _way_out(status: str, reason: str) -> str:
     known = (
         (
             "already exists",
-            "docs/operations.md says what to do about names that are taken",
+            "docs/aws.md says what to do about names that are taken",
         ),
         ("not authorized to perform", "allow what the message names, then deploy again"),
         ("AccessDenied", "allow what the message names, then deploy again"),

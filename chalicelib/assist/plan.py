@@ -1,7 +1,7 @@
 """Plan: what the operator knows about connecting, from ``MUSTER_ASSIST``.
 
 A JSON object, or the path of a file that holds one. Whatever is not in it is not
-advised: no path, server or candidate is made up. docs/operations.md explains it.
+advised: no path, server or candidate is made up. docs/assist.md explains it.
 """
 
 from __future__ import annotations

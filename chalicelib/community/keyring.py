@@ -3,7 +3,7 @@
 The root key (`root.key`) belongs to the maintainer and off the server: it says which
 online key may publish, and which keys nobody shall believe again. The publishing key
 (`publishing.key`) is what a server needs: the online key and everything that the root
-key has signed about it. Nothing here touches a disk (docs/operations.md, Keys).
+key has signed about it. Nothing here touches a disk (docs/capsules.md, The keys).
 """
 
 from __future__ import annotations

@@ -372,12 +372,16 @@ def test_the_edge_says_who_calls_whatever_the_viewer_says(
     }
 
 
-# --- README ---------------------------------------------------------------------------
+# --- the picture in the docs ------------------------------------------------------------
 
 
-def test_everything_in_the_readmes_picture_is_in_the_template(template: Template) -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text[text.index("## How the AWS side works") :].partition("\n## ")[0]
+def picture() -> str:
+    text = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    return text[text.index("## How it is built") :].partition("\n## ")[0]
+
+
+def test_everything_in_the_docs_picture_is_in_the_template(template: Template) -> None:
+    section = picture()
     named = set(re.findall(r"`(AWS::[A-Za-z0-9]+::[A-Za-z0-9]+)`", section))
     there = {resource["Type"] for resource in template["Resources"].values()}
 
@@ -385,9 +389,8 @@ def test_everything_in_the_readmes_picture_is_in_the_template(template: Template
     assert named - there == set()
 
 
-def test_the_readmes_picture_leaves_no_kind_out(template: Template) -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text[text.index("## How the AWS side works") :].partition("\n## ")[0]
+def test_the_docs_picture_leaves_no_kind_out(template: Template) -> None:
+    section = picture()
     small = {
         "AWS::ApiGatewayV2::Deployment",
         "AWS::ApiGatewayV2::Integration",

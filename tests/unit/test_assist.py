@@ -802,7 +802,7 @@ def test_a_plan_may_stand_in_a_file(tmp_path: Any) -> None:
 
 
 def test_the_plan_that_the_docs_show_is_one() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "assist.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"```json\n(\{\s+\"paths\".*?)```", text, flags=re.DOTALL)
     answer = ask(service(json.loads(shown.replace("<64 hex digits>", "ab" * 32))), {})
     assert [one["path_id"] for one in answer["transports"]] == ["relay", "reality", "wg"]
