@@ -12,15 +12,16 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import asdict
+from typing import Any
 
 from chalicelib import http, log, store
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
 from chalicelib.circle import relay, sockets
 from chalicelib.local import status
+from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import Reader, Scope
 from chalicelib.local.publishing import SOON_S, WAY, Publishing
 from chalicelib.local.websockets import GOING_AWAY, PING, Sockets, WebSocket
@@ -48,32 +49,6 @@ SLICE_S = 0.05
 PURGE_S = 0.25
 PURGE_ITEMS = 500
 CHECKPOINT_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one process takes on at once; times in seconds, sizes in bytes."""
-
-    sockets: int = 10_000
-    address_sockets: int = 1_000
-    connections: int = 12_000
-    address_connections: int = 2_000
-    head_s: int = 10
-    body_s: int = 10
-    waiting_body_bytes: int = 128 * 1024 * 1024
-    silence_s: int = 15
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ``MUSTER_<FIELD>`` for each field."""
-        chosen: dict[str, int] = {}
-        for field in fields(cls):
-            text = environment.get(f"MUSTER_{field.name.upper()}")
-            if text and not (text.isdecimal() and int(text)):
-                raise ValueError(f"MUSTER_{field.name.upper()} must be a whole number from 1")
-            if text:
-                chosen[field.name] = int(text)
-        return cls(**chosen)
 
 
 class Host:

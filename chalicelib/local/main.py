@@ -20,7 +20,8 @@ from typing import TextIO
 from chalicelib import log
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
-from chalicelib.local.app import Bounds, Host
+from chalicelib.local.app import Host
+from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import base_url
 from chalicelib.local.publishing import Keys, Publishing, greeting
 from chalicelib.settings import Settings
