@@ -13,6 +13,7 @@ import sys
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +27,7 @@ from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
-from muster.errors import InternalError, PayloadTooLarge, Refused, Unavailable
+from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
@@ -106,7 +107,7 @@ class Host:
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
         except Exception as error:
-            effects = relay.refused(connection, _refusal(error))
+            effects = relay.refused(connection, http.refusal_for(error))
         self._deliver(effects, now=now)
 
     def disconnect(self, event: Event) -> None:
@@ -150,18 +151,16 @@ class Host:
         self._publishing.run(now=int(time.time()))
 
     def _answered(
-        self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = "unknown"
+        self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
     ) -> Reply:
         clock = time.time()
-        call = Call("", "", clock=clock)
+        call = head(event, clock=clock)
         try:
             call = read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
             reply = ask(call, event)
         except Exception as error:
-            reply = http.refuse(_refusal(error), call.path)
-        reply.route = reply.route or route
-        if call.request_id:
-            reply.headers["X-Request-Id"] = call.request_id
+            reply = http.fail(call, error)
+        reply.route = route or reply.route
         self._deliver(reply.effects, now=call.now)
         log.call(call, reply, latency_s=time.time() - clock)
         return reply
@@ -177,7 +176,9 @@ class Host:
         opened = sockets.open_socket(self.service, call, connection)
         self._deliver(opened.effects, now=call.now)
         later.greet(connection)
-        headers = {"Sec-WebSocket-Protocol": opened.subprotocol} if opened.subprotocol else {}
+        headers = {"X-Request-Id": call.request_id} if call.request_id else {}
+        if opened.subprotocol:
+            headers["Sec-WebSocket-Protocol"] = opened.subprotocol
         return Reply(200, headers=headers)
 
     def _perform(
@@ -214,26 +215,35 @@ def kind(event: Event) -> Kind:
     return _SOCKET_EVENTS.get(context.get("eventType", ""), "call")
 
 
-def read(event: Event, *, clock: float, secret: str = "") -> Call:
-    """Read a REST call or a `$connect`.
+def head(event: Event, *, clock: float) -> Call:
+    """Read of a REST call or a `$connect` what is always there.
 
     The path is the resource's: the event's own may begin with a domain's prefix.
-    The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
-    call shows the edge's *secret*, the one the edge saw.
     """
     context = event.get("requestContext") or {}
     method = context.get("httpMethod", "GET")
-    headers = {name.lower(): ", ".join(values) for name, values in _all(event, "Headers")}
-    seen = (context.get("identity") or {}).get("sourceIp") or ""
     return Call(
         method="GET" if method == "HEAD" else method,
         path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
+        clock=clock,
+        request_id=context.get("requestId", ""),
+    )
+
+
+def read(event: Event, *, clock: float, secret: str = "") -> Call:
+    """Read a REST call or a `$connect`.
+
+    The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
+    call shows the edge's *secret*, the one the edge saw.
+    """
+    headers = {name.lower(): ", ".join(values) for name, values in _all(event, "Headers")}
+    seen = ((event.get("requestContext") or {}).get("identity") or {}).get("sourceIp") or ""
+    return replace(
+        head(event, clock=clock),
         query={name: values[0] for name, values in _all(event, "QueryStringParameters") if values},
         headers=headers,
         body=_body(event),
         source_ip=edge.address(headers, seen=seen, secret=secret),
-        clock=clock,
-        request_id=context.get("requestId", ""),
     )
 
 
@@ -252,16 +262,6 @@ def _body(event: Event) -> bytes:
 def _escaped_bytes(body: bytes) -> int:
     """Return how long a JSON body is once it is a string in Lambda's JSON."""
     return len(body) + body.count(b'"') + body.count(b"\\")
-
-
-def _refusal(error: Exception) -> Refused:
-    """Return the refusal for what went wrong."""
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, store.Unavailable):
-        return Unavailable("the store did not answer in time; try again", retry_after_s=1)
-    _log.error("unforeseen", exc_info=error)
-    return InternalError("the service failed; the log has the request id")
 
 
 def _open_stores(environment: Environment) -> Stores:

@@ -29,7 +29,6 @@ from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from muster.errors import (
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -117,11 +116,10 @@ class Host:
             reply = await self._reply(call)
         except _Left:
             return
-        except Refused as refusal:
-            unread = unread or isinstance(refusal, _Unread)
-            reply = _refuse(refusal, call)
-        except Exception:
-            reply = _refuse(_unforeseen(request_id), call)
+        except Exception as error:
+            unread = unread or isinstance(error, _Unread)
+            reply = http.fail(call, error)
+        reply.headers["X-Request-Id"] = request_id
         self._deliver(reply.effects, now=call.now)
         self._note(call, reply, started)
         headers = [
@@ -146,9 +144,7 @@ class Host:
         self.service.limits.spend_address(call.source_ip, clock=call.clock)
         if call.method != "GET":
             raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
-        reply = await self._pages.reply(call.path)
-        reply.headers["X-Request-Id"] = call.request_id
-        return reply
+        return await self._pages.reply(call.path)
 
     async def _answered(self, call: Call) -> Reply:
         """Answer a call; what waits for others to answer holds up nobody else."""
@@ -162,9 +158,7 @@ class Host:
     def _published(self, publishing: Publishing, call: Call) -> Reply:
         if call.method != "OPTIONS":
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
-        reply = publishing.reply(call)
-        reply.headers["X-Request-Id"] = call.request_id
-        return reply
+        return publishing.reply(call)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body; of one that is too large, no more than says so."""
@@ -209,12 +203,8 @@ class Host:
             call = self._reader.call(scope, b"", request_id=request_id)
             connection = Connection(secrets.token_urlsafe(12))
             opened = self._open(call, connection)
-        except Refused as refusal:
-            reply = _refuse(refusal, call)
-        except store.Unavailable:
-            reply = _refuse(Unavailable("the store did not answer in time; try again"), call)
-        except Exception:
-            reply = _refuse(_unforeseen(request_id), call)
+        except Exception as error:
+            reply = http.fail(call, error)
         else:
             held.id, held.address, held.heard_at = connection.id, call.source_ip, call.clock
             held.until = call.clock + self.service.settings.socket_s
@@ -222,13 +212,15 @@ class Host:
             if opened.subprotocol:
                 headers["Sec-WebSocket-Protocol"] = opened.subprotocol
             reply = Reply(101, headers=headers, effects=opened.effects)
-        reply.route = f"GET {sockets.WAY}" if call.path == sockets.WAY else http.route_name(call)
+        if call.path == sockets.WAY:
+            reply.route = f"GET {sockets.WAY}"
         self._note(call, reply, started)
         return reply
 
     def refuse(self, message: str) -> Reply:
         """Answer what is no handshake."""
-        return _refuse(InvalidRequest(message), Call("GET", "", request_id=secrets.token_hex(8)))
+        call = Call("GET", "", request_id=secrets.token_hex(8))
+        return http.fail(call, InvalidRequest(message))
 
     def opened(self, held: WebSocket, reply: Reply) -> None:
         """Say hello on a socket that was admitted with *reply*."""
@@ -393,19 +385,6 @@ async def _every(period_s: float, chore: Callable[[], None], *, beside: bool = F
             _log.warning("the store did not answer in time")
         except Exception:
             _log.exception("unforeseen")
-
-
-def _refuse(refusal: Refused, call: Call) -> Reply:
-    reply = http.refuse(refusal, call.path)
-    reply.route = http.route_name(call)
-    reply.headers["X-Request-Id"] = call.request_id
-    return reply
-
-
-def _unforeseen(request_id: str) -> Refused:
-    """Log the exception under way and return what the caller may know of it."""
-    _log.exception("unforeseen", extra={"request_id": request_id})
-    return InternalError("the service failed; the log has the request id")
 
 
 def _expects(scope: Scope) -> bool:

@@ -692,20 +692,6 @@ def test_the_clock_ends_seats_that_are_idle(gateway: Gateway) -> None:
 # --- when DynamoDB is not well ------------------------------------------------------
 
 
-@pytest.fixture
-def way(dynalite_url: str) -> Iterator[faults.Way]:
-    with faults.way(dynalite_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def shaky(way: faults.Way, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose DynamoDB can be spoiled."""
-    with aws.running("dynalite", directory=tmp_path, dynalite_url=way.url) as made:
-        yield made
-    assert made.crashes == []
-
-
 def assert_unavailable(answer: Answer) -> None:
     assert (answer.status, code(answer)) == (503, "UNAVAILABLE")
     assert answer.json()["retryable"]
