@@ -12,7 +12,8 @@ from typing import Any
 
 from chalice.app import Chalice, Rate, Response
 
-from chalicelib.aws.host import METHODS, Answer, Host, Kind, kind
+from chalicelib.aws.events import Kind, kind
+from chalicelib.aws.host import METHODS, Answer, Host
 from chalicelib.routes import PATHS
 
 app = Chalice("muster", configure_logs=False)

@@ -11,17 +11,20 @@ import logging
 import os
 import sys
 import time
-from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from chalice.app import Response
 
 from chalicelib import http, log, store
-from chalicelib.aws import edge, pushes
+from chalicelib.aws import edge, events
+from chalicelib.aws.clients import open_client
+from chalicelib.aws.events import Event
+from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.publishing import Publishing
+from chalicelib.aws.pushes import PUSH_S, Pushes
+from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
@@ -32,7 +35,6 @@ from muster.errors import PayloadTooLarge
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
 
-Event = Mapping[str, Any]
 Environment = Mapping[str, str]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -42,14 +44,6 @@ ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
-
-Kind = Literal["call", "connect", "message", "disconnect", "greet", "sweep"]
-
-_SOCKET_EVENTS: Mapping[str, Kind] = {
-    "CONNECT": "connect",
-    "MESSAGE": "message",
-    "DISCONNECT": "disconnect",
-}
 
 _log = logging.getLogger("muster")
 
@@ -66,7 +60,7 @@ class Host:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._pushes = pushes.Pushes()
+        self._pushes = Pushes()
         self._publishing = Publishing(environment, lambda: self.service)
 
     @cached_property
@@ -78,17 +72,15 @@ class Host:
         return Service(
             settings,
             _open_stores(self._environment),
-            pushes.GatewaySender(self._open_gateway, budget=pushes.Budget(settings.pushes_per_s)),
+            GatewaySender(self._open_gateway, budget=Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
         )
 
     @cached_property
-    def later(self) -> pushes.Later:
-        """Whoever greets connections that are being opened."""
-        return pushes.Greeter(
-            pushes.open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"]
-        )
+    def greeter(self) -> Greeter:
+        """Whoever has new connections greeted."""
+        return Greeter(open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"])
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -102,7 +94,7 @@ class Host:
     def receive(self, event: Event) -> None:
         """Take a frame."""
         connection = self.connection(event)
-        text = _body(event).decode(errors="surrogateescape")
+        text = events.body(event).decode(errors="surrogateescape")
         now = int(time.time())
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
@@ -154,9 +146,9 @@ class Host:
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
     ) -> Reply:
         clock = time.time()
-        call = head(event, clock=clock)
+        call = events.head(event, clock=clock)
         try:
-            call = read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
+            call = events.read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
             reply = ask(call, event)
         except Exception as error:
             reply = http.fail(call, error)
@@ -172,17 +164,17 @@ class Host:
         return reply
 
     def _connect(self, call: Call, event: Event) -> Reply:
-        connection, later = self.connection(event), self.later
+        connection, greeter = self.connection(event), self.greeter
         opened = sockets.open_socket(self.service, call, connection)
         self._deliver(opened.effects, now=call.now)
-        later.greet(connection)
+        greeter.greet(connection)
         headers = {"X-Request-Id": call.request_id} if call.request_id else {}
         if opened.subprotocol:
             headers["Sec-WebSocket-Protocol"] = opened.subprotocol
         return Reply(200, headers=headers)
 
     def _perform(
-        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = pushes.PUSH_S
+        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
     ) -> None:
         now = int(time.time())
         try:
@@ -192,71 +184,14 @@ class Host:
         else:
             self._deliver(effects, now=now, within_s=within_s)
 
-    def _deliver(
-        self, effects: tuple[Effect, ...], *, now: int, within_s: float = pushes.PUSH_S
-    ) -> None:
+    def _deliver(self, effects: tuple[Effect, ...], *, now: int, within_s: float = PUSH_S) -> None:
         if effects:
             self._pushes.deliver(self.service, effects, now=now, within_s=within_s)
 
     def _open_gateway(self, endpoint: str) -> Any:
         """Make a client for one gateway; AWS's own variable may name another place."""
         override = self._environment.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI")
-        return pushes.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
-
-
-def kind(event: Event) -> Kind:
-    """Say what an event is, for a function that takes all of them.
-
-    Whoever calls from outside comes with a request context that the gateway made.
-    """
-    context = event.get("requestContext")
-    if context is None:
-        return "sweep" if event.get("source") == "aws.events" else "greet"
-    return _SOCKET_EVENTS.get(context.get("eventType", ""), "call")
-
-
-def head(event: Event, *, clock: float) -> Call:
-    """Read of a REST call or a `$connect` what is always there.
-
-    The path is the resource's: the event's own may begin with a domain's prefix.
-    """
-    context = event.get("requestContext") or {}
-    method = context.get("httpMethod", "GET")
-    return Call(
-        method="GET" if method == "HEAD" else method,
-        path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
-        clock=clock,
-        request_id=context.get("requestId", ""),
-    )
-
-
-def read(event: Event, *, clock: float, secret: str = "") -> Call:
-    """Read a REST call or a `$connect`.
-
-    The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
-    call shows the edge's *secret*, the one the edge saw.
-    """
-    headers = {name.lower(): ", ".join(values) for name, values in _all(event, "Headers")}
-    seen = ((event.get("requestContext") or {}).get("identity") or {}).get("sourceIp") or ""
-    return replace(
-        head(event, clock=clock),
-        query={name: values[0] for name, values in _all(event, "QueryStringParameters") if values},
-        headers=headers,
-        body=_body(event),
-        source_ip=edge.address(headers, seen=seen, secret=secret),
-    )
-
-
-def _all(event: Event, name: str) -> list[tuple[str, list[str]]]:
-    return list((event.get("multiValue" + name) or {}).items())
-
-
-def _body(event: Event) -> bytes:
-    """Return the body as it was sent: signatures cover its bytes."""
-    body = event.get("body") or ""
-    if event.get("isBase64Encoded"):
-        return b64decode(body)
-    return str(body).encode(errors="surrogatepass")
+        return open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
 
 
 def _escaped_bytes(body: bytes) -> int:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from capsules.manifest import Publisher
-from chalicelib.aws import pushes
+from chalicelib.aws.clients import open_client
 from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import Outcome, Press
@@ -35,7 +35,7 @@ class Publishing:
         environment: Mapping[str, str],
         service: Callable[[], Service],
         *,
-        open_client: Callable[[str], Any] = pushes.open_client,
+        open_client: Callable[[str], Any] = open_client,
     ) -> None:
         self._environment = environment
         self._service = service

@@ -9,15 +9,9 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws import host
-from chalicelib.aws.pushes import (
-    PAUSES_S,
-    PIECE_BYTES,
-    Budget,
-    GatewaySender,
-    Greeter,
-    Pushes,
-    Undelivered,
-)
+from chalicelib.aws.greeter import Greeter
+from chalicelib.aws.pushes import Pushes
+from chalicelib.aws.sender import PAUSES_S, PIECE_BYTES, Budget, GatewaySender, Undelivered
 from chalicelib.call import Close, Connection, Gone, Send
 from chalicelib.service import Service
 from chalicelib.settings import Settings

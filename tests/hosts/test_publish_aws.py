@@ -12,7 +12,7 @@ import pytest
 
 from capsules import manifest, trust
 from capsules.keys import SigningKey
-from chalicelib.aws import pushes as aws_gateway
+from chalicelib.aws.clients import open_client
 from chalicelib.aws.publishing import KEYS_S, Publishing, create_once
 from chalicelib.community import keyring, publisher
 from chalicelib.community.keyring import RootKey
@@ -45,8 +45,8 @@ class Cloud:
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
         self.parameter = f"/{bucket}/publishing-key"
-        self.s3: Any = aws_gateway.open_client("s3")
-        self.ssm: Any = aws_gateway.open_client("ssm")
+        self.s3: Any = open_client("s3")
+        self.ssm: Any = open_client("ssm")
 
     def make_bucket(self) -> None:
         self.s3.create_bucket(Bucket=self.bucket)
