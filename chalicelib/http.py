@@ -15,6 +15,7 @@ import msgspec
 
 from chalicelib import store
 from chalicelib.call import Call, Done, Reply, Wait
+from chalicelib.circle import sockets
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
 from muster import strict
@@ -44,7 +45,6 @@ PREFLIGHT = CORS | {
     ),
     "Access-Control-Max-Age": "7200",
 }
-SOCKETS = "/v1/relay/ws"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -159,7 +159,7 @@ def _reply(done: Any) -> Reply:
 
 def _route(call: Call) -> Route:
     methods = PATHS.get(call.path)
-    if call.path == SOCKETS and call.method == "GET":
+    if call.path == sockets.PATH and call.method == "GET":
         raise InvalidRequest("open a WebSocket here")
     if methods is None:
         raise NotFound(

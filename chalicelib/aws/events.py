@@ -41,7 +41,7 @@ def head(event: Event, *, clock: float) -> Call:
     method = context.get("httpMethod", "GET")
     return Call(
         method="GET" if method == "HEAD" else method,
-        path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
+        path=context.get("resourcePath", sockets.PATH if "connectionId" in context else ""),
         clock=clock,
         request_id=context.get("requestId", ""),
     )

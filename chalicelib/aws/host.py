@@ -88,7 +88,7 @@ class Host:
 
     def connect(self, event: Event) -> dict[str, Any]:
         """Admit a connection, or refuse it with the status of the refusal."""
-        reply = self._answered(event, self._connect, route=f"GET {sockets.WAY}")
+        reply = self._answered(event, self._connect, route=f"GET {sockets.PATH}")
         return {"statusCode": reply.status, "headers": reply.headers, "body": reply.body.decode()}
 
     def receive(self, event: Event) -> None:

@@ -18,7 +18,7 @@ from chalicelib.store import Unavailable
 from muster.errors import InvalidToken, RateLimited, Refused
 from muster.felund import frames, records
 
-WAY = "/v1/relay/ws"
+PATH = "/v1/relay/ws"
 
 NODE_SOCKETS = 8
 """So many subscriptions one node may have in a circle; the oldest make way."""
@@ -195,4 +195,4 @@ def _refuse(
 
 _PONG = frames.encode(frames.Pong())
 
-__all__ = ["WAY", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]
+__all__ = ["PATH", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]

@@ -23,7 +23,8 @@ from chalicelib.community.publisher import EVERY_S
 from chalicelib.local.app import Host
 from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import base_url
-from chalicelib.local.publishing import Keys, Publishing, greeting
+from chalicelib.local.publishing import Publishing
+from chalicelib.local.publishing_keys import KeyFolder, notice
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
@@ -151,11 +152,11 @@ def _publish(app: Host, directory: Path, base: str, *, every_s: int) -> str:
     """Publish capsules with the directory's keys; return what is to be said of it."""
     if not every_s:
         return ""
-    now, keys = int(time.time()), Keys(directory / "keys")
+    now, keys = int(time.time()), KeyFolder(directory / "keys")
     made = keys.prepare(now=now)
     folder = directory / "capsules"
-    app.publish(Publishing(app.service, keys=keys, folder=folder, every_s=every_s, now=now))
-    return greeting(keys, base, made=made, now=now)
+    app.attach(Publishing(app.service, keys=keys, folder=folder, every_s=every_s, now=now))
+    return notice(keys, base, made=made, now=now)
 
 
 def _greeting(settings: Settings, base: str, directory: Path, published: str) -> str:

@@ -49,7 +49,7 @@ def run(host: Host, listener: socket.socket) -> None:
         host,
         loop="uvloop",
         http=functools.partial(Http, host),  # type: ignore[arg-type]  # it is only called
-        ws=functools.partial(WebSocket, host),  # type: ignore[arg-type]
+        ws=functools.partial(WebSocket, host.desk),  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -86,10 +86,10 @@ class Server(uvicorn.Server):
         """Stop accepting, close the sockets, let the calls finish."""
         for server in self.servers:
             server.close()
-        self._host.say_goodbye()
+        self._host.desk.close_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                while len(self._host.sockets) and not self.force_exit:
+                while len(self._host.desk.sockets) and not self.force_exit:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 

@@ -1046,13 +1046,13 @@ def test_a_socket_outlives_what_nobody_foresaw(caplog: pytest.LogCaptureFixture)
     broken: Any = Broken()
     host = main.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
     state = SimpleNamespace(connections=set())
-    held = WebSocket(host, server_state=state)
+    held = WebSocket(host.desk, server_state=state)
     query = f"circle_hint={HINT}&node_id=node-00001".encode()
     scope = {"method": "GET", "scheme": "ws", "path": "/v1/relay/ws", "query_string": query}
 
-    reply = host.admit(scope | {"headers": [], "client": ("192.0.2.7", 4711)}, held)
-    host.heard(held, '{"t":"PONG"}')
-    host.closed(held)
+    reply = host.desk.admit(scope | {"headers": [], "client": ("192.0.2.7", 4711)}, held)
+    host.desk.heard(held, '{"t":"PONG"}')
+    host.desk.closed(held)
 
     assert (reply.status, reply.code, held.id) == (500, "INTERNAL", "")
     assert [record.message for record in caplog.records] == ["unforeseen"] * 3

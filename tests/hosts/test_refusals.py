@@ -117,7 +117,7 @@ def says(data: bytes) -> Callable[[Server], Answer]:
     return ask
 
 
-def opens(target: str = sockets.WAY + MEMBER, **more: str) -> Callable[[Server], Answer]:
+def opens(target: str = sockets.PATH + MEMBER, **more: str) -> Callable[[Server], Answer]:
     named = {name.replace("_", "-"): value for name, value in more.items()}
     return says(request("GET", target, headers=HANDSHAKE | named))
 
@@ -221,10 +221,10 @@ LOCAL = {
     "no handshake": Case(opens(Sec_WebSocket_Version="8"), InvalidRequest("")),
     "a handshake elsewhere": Case(opens("/v1/nowhere"), NotFound("")),
     "a handshake at a problem path": Case(opens(ASSIST), NotFound(""), ASSIST),
-    "a handshake without a query": Case(opens(sockets.WAY), InvalidRequest("")),
-    "a handshake with a forged token": Case(opens(sockets.WAY + "?token=x"), InvalidToken("")),
+    "a handshake without a query": Case(opens(sockets.PATH), InvalidRequest("")),
+    "a handshake with a forged token": Case(opens(sockets.PATH + "?token=x"), InvalidToken("")),
     "handshakes too often": Case(
-        too_often(opens(sockets.WAY + "?token=x")),
+        too_often(opens(sockets.PATH + "?token=x")),
         RateLimited("", retry_after_s=1),
         server="strict",
     ),
@@ -256,16 +256,16 @@ class Broken:
 def test_a_handshake_that_fails_in_a_way_nobody_foresaw_is_refused_whole() -> None:
     broken: Any = Broken()
     host = main.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
-    websocket = WebSocket(host, server_state=SimpleNamespace(connections=set()))
-    scope = {"scheme": "ws", "path": sockets.WAY, "query_string": MEMBER[1:].encode()}
+    websocket = WebSocket(host.desk, server_state=SimpleNamespace(connections=set()))
+    scope = {"scheme": "ws", "path": sockets.PATH, "query_string": MEMBER[1:].encode()}
 
-    reply = host.admit(
+    reply = host.desk.admit(
         scope | {"method": "GET", "headers": [], "client": ("192.0.2.7", 4711)}, websocket
     )
 
     headers = {name.lower(): value for name, value in reply.headers.items()}
     answer = SimpleNamespace(status=reply.status, headers=headers, body=reply.body)
-    is_refusal(answer, InternalError(""), sockets.WAY)
+    is_refusal(answer, InternalError(""), sockets.PATH)
 
 
 # --- the AWS host ---------------------------------------------------------------------
@@ -293,9 +293,9 @@ def answered(gateway: Gateway, event: Mapping[str, Any]) -> Answer:
 @on_sqlite
 @pytest.mark.parametrize("settings", [{"MUSTER_ADDRESS_BURST": "2", "MUSTER_ADDRESS_PER_S": "1"}])
 def test_a_handshake_that_the_aws_host_refuses_is_refused_whole(gateway: Gateway) -> None:
-    is_refusal(refused(gateway), InvalidToken(""), sockets.WAY)
-    is_refusal(refused(gateway, "token=x"), InvalidToken(""), sockets.WAY)
-    is_refusal(refused(gateway), RateLimited("", retry_after_s=1), sockets.WAY)
+    is_refusal(refused(gateway), InvalidToken(""), sockets.PATH)
+    is_refusal(refused(gateway, "token=x"), InvalidToken(""), sockets.PATH)
+    is_refusal(refused(gateway), RateLimited("", retry_after_s=1), sockets.PATH)
 
 
 def test_a_handshake_is_refused_whole_while_the_store_is_away(
@@ -307,7 +307,7 @@ def test_a_handshake_is_refused_whole_while_the_store_is_away(
     answer = refused(shaky, query)
     way.clear()
 
-    is_refusal(answer, Unavailable("", retry_after_s=1), sockets.WAY)
+    is_refusal(answer, Unavailable("", retry_after_s=1), sockets.PATH)
 
 
 @on_sqlite
