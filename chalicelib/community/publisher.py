@@ -19,6 +19,7 @@ from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
 from chalicelib import log, tables
 from chalicelib.community import beacon, keyring
+from chalicelib.community.places import LONG
 from chalicelib.community.shelf import Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -157,8 +158,8 @@ def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[t
     nobody can stand in front by choosing its name.
     """
     live = [place for place in places if place.expires_at_ms > now * 1000]
-    long = [place for place in live if place.slot.startswith(beacon.LONG)][:ENTRIES]
-    new = [place for place in live if not place.slot.startswith(beacon.LONG)]
+    long = [place for place in live if place.slot.startswith(LONG)][:ENTRIES]
+    new = [place for place in live if not place.slot.startswith(LONG)]
     new.sort(key=lambda place: _lot(community, place.peer_id, now=now))
     kept_long = long[: max(ENTRIES // 2, ENTRIES - len(new))]
     chosen = {place.peer_id: place for place in [*new, *kept_long]}
