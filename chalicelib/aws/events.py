@@ -24,7 +24,7 @@ _SOCKET_EVENTS: Mapping[str, Kind] = {
 def kind(event: Event) -> Kind:
     """Say what an event is, for a function that takes all of them.
 
-    Whoever calls from outside comes with a request context that the gateway made.
+    Every call from outside has a request context, which the gateway made.
     """
     context = event.get("requestContext")
     if context is None:
@@ -33,7 +33,7 @@ def kind(event: Event) -> Kind:
 
 
 def head(event: Event, *, clock: float) -> Call:
-    """Read of a REST call or a `$connect` what is always there.
+    """Read what every REST call and every `$connect` has.
 
     The path is the resource's: the event's own may begin with a domain's prefix.
     """

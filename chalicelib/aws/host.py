@@ -1,8 +1,8 @@
 """The AWS host: API Gateway's events become calls, and replies what it expects.
 
-One `Host` a container: it builds the service from the environment when the first
-event comes, and keeps it. Nothing is raised to API Gateway, which would answer in
-words of its own.
+One `AwsHost` a container: it builds the service from the environment when the first
+event comes, and keeps it. Nothing is raised to API Gateway, which would answer in a
+form of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chalicelib.aws import edge, events
 from chalicelib.aws.clients import open_client
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
-from chalicelib.aws.publishing import Publishing
+from chalicelib.aws.publishing import BucketPublishing
 from chalicelib.aws.pushes import PUSH_S, Pushes
 from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.call import Call, Connection, Effect, Reply
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Environment = Mapping[str, str]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""What API Gateway is to pass on for every path, so that it is we who refuse."""
+"""What API Gateway is to pass on for every path, so that the service itself refuses."""
 
 ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
@@ -55,13 +55,13 @@ class Answer(Response):
         super().__init__(reply.body.decode(), dict(reply.headers), reply.status)
 
 
-class Host:
+class AwsHost:
     """What one container keeps between events."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pushes = Pushes()
-        self._publishing = Publishing(environment, lambda: self.service)
+        self._publishing = BucketPublishing(environment, lambda: self.service)
 
     @cached_property
     def service(self) -> Service:
@@ -79,7 +79,7 @@ class Host:
 
     @cached_property
     def greeter(self) -> Greeter:
-        """Whoever has new connections greeted."""
+        """Has new connections greeted."""
         return Greeter(open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"])
 
     def answer(self, event: Event) -> Answer:
@@ -99,7 +99,7 @@ class Host:
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
         except Exception as error:
-            effects = relay.refused(connection, http.refusal_for(error))
+            effects = relay.send_error(connection, http.refusal_for(error))
         self._deliver(effects, now=now)
 
     def disconnect(self, event: Event) -> None:
@@ -107,7 +107,7 @@ class Host:
         self._perform(lambda now: sockets.closed(self.service, self.connection(event), now=now))
 
     def greet(self, event: Event) -> None:
-        """Tell a new connection what it is told first, now that it can be sent to."""
+        """Send a new connection its first frames, now that it can be sent to."""
         connection = Connection(event["id"], event["endpoint"])
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
 
@@ -218,7 +218,7 @@ def _open_stores(environment: Environment) -> Stores:
 
 
 def _open_prober(settings: Settings) -> Prober | None:
-    """Return whoever probes paths, where there is anything to probe."""
+    """Return a prober, if paths are configured."""
     if not settings.assist:
         return None
     from chalicelib.assist import plan, probing

@@ -24,7 +24,7 @@ from chalicelib.local.counters import Counters
 from chalicelib.local.desk import SocketDesk
 from chalicelib.local.housekeeping import Housekeeping
 from chalicelib.local.open_sockets import OpenSockets
-from chalicelib.local.publishing import Publishing
+from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
@@ -33,7 +33,7 @@ from muster.errors import MethodNotAllowed
 Send = Callable[[Event], Awaitable[None]]
 
 
-class Host:
+class LocalHost:
     """The ASGI app: turns events into calls, and replies into events."""
 
     def __init__(
@@ -67,9 +67,9 @@ class Host:
         self._housekeeping = Housekeeping(self.service, self.desk)
         self._pages = status.Pages(self._counters)
         self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
-        self._publishing: Publishing | None = None
+        self._publishing: FolderPublishing | None = None
 
-    def attach(self, publishing: Publishing) -> None:
+    def attach(self, publishing: FolderPublishing) -> None:
         """Publish capsules from now on, serve them, and show how that goes."""
         self._publishing = publishing
         self._housekeeping.publishing = self._counters.publishing = publishing
@@ -85,7 +85,7 @@ class Host:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            raise NotImplementedError("WebSockets come by another way: chalicelib.local.websockets")
+            raise NotImplementedError("WebSockets are served by chalicelib.local.websockets")
 
     def trusts(self, address: str) -> bool:
         """Say whether a trusted proxy is at *address*, so that it speaks for many."""

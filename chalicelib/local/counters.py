@@ -18,7 +18,7 @@ from typing import Any
 from chalicelib import log
 from chalicelib.call import Call, Reply
 from chalicelib.local.open_sockets import OpenSockets
-from chalicelib.local.publishing import Publishing
+from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
 
@@ -106,7 +106,7 @@ class Counters:
         self.started_at = started_at
         self.routes: dict[str, RouteCounter] = {}
         self.beacon = BeaconSuccess()
-        self.publishing: Publishing | None = None
+        self.publishing: FolderPublishing | None = None
         self.counted: Mapping[str, int] = {}
         """What is stored, as it was counted last."""
         self._seconds: Counter[int] = Counter()

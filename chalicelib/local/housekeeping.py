@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from chalicelib import store
 from chalicelib.circle import relay
 from chalicelib.local.desk import SocketDesk
-from chalicelib.local.publishing import Publishing
+from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 
 SWEEP_S = 5.0
@@ -30,7 +30,7 @@ class Housekeeping:
     """Sweeps relay seats, purges what has expired, checks sockets, and publishes capsules."""
 
     def __init__(self, service: Service, desk: SocketDesk) -> None:
-        self.publishing: Publishing | None = None
+        self.publishing: FolderPublishing | None = None
         self._service = service
         self._desk = desk
 

@@ -16,7 +16,7 @@ import msgspec
 from capsules.manifest import Publisher
 from chalicelib.call import Call, Reply
 from chalicelib.community import beacon, keyring
-from chalicelib.community.publisher import FILES, Outcome, Press, outcomes
+from chalicelib.community.publisher import FILES, Press, PublishOutcome, outcomes
 from chalicelib.community.shelf import FolderShelf
 from chalicelib.local.capsule_files import CapsuleFiles
 from chalicelib.local.publishing_keys import KeyFolder
@@ -31,7 +31,7 @@ NAMED = 50
 STOP_S = 3.0
 
 
-class Publishing:
+class FolderPublishing:
     """Runs the press, and serves and remembers what it has published."""
 
     def __init__(
@@ -45,8 +45,8 @@ class Publishing:
         shelf = FolderShelf(folder)
         self.files = CapsuleFiles(shelf)
         self._press = Press(service, shelf, self._load)
-        self._latest = {found.community: found for found in outcomes(service, now=now)}
-        self._next_at = max((found.at + every_s for found in self._latest.values()), default=now)
+        self._latest = {done.community: done for done in outcomes(service, now=now)}
+        self._next_at = max((done.at + every_s for done in self._latest.values()), default=now)
         self._announced: set[str] = set()
         self._one_at_a_time = threading.Lock()
         self._stopped = False
@@ -68,7 +68,7 @@ class Publishing:
         return now >= self._next_at or bool(self._announced)
 
     def run(self) -> None:
-        """Publish what is due; takes a while, so let it run beside the calls."""
+        """Publish what is due; takes a while, so run it in a thread."""
         with self._one_at_a_time:
             if self._stopped:
                 return
@@ -89,7 +89,7 @@ class Publishing:
 
     def _publish(self, now: int, *, only: Collection[str] | None) -> None:
         done = self._press.run(now=now, only=only)
-        self._latest = self._latest | {found.community: found for found in done}
+        self._latest = self._latest | {outcome.community: outcome for outcome in done}
 
     def _load(self, now: int) -> Publisher:
         keys = self._keys.load(now)
@@ -110,10 +110,10 @@ class Publishing:
 
     # --- showing --------------------------------------------------------------------
 
-    def outcomes(self, *, now: int) -> list[Outcome]:
+    def outcomes(self, *, now: int) -> list[PublishOutcome]:
         """Return how publishing went, the worst first, then the largest; of the last day."""
         self._latest = {
-            name: found for name, found in self._latest.items() if found.at > now - 24 * 3600
+            name: done for name, done in self._latest.items() if done.at > now - 24 * 3600
         }
         return sorted(self._latest.values(), key=_weight)
 
@@ -126,23 +126,23 @@ class Publishing:
             "root": self._service.settings.capsule_root,
             "root_key_here": self._keys.root_path.exists(),
             "certified_until": self.certified_until,
-            "alarm": any(found.alarming for found in self._latest.values()),
+            "alarm": any(done.alarming for done in self._latest.values()),
             "communities": [
                 {
-                    "community": found.community,
-                    "at": found.at,
-                    "sequence": found.sequence,
-                    "peers": found.peers,
-                    "failures": found.failures,
-                    "reason": found.reason,
-                    "alarm": found.alarming,
+                    "community": done.community,
+                    "at": done.at,
+                    "sequence": done.sequence,
+                    "peers": done.peers,
+                    "failures": done.failures,
+                    "reason": done.reason,
+                    "alarm": done.alarming,
                 }
-                for found in named
+                for done in named
             ],
             "others": {
                 "communities": len(others),
-                "peers": sum(found.peers for found in others),
-                "failures": sum(found.failures for found in others),
+                "peers": sum(done.peers for done in others),
+                "failures": sum(done.failures for done in others),
             },
         }
 
@@ -162,8 +162,8 @@ def _community(call: Call) -> str:
     return named if isinstance(named, str) else beacon.MAINNET
 
 
-def _weight(found: Outcome) -> tuple[int, int, str]:
-    return -found.failures, -found.peers, found.community
+def _weight(done: PublishOutcome) -> tuple[int, int, str]:
+    return -done.failures, -done.peers, done.community
 
 
 def _published_at(folder: Path) -> float:

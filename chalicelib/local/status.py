@@ -21,7 +21,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Pages:
-    """The three ways to look: a page, its figures as JSON, and the same for Prometheus."""
+    """Three pages: one for people, its figures as JSON, and the same for Prometheus."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters

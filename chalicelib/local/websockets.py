@@ -91,14 +91,14 @@ class WebSocket(asyncio.Protocol):
         self._transport.write(_frame(text))
 
     def close(self, code: int, reason: str) -> None:
-        """Close in good order: after what waits, with an answer or without."""
+        """Close after what waits to be sent; the other side has `CLOSE_S` to answer."""
         if self.open:
             self.open = False
             self._protocol.send_close(code, reason)
             self._flush()
 
     def shutdown(self) -> None:
-        """Stop: uvicorn's last word, when the sockets have been closed."""
+        """Abort; uvicorn calls it last, after the sockets were closed."""
         self._transport.abort()
 
     # --- what asyncio calls ---------------------------------------------------------
@@ -119,7 +119,7 @@ class WebSocket(asyncio.Protocol):
         """Nothing more comes; asyncio closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever needs to know."""
+        """Forget the connection, and tell the desk."""
         self.open = False
         self._rest = b""
         self._connections.discard(self)
@@ -143,10 +143,10 @@ class WebSocket(asyncio.Protocol):
             if rest:
                 self._rest = rest
                 self._transport.pause_reading()
-                loop.call_soon(self._go_on)
+                loop.call_soon(self._resume)
                 return
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         data, self._rest = self._rest, b""
         if data:
             self._transport.resume_reading()

@@ -986,7 +986,7 @@ class Broken:
         raise RuntimeError("nobody foresaw this")
 
 
-def ask(host: main.Host, method: str, path: str, **more: Any) -> httpx2.Response:
+def ask(host: main.LocalHost, method: str, path: str, **more: Any) -> httpx2.Response:
     async def go() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=host)  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:

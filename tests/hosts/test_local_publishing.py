@@ -18,7 +18,7 @@ from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, Unusable
 from chalicelib.community.publisher import FILES
 from chalicelib.local.metrics import publishing_metrics
-from chalicelib.local.publishing import KEPT_S, NAMED, Publishing
+from chalicelib.local.publishing import KEPT_S, NAMED, FolderPublishing
 from chalicelib.local.publishing_keys import KeyFolder, notice
 from muster.cli import main
 from tests.support import local
@@ -222,8 +222,8 @@ class Desk:
         self.folder = folder / "capsules"
         self.publishing = self.open(every_s)
 
-    def open(self, every_s: int = 300) -> Publishing:
-        return Publishing(
+    def open(self, every_s: int = 300) -> FolderPublishing:
+        return FolderPublishing(
             self.here.service,
             keys=self.keys,
             folder=self.folder,
