@@ -12,12 +12,13 @@ from typing import Any
 
 from chalice.app import Chalice, Rate, Response
 
-from chalicelib.aws.host import METHODS, Answer, Host, Kind, kind
+from chalicelib.aws.events import Kind, kind
+from chalicelib.aws.host import METHODS, Answer, AwsHost
 from chalicelib.routes import PATHS
 
 app = Chalice("muster", configure_logs=False)
 app.experimental_feature_flags.add("WEBSOCKETS")
-host = Host(os.environ)
+host = AwsHost(os.environ)
 
 
 def answer() -> Response:
@@ -31,8 +32,8 @@ for _path in PATHS:
 
 
 @app.middleware("http")
-def in_our_words(event: Any, get_response: Callable[[Any], Response]) -> Response:
-    """Answer what Chalice refuses before it asks a view: its error bodies are not ours."""
+def answer_refusals(event: Any, get_response: Callable[[Any], Response]) -> Response:
+    """Answer what Chalice refuses before it asks a view: its error bodies have another form."""
     response = get_response(event)
     return response if isinstance(response, Answer) else answer()
 

@@ -84,7 +84,7 @@ class Wait(NamedTuple):
     then: Callable[[], Any]
 
     def out(self) -> None:
-        """Wait here; a host that has better to do waits in its own way."""
+        """Wait in this thread; a host with an event loop waits without blocking it."""
         from concurrent import futures
 
         futures.wait(self.pending, timeout=self.within_s)
@@ -95,7 +95,7 @@ class Gone(Exception):
 
 
 class Sender(Protocol):
-    """Whoever holds the sockets: a gateway, or the one-machine host."""
+    """What holds the sockets: a gateway, or the one-machine host."""
 
     def send(self, connection: Connection, text: str) -> None:
         """Pass *text* to the connection; raises `Gone` if it is not there."""

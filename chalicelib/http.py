@@ -15,6 +15,7 @@ import msgspec
 
 from chalicelib import store
 from chalicelib.call import Call, Done, Reply, Wait
+from chalicelib.circle import sockets
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
 from muster import strict
@@ -44,7 +45,6 @@ PREFLIGHT = CORS | {
     ),
     "Access-Control-Max-Age": "7200",
 }
-SOCKETS = "/v1/relay/ws"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -63,7 +63,7 @@ def handle(service: Service, call: Call) -> Reply:
 def begin(service: Service, call: Call) -> Reply | Wait:
     """Answer a call, or say what the answer waits for; `finish` follows."""
     if call.method == "OPTIONS":
-        return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
+        return _stamped(call, Reply(204, headers=dict(PREFLIGHT), route="OPTIONS"))
     return _whatever(call, lambda: _answer(service, call))
 
 
@@ -74,25 +74,19 @@ def finish(call: Call, wait: Wait) -> Reply:
     return reply
 
 
-def _whatever(call: Call, answer: Callable[[], Reply | Wait]) -> Reply | Wait:
-    """Make an answer of whatever happens."""
-    try:
-        reply = answer()
-    except Refused as refusal:
-        reply = refuse(refusal, call.path)
-    except store.Unavailable:
-        late = Unavailable("the store did not answer in time; try again", retry_after_s=1)
-        reply = refuse(late, call.path)
-    except Exception:
-        _log.exception("unforeseen", extra={"request_id": call.request_id})
-        failed = InternalError("the service failed; the log has the request id")
-        reply = refuse(failed, call.path)
-    if isinstance(reply, Wait):
-        return reply
-    reply.route = route_name(call)
-    if call.request_id:
-        reply.headers["X-Request-Id"] = call.request_id
-    return reply
+def fail(call: Call, error: Exception) -> Reply:
+    """Return the reply for what went wrong with a call, here or in a host."""
+    return _stamped(call, refuse(refusal_for(error, call.request_id), call.path))
+
+
+def refusal_for(error: Exception, request_id: str = "") -> Refused:
+    """Return what the caller may know of an error; the log gets the rest."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, store.Unavailable):
+        return Unavailable("the store did not answer in time; try again", retry_after_s=1)
+    _log.error("unforeseen", exc_info=error, extra={"request_id": request_id})
+    return InternalError("the service failed; the log has the request id")
 
 
 def refuse(refusal: Refused, path: str = "") -> Reply:
@@ -117,6 +111,23 @@ def route_name(call: Call) -> str:
     """Return the route as logs and metrics name it; unknown ones share a name."""
     known = PATHS.get(call.path, {})
     return f"{call.method} {call.path}" if call.method in known else "unknown"
+
+
+def _whatever(call: Call, answer: Callable[[], Reply | Wait]) -> Reply | Wait:
+    """Make an answer of whatever happens."""
+    try:
+        reply = answer()
+    except Exception as error:
+        return fail(call, error)
+    return reply if isinstance(reply, Wait) else _stamped(call, reply)
+
+
+def _stamped(call: Call, reply: Reply) -> Reply:
+    """Note on a reply which call it answers."""
+    reply.route = reply.route or route_name(call)
+    if call.request_id:
+        reply.headers["X-Request-Id"] = call.request_id
+    return reply
 
 
 def _answer(service: Service, call: Call) -> Reply | Wait:
@@ -148,7 +159,7 @@ def _reply(done: Any) -> Reply:
 
 def _route(call: Call) -> Route:
     methods = PATHS.get(call.path)
-    if call.path == SOCKETS and call.method == "GET":
+    if call.path == sockets.PATH and call.method == "GET":
         raise InvalidRequest("open a WebSocket here")
     if methods is None:
         raise NotFound(

@@ -122,7 +122,7 @@ def schemas() -> dict[str, Any]:
 
 def _channel(what: str, kinds: tuple[type, ...], *, query: dict[str, Any]) -> dict[str, Any]:
     return {
-        "address": sockets.WAY,
+        "address": sockets.PATH,
         "description": what,
         "messages": {
             kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}

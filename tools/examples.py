@@ -91,7 +91,7 @@ _ADVICE = wire.Advice(
     ice=ice.advice(_PLAN, entropy=bytes(range(ice.ENTROPY_BYTES)), now=NOW),
     transports=(
         paths.advice(
-            paths.Found(
+            paths.Measured(
                 paths.Path(
                     "relay",
                     "relay.example.org",

@@ -18,6 +18,7 @@ import msgspec
 
 from chalicelib import auth
 from chalicelib.assist import advise
+from chalicelib.assist.bearer import bearer
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
 from muster import __version__, errors
@@ -39,7 +40,7 @@ _SECURITY: dict[auth.Guard, list[dict[str, list[str]]]] = {
     auth.signed: [_SIGNED],
     auth.member: [_SIGNED, {}],
     auth.owner: [_SIGNED, {}],
-    auth.bearer: [{"AssistToken": []}],
+    bearer: [{"AssistToken": []}],
 }
 _UNSIGNED: dict[auth.Guard, str] = {
     auth.member: "Unsigned calls are accepted only where `unsigned` is `allow` (GET /v1/info).",
@@ -229,7 +230,7 @@ def _present(schema: dict[str, Any]) -> dict[str, Any]:
 def _statuses(route: Route) -> list[int]:
     statuses = {400, 413, 429, 500, 503}
     if route.guard is not auth.anyone:
-        statuses |= {401} if route.guard is auth.bearer else {401, 409}
+        statuses |= {401} if route.guard is bearer else {401, 409}
     if route.ask is records.OpenSession:
         statuses.add(404)
     return sorted(statuses)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib import tables, tokens
 from chalicelib.assist import fec, ice, paths, pq_keys
-from chalicelib.assist.paths import Found, Path, Probe, Target
+from chalicelib.assist.paths import Measured, Path, Probe, Target
 from chalicelib.call import Call, Wait
 from chalicelib.service import Service
 from muster.errors import Refused
@@ -82,7 +82,7 @@ def _advice(
 ) -> wire.Advice:
     plan, now = service.plan, call.now
     found = paths.in_order(
-        (Found(path, _seen(probes, path)) for path in named),
+        (Measured(path, _seen(probes, path)) for path in named),
         prefer_reality=bool(ask.prefer_reality) and not ask.paths,
     )
     theirs = named if ask.paths else ()
@@ -115,7 +115,7 @@ def _noise(service: Service) -> wire.NoiseAdvice:
     )
 
 
-def _multipath(ask: wire.AskAdvice, found: Sequence[Found]) -> wire.MultipathAdvice:
+def _multipath(ask: wire.AskAdvice, found: Sequence[Measured]) -> wire.MultipathAdvice:
     """Spread a sample over the paths that are not known to be dead."""
     chosen = _profile(ask.fec)
     alive = [one.path.id for one in found if not one.dead]

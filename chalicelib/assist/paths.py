@@ -1,4 +1,4 @@
-"""Paths: which ways there are, which of them may be probed, and what a probe means.
+"""Paths: which there are, which of them may be probed, and what a probe means.
 
 A caller's path is data. It is probed only where the operator allowed that host and
 port, and it is called by a transport only if the operator configured that path.
@@ -56,13 +56,13 @@ class Probe(NamedTuple):
 
 
 class Prober(Protocol):
-    """Whoever measures targets; several askers share one measurement."""
+    """Measures targets; callers who ask at the same time share one measurement."""
 
     def start(self, targets: Iterable[Target]) -> Mapping[Target, Future[Probe]]:
         """Return what each target's probe will say; none of them ever raises.
 
-        A probe under way is taken part in, and a recent one is good still. Nothing
-        waits here.
+        A probe that is running is shared, and a recent result is used again. This
+        does not wait.
         """
 
 
@@ -80,8 +80,8 @@ class Path(NamedTuple):
     target: Target | None = None
 
 
-class Found(NamedTuple):
-    """A path, and what its probe saw."""
+class Measured(NamedTuple):
+    """A path, and what its probe measured, if there was one."""
 
     path: Path
     probe: Probe
@@ -110,10 +110,10 @@ def chosen(plan: Plan, ask: wire.AskAdvice, *, relay_url: str) -> list[Path]:
     return found
 
 
-def in_order(found: Iterable[Found], *, prefer_reality: bool) -> list[Found]:
+def in_order(found: Iterable[Measured], *, prefer_reality: bool) -> list[Measured]:
     """Return the paths by priority, and within it those that answered first, the dead last."""
 
-    def rank(one: Found) -> tuple[bool, int, int]:
+    def rank(one: Measured) -> tuple[bool, int, int]:
         disliked = prefer_reality and one.path.transport != "Reality"
         return disliked, one.path.priority, 1 if not one.probed else 2 if one.dead else 0
 
@@ -186,12 +186,12 @@ def _target(path: PathPlan) -> Target | None:
 # --- what a probe means -----------------------------------------------------------
 
 
-def quality(found: Found) -> wire.NetworkQuality:
+def quality(measured: Measured) -> wire.NetworkQuality:
     """Return what the probe found, by the published formulas."""
-    tries, rtts = found.probe
+    tries, rtts = measured.probe
     if not tries:
         return wire.NetworkQuality()
-    method: wire.ProbeMethod = "tls" if found.path.target and found.path.target.tls else "tcp"
+    method: wire.ProbeMethod = "tls" if measured.path.target and measured.path.target.tls else "tcp"
     loss = 1 - len(rtts) / tries
     rtt_ms = int(sum(rtts) / len(rtts)) if rtts else 0
     jitter_ms = _deviation(rtts)
@@ -206,23 +206,23 @@ def quality(found: Found) -> wire.NetworkQuality:
     )
 
 
-def advice(found: Found) -> wire.TransportAdvice:
+def advice(measured: Measured) -> wire.TransportAdvice:
     """Return a path as the caller is told of it."""
-    path, measured = found.path, quality(found)
+    path, told = measured.path, quality(measured)
     return wire.TransportAdvice(
         path_id=path.id,
         transport=path.transport,
         resistance=_RESISTANCE[path.transport],
-        latency=_latency(measured.rtt_ms) if found.probe.rtts_ms else "Unknown",
+        latency=_latency(told.rtt_ms) if measured.probe.rtts_ms else "Unknown",
         throughput="Unknown",
         address=path.address,
         port=path.port,
         server_name=path.server_name,
-        network_quality=measured,
+        network_quality=told,
     )
 
 
-def obfuscation(found: Iterable[Found], *, theirs: Iterable[Path]) -> wire.ObfuscationAdvice:
+def obfuscation(found: Iterable[Measured], *, theirs: Iterable[Path]) -> wire.ObfuscationAdvice:
     """Return the disguises of the operator's paths that are not known to be dead."""
     alive = [one.path for one in found if one.path.configured and not one.dead]
     kinds = {path.transport for path in alive}

@@ -3,7 +3,9 @@
 Made once and kept in the store, as the service's key is. The identity (Ed25519 and
 ML-DSA-65) stays; the X25519 prekey and the ML-KEM-768 key belong to a period, and a
 period's keys are kept for a while after it, so that what was sent to them can still
-be opened. Private halves leave this module in no other way than as what they compute.
+be opened. Private halves leave this module in no other way than as what they compute:
+`decapsulate` and `exchange` are for a program of the operator's that shares the store
+(docs/assist.md); the service itself only publishes.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def decapsulate(service: Service, key_id: str, ciphertext: bytes, *, now: int) -
 
     Raises `Unknown` if the key is gone.
     """
-    return _found(service, key_id, now=now).kem.decapsulate(ciphertext)
+    return _kept(service, key_id, now=now).kem.decapsulate(ciphertext)
 
 
 def exchange(service: Service, key_id: str, theirs: bytes, *, now: int) -> bytes:
@@ -69,7 +71,7 @@ def exchange(service: Service, key_id: str, theirs: bytes, *, now: int) -> bytes
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     key = X25519PublicKey.from_public_bytes(theirs)
-    return _found(service, key_id, now=now).prekey.exchange(key)
+    return _kept(service, key_id, now=now).prekey.exchange(key)
 
 
 def _public(identity: _Identity, period: _Period, expires_at: int) -> wire.PqKeys:
@@ -114,7 +116,7 @@ def _period(service: Service, number: int, *, now: int) -> _Period:
     )
 
 
-def _found(service: Service, key_id: str, *, now: int) -> _Period:
+def _kept(service: Service, key_id: str, *, now: int) -> _Period:
     plan = service.plan
     number = now // plan.keys_s
     oldest = max(number - 1 - plan.keys_overlap_s // plan.keys_s, 0)
@@ -141,3 +143,6 @@ def _key_id(period: _Period) -> str:
 
 def _name(length_s: int, number: int) -> str:
     return f"period {length_s} {number}"
+
+
+__all__ = ["PURPOSE", "Unknown", "decapsulate", "exchange", "public"]

@@ -2,7 +2,7 @@
 
 A name is resolved once. If any of its addresses is not global unicast the target is
 refused; else the first is connected to by number, a few times. Nothing is sent but
-a TLS greeting where there is one, and no lock is held meanwhile.
+a TLS handshake where there is one, and no lock is held meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chalicelib.assist.plan import Plan
 
 TRIES = 3
 CONNECT_S = 0.2
-GREETING_S = 0.4
+HANDSHAKE_S = 0.4
 PAUSE_S = 0.05
 FRESH_S = 10.0
 """How long a probe's result is good for others."""
@@ -72,7 +72,7 @@ class Inward(Exception):
     """The host is none, or leads to where nobody outside may look."""
 
 
-class Sockets(Prober):
+class SocketProber(Prober):
     """Probes with real sockets, each target in a thread of its own, and a bounded number."""
 
     def __init__(
@@ -168,7 +168,7 @@ class Sockets(Prober):
 
 
 class _Flight:
-    """A probe under way, or its result."""
+    """A probe that is running, or its result."""
 
     __slots__ = ("future", "landed_at")
 
@@ -183,7 +183,7 @@ class _Flight:
 
 def open_prober(plan: Plan) -> Prober | None:
     """Return a prober, if the operator allowed anything to be probed."""
-    return Sockets() if plan.probed() else None
+    return SocketProber() if plan.probed() else None
 
 
 def is_public(address: Address) -> bool:
@@ -233,8 +233,8 @@ def _touch(address: Address, target: Target, left_s: float) -> float:
         connection.connect((str(address), target.port))
         rtt_ms = (time.perf_counter() - started) * 1000
         if target.tls:
-            connection.settimeout(min(GREETING_S, left_s))
-            with _greeting.wrap_socket(connection, server_hostname=target.server_name):
+            connection.settimeout(min(HANDSHAKE_S, left_s))
+            with _TLS.wrap_socket(connection, server_hostname=target.server_name):
                 pass
         return rtt_ms
 
@@ -247,4 +247,4 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
-_greeting = _any_certificate()
+_TLS = _any_certificate()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chalicelib.assist import advise
-from chalicelib.auth import bearer, signed
+from chalicelib.assist.bearer import bearer
+from chalicelib.auth import signed
 from chalicelib.route import Route
 from muster.felund import assist_records, records
 

@@ -1,8 +1,8 @@
 """The AWS host: API Gateway's events become calls, and replies what it expects.
 
-One `Host` a container: it builds the service from the environment when the first
-event comes, and keeps it. Nothing is raised to API Gateway, which would answer in
-words of its own.
+One `AwsHost` a container: it builds the service from the environment when the first
+event comes, and keeps it. Nothing is raised to API Gateway, which would answer in a
+form of its own.
 """
 
 from __future__ import annotations
@@ -11,44 +11,39 @@ import logging
 import os
 import sys
 import time
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from chalice.app import Response
 
 from chalicelib import http, log, store
-from chalicelib.aws import edge, pushes
-from chalicelib.aws.publishing import Publishing
+from chalicelib.aws import edge, events
+from chalicelib.aws.clients import open_client
+from chalicelib.aws.events import Event
+from chalicelib.aws.greeter import Greeter
+from chalicelib.aws.publishing import BucketPublishing
+from chalicelib.aws.pushes import PUSH_S, Pushes
+from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
-from muster.errors import InternalError, PayloadTooLarge, Refused, Unavailable
+from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
 
-Event = Mapping[str, Any]
 Environment = Mapping[str, str]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""What API Gateway is to pass on for every path, so that it is we who refuse."""
+"""What API Gateway is to pass on for every path, so that the service itself refuses."""
 
 ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
-
-Kind = Literal["call", "connect", "message", "disconnect", "greet", "sweep"]
-
-_SOCKET_EVENTS: Mapping[str, Kind] = {
-    "CONNECT": "connect",
-    "MESSAGE": "message",
-    "DISCONNECT": "disconnect",
-}
 
 _log = logging.getLogger("muster")
 
@@ -60,13 +55,13 @@ class Answer(Response):
         super().__init__(reply.body.decode(), dict(reply.headers), reply.status)
 
 
-class Host:
+class AwsHost:
     """What one container keeps between events."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._pushes = pushes.Pushes()
-        self._publishing = Publishing(environment, lambda: self.service)
+        self._pushes = Pushes()
+        self._publishing = BucketPublishing(environment, lambda: self.service)
 
     @cached_property
     def service(self) -> Service:
@@ -77,17 +72,15 @@ class Host:
         return Service(
             settings,
             _open_stores(self._environment),
-            pushes.GatewaySender(self._open_gateway, budget=pushes.Budget(settings.pushes_per_s)),
+            GatewaySender(self._open_gateway, budget=Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
         )
 
     @cached_property
-    def later(self) -> pushes.Later:
-        """Whoever greets connections that are being opened."""
-        return pushes.Greeter(
-            pushes.open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"]
-        )
+    def greeter(self) -> Greeter:
+        """Has new connections greeted."""
+        return Greeter(open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"])
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -95,18 +88,18 @@ class Host:
 
     def connect(self, event: Event) -> dict[str, Any]:
         """Admit a connection, or refuse it with the status of the refusal."""
-        reply = self._answered(event, self._connect, route=f"GET {sockets.WAY}")
+        reply = self._answered(event, self._connect, route=f"GET {sockets.PATH}")
         return {"statusCode": reply.status, "headers": reply.headers, "body": reply.body.decode()}
 
     def receive(self, event: Event) -> None:
         """Take a frame."""
         connection = self.connection(event)
-        text = _body(event).decode(errors="surrogateescape")
+        text = events.body(event).decode(errors="surrogateescape")
         now = int(time.time())
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
         except Exception as error:
-            effects = relay.refused(connection, _refusal(error))
+            effects = relay.send_error(connection, http.refusal_for(error))
         self._deliver(effects, now=now)
 
     def disconnect(self, event: Event) -> None:
@@ -114,7 +107,7 @@ class Host:
         self._perform(lambda now: sockets.closed(self.service, self.connection(event), now=now))
 
     def greet(self, event: Event) -> None:
-        """Tell a new connection what it is told first, now that it can be sent to."""
+        """Send a new connection its first frames, now that it can be sent to."""
         connection = Connection(event["id"], event["endpoint"])
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
 
@@ -150,18 +143,16 @@ class Host:
         self._publishing.run(now=int(time.time()))
 
     def _answered(
-        self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = "unknown"
+        self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
     ) -> Reply:
         clock = time.time()
-        call = Call("", "", clock=clock)
+        call = events.head(event, clock=clock)
         try:
-            call = read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
+            call = events.read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
             reply = ask(call, event)
         except Exception as error:
-            reply = http.refuse(_refusal(error), call.path)
-        reply.route = reply.route or route
-        if call.request_id:
-            reply.headers["X-Request-Id"] = call.request_id
+            reply = http.fail(call, error)
+        reply.route = route or reply.route
         self._deliver(reply.effects, now=call.now)
         log.call(call, reply, latency_s=time.time() - clock)
         return reply
@@ -173,15 +164,17 @@ class Host:
         return reply
 
     def _connect(self, call: Call, event: Event) -> Reply:
-        connection, later = self.connection(event), self.later
+        connection, greeter = self.connection(event), self.greeter
         opened = sockets.open_socket(self.service, call, connection)
         self._deliver(opened.effects, now=call.now)
-        later.greet(connection)
-        headers = {"Sec-WebSocket-Protocol": opened.subprotocol} if opened.subprotocol else {}
+        greeter.greet(connection)
+        headers = {"X-Request-Id": call.request_id} if call.request_id else {}
+        if opened.subprotocol:
+            headers["Sec-WebSocket-Protocol"] = opened.subprotocol
         return Reply(200, headers=headers)
 
     def _perform(
-        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = pushes.PUSH_S
+        self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
     ) -> None:
         now = int(time.time())
         try:
@@ -191,77 +184,19 @@ class Host:
         else:
             self._deliver(effects, now=now, within_s=within_s)
 
-    def _deliver(
-        self, effects: tuple[Effect, ...], *, now: int, within_s: float = pushes.PUSH_S
-    ) -> None:
+    def _deliver(self, effects: tuple[Effect, ...], *, now: int, within_s: float = PUSH_S) -> None:
         if effects:
             self._pushes.deliver(self.service, effects, now=now, within_s=within_s)
 
     def _open_gateway(self, endpoint: str) -> Any:
         """Make a client for one gateway; AWS's own variable may name another place."""
         override = self._environment.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI")
-        return pushes.open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
-
-
-def kind(event: Event) -> Kind:
-    """Say what an event is, for a function that takes all of them.
-
-    Whoever calls from outside comes with a request context that the gateway made.
-    """
-    context = event.get("requestContext")
-    if context is None:
-        return "sweep" if event.get("source") == "aws.events" else "greet"
-    return _SOCKET_EVENTS.get(context.get("eventType", ""), "call")
-
-
-def read(event: Event, *, clock: float, secret: str = "") -> Call:
-    """Read a REST call or a `$connect`.
-
-    The path is the resource's: the event's own may begin with a domain's prefix.
-    The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
-    call shows the edge's *secret*, the one the edge saw.
-    """
-    context = event.get("requestContext") or {}
-    method = context.get("httpMethod", "GET")
-    headers = {name.lower(): ", ".join(values) for name, values in _all(event, "Headers")}
-    seen = (context.get("identity") or {}).get("sourceIp") or ""
-    return Call(
-        method="GET" if method == "HEAD" else method,
-        path=context.get("resourcePath", sockets.WAY if "connectionId" in context else ""),
-        query={name: values[0] for name, values in _all(event, "QueryStringParameters") if values},
-        headers=headers,
-        body=_body(event),
-        source_ip=edge.address(headers, seen=seen, secret=secret),
-        clock=clock,
-        request_id=context.get("requestId", ""),
-    )
-
-
-def _all(event: Event, name: str) -> list[tuple[str, list[str]]]:
-    return list((event.get("multiValue" + name) or {}).items())
-
-
-def _body(event: Event) -> bytes:
-    """Return the body as it was sent: signatures cover its bytes."""
-    body = event.get("body") or ""
-    if event.get("isBase64Encoded"):
-        return b64decode(body)
-    return str(body).encode(errors="surrogatepass")
+        return open_client("apigatewaymanagementapi", endpoint_url=override or endpoint)
 
 
 def _escaped_bytes(body: bytes) -> int:
     """Return how long a JSON body is once it is a string in Lambda's JSON."""
     return len(body) + body.count(b'"') + body.count(b"\\")
-
-
-def _refusal(error: Exception) -> Refused:
-    """Return the refusal for what went wrong."""
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, store.Unavailable):
-        return Unavailable("the store did not answer in time; try again", retry_after_s=1)
-    _log.error("unforeseen", exc_info=error)
-    return InternalError("the service failed; the log has the request id")
 
 
 def _open_stores(environment: Environment) -> Stores:
@@ -283,7 +218,7 @@ def _open_stores(environment: Environment) -> Stores:
 
 
 def _open_prober(settings: Settings) -> Prober | None:
-    """Return whoever probes paths, where there is anything to probe."""
+    """Return a prober, if paths are configured."""
     if not settings.assist:
         return None
     from chalicelib.assist import plan, probing

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from capsules.manifest import Publisher
-from chalicelib.aws import pushes
+from chalicelib.aws.clients import open_client
 from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
-from chalicelib.community.publisher import Outcome, Press
+from chalicelib.community.publisher import Press, PublishOutcome
 from chalicelib.community.shelf import S3Shelf, code_of
 from chalicelib.service import Service
 
@@ -27,7 +27,7 @@ TIER = "Intelligent-Tiering"
 """A parameter of more than 4 KB costs a little; long chains of root keys take so much."""
 
 
-class Publishing:
+class BucketPublishing:
     """What a container keeps between two runs."""
 
     def __init__(
@@ -35,14 +35,14 @@ class Publishing:
         environment: Mapping[str, str],
         service: Callable[[], Service],
         *,
-        open_client: Callable[[str], Any] = pushes.open_client,
+        open_client: Callable[[str], Any] = open_client,
     ) -> None:
         self._environment = environment
         self._service = service
         self._open = open_client
         self._kept: tuple[int, Publisher] | None = None
 
-    def run(self, *, now: int) -> list[Outcome]:
+    def run(self, *, now: int) -> list[PublishOutcome]:
         """Publish every community, where an operator has chosen a bucket; raises nothing."""
         if not self._environment.get(BUCKET):
             return []
@@ -92,4 +92,4 @@ def create_once(ssm: Any, name: str, value: str) -> bool:
     return True
 
 
-__all__ = ["BUCKET", "KEYS", "KEYS_S", "Publishing", "create_once"]
+__all__ = ["BUCKET", "KEYS", "KEYS_S", "BucketPublishing", "create_once"]

@@ -158,7 +158,7 @@ def hear(service: Service, connection: Connection, *, now: int) -> None:
 
 
 def left(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
-    """Tell whoever sits opposite that this seat is empty."""
+    """Tell the other seat that this one is empty."""
     _, seats = tables.session(service.stores, socket.session_id, now=now)
     gone = frames.encode(frames.Gone(session_id=socket.session_id, node_id=socket.node_id))
     return tuple(Send(other.connection, gone) for other in seats if other.node_id != socket.node_id)
@@ -182,7 +182,9 @@ def sweep(service: Service, *, now: int, after: str = "") -> Swept:
     return Swept(tuple(effects), page[-1].socket.id if len(page) == SWEEP_PAGE else "")
 
 
-def refused(connection: Connection, refusal: Refused, seq: int | None = None) -> tuple[Effect, ...]:
+def send_error(
+    connection: Connection, refusal: Refused, seq: int | None = None
+) -> tuple[Effect, ...]:
     """Return the ERROR frame for a refusal; *seq* names the frame it answers."""
     return (Send(connection, _error(refusal, seq)),)
 

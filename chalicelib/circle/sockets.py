@@ -18,7 +18,7 @@ from chalicelib.store import Unavailable
 from muster.errors import InvalidToken, RateLimited, Refused
 from muster.felund import frames, records
 
-WAY = "/v1/relay/ws"
+PATH = "/v1/relay/ws"
 
 NODE_SOCKETS = 8
 """So many subscriptions one node may have in a circle; the oldest make way."""
@@ -83,7 +83,7 @@ def receive(service: Service, connection: Connection, text: str, *, now: int) ->
     except RateLimited as refusal:
         # Neither parsed nor looked up: whoever floods is to cost as little as can be.
         named = _SEQ.search(text[:512])
-        return relay.refused(connection, refusal, int(named[1]) if named else None)
+        return relay.send_error(connection, refusal, int(named[1]) if named else None)
     try:
         frame = frames.decode_from_node(text)
         if isinstance(frame, frames.Frame | frames.Ack):
@@ -95,7 +95,7 @@ def receive(service: Service, connection: Connection, text: str, *, now: int) ->
 
 
 def closed(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
-    """Forget a socket that is gone, and tell whoever sat opposite."""
+    """Forget a socket that is gone, and tell the seat opposite."""
     socket = tables.socket(service.stores, connection.id, now=now)
     if socket is None:
         return ()
@@ -190,9 +190,9 @@ def _refuse(
         return (Close(connection, 1008, "unknown socket"),)
     if socket.legacy:
         return ()
-    return relay.refused(connection, refusal)
+    return relay.send_error(connection, refusal)
 
 
 _PONG = frames.encode(frames.Pong())
 
-__all__ = ["WAY", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]
+__all__ = ["PATH", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]

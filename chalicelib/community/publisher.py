@@ -19,6 +19,7 @@ from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
 from chalicelib import log, tables
 from chalicelib.community import beacon, keyring
+from chalicelib.community.places import LONG
 from chalicelib.community.shelf import Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -57,7 +58,7 @@ class Terms:
         return tuple(f"{mirror.rstrip('/')}/{community}/{FILES[0]}" for mirror in self.mirrors)
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of publishing one community."""
 
     community: str
@@ -88,7 +89,7 @@ class Press:
         self._keys = keys
         self._uncounted = 0
 
-    def run(self, *, now: int, only: Collection[str] | None = None) -> list[Outcome]:
+    def run(self, *, now: int, only: Collection[str] | None = None) -> list[PublishOutcome]:
         """Publish every community, or *only* these; return what came of it."""
         try:
             return self._run(now, only)
@@ -97,7 +98,7 @@ class Press:
             log.published("", at=now, failures=self._uncounted, reason=_said(error))
             return []
 
-    def _run(self, now: int, only: Collection[str] | None) -> list[Outcome]:
+    def _run(self, now: int, only: Collection[str] | None) -> list[PublishOutcome]:
         try:
             terms = Terms.chosen(self._keys(now), self._service.settings)
         except Exception as error:
@@ -115,7 +116,7 @@ def publish(
     *,
     now: int,
     only: Collection[str] | None = None,
-) -> list[Outcome]:
+) -> list[PublishOutcome]:
     """Publish every community that has live tickets, or of these *only*; count what fails."""
     done = []
     for community in _waiting(service, now=now):
@@ -127,7 +128,7 @@ def publish(
     return done
 
 
-def fail(service: Service, reason: str, *, now: int) -> list[Outcome]:
+def fail(service: Service, reason: str, *, now: int) -> list[PublishOutcome]:
     """Count a failure that met all communities alike."""
     done = []
     for community in _waiting(service, now=now):
@@ -137,17 +138,17 @@ def fail(service: Service, reason: str, *, now: int) -> list[Outcome]:
     return done
 
 
-def outcome(service: Service, community: str, *, now: int) -> Outcome | None:
+def outcome(service: Service, community: str, *, now: int) -> PublishOutcome | None:
     """Return how publishing a community went the last time."""
     body = tables.outcome(service.stores, community, now=now)
-    return msgspec.json.decode(body, type=Outcome) if body else None
+    return msgspec.json.decode(body, type=PublishOutcome) if body else None
 
 
-def outcomes(service: Service, *, now: int) -> list[Outcome]:
+def outcomes(service: Service, *, now: int) -> list[PublishOutcome]:
     """Return how publishing each community went the last time."""
     most = service.settings.communities
-    found = tables.outcomes(service.stores, limit=most, now=now)
-    return [msgspec.json.decode(body, type=Outcome) for body in found]
+    bodies = tables.outcomes(service.stores, limit=most, now=now)
+    return [msgspec.json.decode(body, type=PublishOutcome) for body in bodies]
 
 
 def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[tables.Slot]:
@@ -157,8 +158,8 @@ def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[t
     nobody can stand in front by choosing its name.
     """
     live = [place for place in places if place.expires_at_ms > now * 1000]
-    long = [place for place in live if place.slot.startswith(beacon.LONG)][:ENTRIES]
-    new = [place for place in live if not place.slot.startswith(beacon.LONG)]
+    long = [place for place in live if place.slot.startswith(LONG)][:ENTRIES]
+    new = [place for place in live if not place.slot.startswith(LONG)]
     new.sort(key=lambda place: _lot(community, place.peer_id, now=now))
     kept_long = long[: max(ENTRIES // 2, ENTRIES - len(new))]
     chosen = {place.peer_id: place for place in [*new, *kept_long]}
@@ -172,14 +173,14 @@ def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[t
 def _waiting(service: Service, *, now: int) -> list[str]:
     """Return all communities, those first that were not published for the longest time."""
     most = 2 * service.settings.communities  # some have their place whatever the bound
-    last = {found.community: found.at for found in outcomes(service, now=now)}
+    last = {done.community: done.at for done in outcomes(service, now=now)}
     names = tables.communities(service.stores, limit=most, now=now)
     return sorted(names, key=lambda name: (last.get(name, 0), name))
 
 
 def _publish(
     service: Service, shelf: Shelf, terms: Terms, community: str, *, now: int
-) -> Outcome | None:
+) -> PublishOutcome | None:
     """Publish one community; None if there is nothing to publish or somebody else is at it."""
     if not keyring.certificate(terms.keys).covers(community):
         return None
@@ -195,7 +196,7 @@ def _publish(
             write(shelf, terms, tickets, community=community, now=now)
     except (Unavailable, MetadataRefused, ValueError, keyring.Unusable) as error:
         return _failure(service, community, _said(error), now=now)
-    return Outcome(community=community, at=now, sequence=now, peers=len(tickets))
+    return PublishOutcome(community=community, at=now, sequence=now, peers=len(tickets))
 
 
 def _believed(terms: Terms, chosen: Sequence[tables.Slot]) -> list[Ticket]:
@@ -222,9 +223,9 @@ def _alone(service: Service, community: str, *, now: int) -> Iterator[bool]:
             tables.end_lease(service.stores, community, now=now)
 
 
-def _failure(service: Service, community: str, reason: str, *, now: int) -> Outcome:
+def _failure(service: Service, community: str, reason: str, *, now: int) -> PublishOutcome:
     before = outcome(service, community, now=now)
-    return Outcome(
+    return PublishOutcome(
         community=community,
         at=now,
         sequence=before.sequence if before else 0,
@@ -233,7 +234,7 @@ def _failure(service: Service, community: str, reason: str, *, now: int) -> Outc
     )
 
 
-def _note(service: Service, done: Outcome, *, now: int) -> None:
+def _note(service: Service, done: PublishOutcome, *, now: int) -> None:
     tables.save_outcome(service.stores, done.community, msgspec.json.encode(done), now=now)
     log.published(done.community, at=now, failures=done.failures, reason=done.reason)
 
@@ -248,8 +249,8 @@ def write(
     versions are gone. If the last cannot be written, the first are taken back.
     """
     names = [f"{community}/{name}" for name in FILES]
-    found = [shelf.read(name) for name in names]
-    published = found[2]
+    old_files = [shelf.read(name) for name in names]
+    published = old_files[2]
     previous = manifest.sequence_of(published.body) if published else 0
     files = manifest.publish(
         terms.keys,
@@ -262,7 +263,7 @@ def write(
     )
     written: list[tuple[str, bytes, Shelved | None]] = []
     try:
-        for name, body, old in zip(names, files, found, strict=True):
+        for name, body, old in zip(names, files, old_files, strict=True):
             written.append((name, body, old))
             _put(shelf, name, body, over=old)
     except Exception:
@@ -297,8 +298,8 @@ FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
 __all__ = [
     "EVERY_S",
     "FILES",
-    "Outcome",
     "Press",
+    "PublishOutcome",
     "Terms",
     "fail",
     "outcome",

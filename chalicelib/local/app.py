@@ -1,83 +1,40 @@
-"""The one-machine host as an ASGI app, and its sockets' life.
+"""The one-machine host as an ASGI app.
 
 Calls are answered on the event loop, as the store takes tens of microseconds;
-what could take longer runs beside it.
+what could take longer runs in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 
-from chalicelib import http, log, store
+from chalicelib import http
 from chalicelib.assist import plan, probing
-from chalicelib.call import Call, Connection, Effect, Gone, Reply, Wait
-from chalicelib.circle import relay, sockets
-from chalicelib.local import status
+from chalicelib.call import Call, Reply, Wait
+from chalicelib.local import capsule_files, status
+from chalicelib.local.bodies import Bodies, CallerLeft, Event, Receive, Unread
+from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import Reader, Scope
-from chalicelib.local.publishing import SOON_S, WAY, Publishing
-from chalicelib.local.websockets import GOING_AWAY, PING, Sockets, WebSocket
+from chalicelib.local.counters import Counters
+from chalicelib.local.desk import SocketDesk
+from chalicelib.local.housekeeping import Housekeeping
+from chalicelib.local.open_sockets import OpenSockets
+from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
-from muster.errors import (
-    InternalError,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    RateLimited,
-    Refused,
-    Unavailable,
-)
+from muster.errors import MethodNotAllowed
 
-Event = dict[str, Any]
-Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
-_log = logging.getLogger("muster")
 
-SWEEP_S = 5.0
-SLICE_S = 0.05
-PURGE_S = 0.25
-PURGE_ITEMS = 500
-CHECKPOINT_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one process takes on at once; times in seconds, sizes in bytes."""
-
-    sockets: int = 10_000
-    address_sockets: int = 1_000
-    connections: int = 12_000
-    address_connections: int = 2_000
-    head_s: int = 10
-    body_s: int = 10
-    waiting_body_bytes: int = 128 * 1024 * 1024
-    silence_s: int = 15
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ``MUSTER_<FIELD>`` for each field."""
-        chosen: dict[str, int] = {}
-        for field in fields(cls):
-            text = environment.get(f"MUSTER_{field.name.upper()}")
-            if text and not (text.isdecimal() and int(text)):
-                raise ValueError(f"MUSTER_{field.name.upper()} must be a whole number from 1")
-            if text:
-                chosen[field.name] = int(text)
-        return cls(**chosen)
-
-
-class Host:
-    """The ASGI app: turns events into calls, and replies and effects into events."""
+class LocalHost:
+    """The ASGI app: turns events into calls, and replies into events."""
 
     def __init__(
         self,
@@ -88,26 +45,34 @@ class Host:
         bounds: Bounds | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
-        self.sockets = Sockets()
         self.connections: Counter[str] = Counter()
+        opened = OpenSockets()
         self.service = Service(
             settings,
             stores,
-            self.sockets,
+            opened,
             secrets.token_bytes,
             prober=probing.open_prober(plan.read(settings.assist)),
             host_limits=asdict(self.bounds),
         )
-        self.numbers = status.Numbers(self.service, self.sockets, started_at=time.time())
         self._reader = Reader(trusted_proxies)
-        self._pages = status.Pages(self.numbers)
-        self._too_large = bytes(settings.body_bytes + 1)
-        self._waiting_bytes = 0
-        self._publishing: Publishing | None = None
+        self._counters = Counters(self.service, opened, started_at=time.time())
+        self.desk = SocketDesk(
+            self.service,
+            opened,
+            reader=self._reader,
+            counters=self._counters,
+            bounds=self.bounds,
+        )
+        self._housekeeping = Housekeeping(self.service, self.desk)
+        self._pages = status.Pages(self._counters)
+        self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
+        self._publishing: FolderPublishing | None = None
 
-    def publish(self, publishing: Publishing) -> None:
-        """Publish capsules from now on, and serve them."""
-        self._publishing = self.numbers.publishing = publishing
+    def attach(self, publishing: FolderPublishing) -> None:
+        """Publish capsules from now on, serve them, and show how that goes."""
+        self._publishing = publishing
+        self._housekeeping.publishing = self._counters.publishing = publishing
         self.service.host_limits = {
             **self.service.host_limits,
             "publish_every_s": publishing.every_s,
@@ -120,13 +85,18 @@ class Host:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            raise NotImplementedError("WebSockets come by another way: chalicelib.local.websockets")
+            raise NotImplementedError("WebSockets are served by chalicelib.local.websockets")
 
     def trusts(self, address: str) -> bool:
         """Say whether a trusted proxy is at *address*, so that it speaks for many."""
         return self._reader.trusts(address)
 
-    # --- HTTP -----------------------------------------------------------------------
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._housekeeping.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
@@ -135,47 +105,37 @@ class Host:
         started = time.perf_counter()
         scope = scope | {"headers": tuple(scope["headers"])}  # as they were before the body
         try:
-            body = await self._body(scope, receive)
-            unread = body is self._too_large and _expects(scope)
+            body = await self._bodies.read(scope, receive)
+            unread = self._bodies.was_held_back(body, scope)
             started = time.perf_counter()
             call = self._reader.call(scope, body, request_id=request_id)
             reply = await self._reply(call)
-        except _Left:
+        except CallerLeft:
             return
-        except Refused as refusal:
-            unread = unread or isinstance(refusal, _Unread)
-            reply = _refuse(refusal, call)
-        except Exception:
-            reply = _refuse(_unforeseen(request_id), call)
-        self._deliver(reply.effects, now=call.now)
-        self._note(call, reply, started)
-        headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in reply.headers.items()
-        ]
-        if reply.status not in (204, 304):
-            headers.append((b"content-length", b"%d" % len(reply.body)))
-        if unread:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        except Exception as error:
+            unread = unread or isinstance(error, Unread)
+            reply = http.fail(call, error)
+        reply.headers["X-Request-Id"] = request_id
+        self.desk.deliver(reply.effects)
+        self._counters.answered(call, reply, latency_s=time.perf_counter() - started)
+        await _send(reply, send, last=unread)
 
     async def _reply(self, call: Call) -> Reply:
-        if self._publishing is not None and call.path.startswith(WAY):
-            return self._published(self._publishing, call)
-        if call.path not in status.PAGES or call.method == "OPTIONS":
-            reply = await self._answered(call)
-            if self._publishing is not None:
-                self._publishing.heard(call, reply)
-            return reply
-        self.service.limits.spend_address(call.source_ip, clock=call.clock)
-        if call.method != "GET":
-            raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
-        reply = await self._pages.reply(call.path)
-        reply.headers["X-Request-Id"] = call.request_id
+        if self._publishing is not None and call.path.startswith(capsule_files.PREFIX):
+            if call.method != "OPTIONS":
+                self.service.limits.spend_address(call.source_ip, clock=call.clock)
+            return self._publishing.files.reply(call)
+        if call.path in status.PAGES and call.method != "OPTIONS":
+            self.service.limits.spend_address(call.source_ip, clock=call.clock)
+            if call.method != "GET":
+                raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
+            return await self._pages.reply(call.path)
+        reply = await self._answer(call)
+        if self._publishing is not None:
+            self._publishing.heard(call, reply)
         return reply
 
-    async def _answered(self, call: Call) -> Reply:
+    async def _answer(self, call: Call) -> Reply:
         """Answer a call; what waits for others to answer holds up nobody else."""
         answer = http.begin(self.service, call)
         if isinstance(answer, Wait):
@@ -184,255 +144,16 @@ class Host:
             answer = http.finish(call, answer)
         return answer
 
-    def _published(self, publishing: Publishing, call: Call) -> Reply:
-        if call.method != "OPTIONS":
-            self.service.limits.spend_address(call.source_ip, clock=call.clock)
-        reply = publishing.reply(call)
-        reply.headers["X-Request-Id"] = call.request_id
-        return reply
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """Read the body; of one that is too large, no more than says so."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) >= len(self._too_large):
-                return self._too_large
-        event = await receive()
-        if event["type"] == "http.request" and not event.get("more_body", False):
-            return bytes(event.get("body", b""))
-        pieces = bytearray()
-        try:
-            async with asyncio.timeout(self.bounds.body_s):
-                return await self._pieced(pieces, event, receive)
-        except TimeoutError:
-            wait = self.bounds.body_s
-            raise _TooSlow(f"the body did not arrive within {wait} s") from None
-        finally:
-            self._waiting_bytes -= len(pieces)
-
-    async def _pieced(self, pieces: bytearray, event: Event, receive: Receive) -> bytes:
-        while event["type"] == "http.request":
-            piece = event.get("body", b"")
-            pieces += piece
-            self._waiting_bytes += len(piece)
-            if len(pieces) >= len(self._too_large):
-                return self._too_large
-            if not event.get("more_body", False):
-                return bytes(pieces)
-            if self._waiting_bytes > self.bounds.waiting_body_bytes:
-                raise _TooMany("too many large calls are under way", retry_after_s=5)
-            event = await receive()
-        raise _Left
-
-    # --- sockets --------------------------------------------------------------------
-
-    def admit(self, scope: Scope, held: WebSocket) -> Reply:
-        """Answer a handshake: 101, or a refusal."""
-        request_id = secrets.token_hex(8)
-        call = Call("GET", scope["path"], request_id=request_id)
-        started = time.perf_counter()
-        try:
-            call = self._reader.call(scope, b"", request_id=request_id)
-            connection = Connection(secrets.token_urlsafe(12))
-            opened = self._open(call, connection)
-        except Refused as refusal:
-            reply = _refuse(refusal, call)
-        except store.Unavailable:
-            reply = _refuse(Unavailable("the store did not answer in time; try again"), call)
-        except Exception:
-            reply = _refuse(_unforeseen(request_id), call)
-        else:
-            held.id, held.address, held.heard_at = connection.id, call.source_ip, call.clock
-            held.until = call.clock + self.service.settings.socket_s
-            headers = {"X-Request-Id": request_id}
-            if opened.subprotocol:
-                headers["Sec-WebSocket-Protocol"] = opened.subprotocol
-            reply = Reply(101, headers=headers, effects=opened.effects)
-        reply.route = f"GET {sockets.WAY}" if call.path == sockets.WAY else http.route_name(call)
-        self._note(call, reply, started)
-        return reply
-
-    def refuse(self, message: str) -> Reply:
-        """Answer what is no handshake."""
-        return _refuse(InvalidRequest(message), Call("GET", "", request_id=secrets.token_hex(8)))
-
-    def opened(self, held: WebSocket, reply: Reply) -> None:
-        """Say hello on a socket that was admitted with *reply*."""
-        self.sockets.add(held)
-        connection = Connection(held.id)
-        self._perform(lambda now: reply.effects)
-        self._perform(lambda now: sockets.greet(self.service, connection, now=now))
-
-    def heard(self, held: WebSocket, text: str) -> None:
-        """Take a text."""
-        connection = Connection(held.id)
-        self._perform(lambda now: sockets.receive(self.service, connection, text, now=now))
-
-    def counted(self, held: WebSocket) -> bool:
-        """Count a frame that is no text; say whether there may be one more."""
-        try:
-            self.service.limits.spend_frame(held.id, clock=int(time.time()))
-        except RateLimited:
-            return False
-        return True
-
-    def closed(self, held: WebSocket) -> None:
-        """Let go of a socket that was admitted."""
-        self.sockets.remove(held)
-        connection = Connection(held.id)
-        self._perform(lambda now: sockets.closed(self.service, connection, now=now))
-
-    def say_goodbye(self) -> None:
-        """Close every socket, as the host is about to stop."""
-        for held in self.sockets:
-            held.close(GOING_AWAY, "the service is stopping; connect again")
-
-    def _open(self, call: Call, connection: Connection) -> sockets.Opened:
-        if call.path != sockets.WAY:
-            raise NotFound(f"there is no WebSocket here; it is at {sockets.WAY}")
-        if (
-            len(self.sockets) >= self.bounds.sockets
-            or self.sockets.at(call.source_ip) >= self.bounds.address_sockets
-        ):
-            raise RateLimited("too many sockets are open; try again later", retry_after_s=30)
-        return sockets.open_socket(self.service, call, connection)
-
-    def _perform(self, step: Callable[[int], Iterable[Effect]]) -> None:
-        """Take a step and deliver what follows from it; the server outlives whatever happens."""
-        now = int(time.time())
-        try:
-            sockets.deliver(self.service, step(now), now=now)
-        except store.Unavailable:
-            _log.warning("the store did not answer in time")
-        except Exception:
-            _log.exception("unforeseen")
-
-    def _deliver(self, effects: Iterable[Effect], *, now: int) -> None:
-        if effects:
-            self._perform(lambda _: effects)
-
-    def _note(self, call: Call, reply: Reply, started: float) -> None:
-        latency_s = time.perf_counter() - started
-        self.numbers.note(reply, latency_s)
-        log.call(call, reply, latency_s=latency_s)
-
-    # --- beside the calls -------------------------------------------------------------
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self._chores():
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    @contextlib.asynccontextmanager
-    async def _chores(self) -> AsyncIterator[None]:
-        """Keep house while the server runs."""
-        chores = [
-            asyncio.create_task(self._sweep()),
-            asyncio.create_task(_every(PURGE_S, self._purge)),
-            asyncio.create_task(_every(1.0, self._look_after_sockets)),
-            asyncio.create_task(_every(CHECKPOINT_S, self._checkpoint, beside=True)),
-            asyncio.create_task(self._publish()),
-        ]
-        try:
-            yield
-        finally:
-            for chore in chores:
-                chore.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
-            if self._publishing is not None:
-                self._publishing.stop()
-
-    async def _publish(self) -> None:
-        """Publish beside the calls, when it is time to."""
-        while self._publishing is not None:
-            await asyncio.sleep(SOON_S)
-            try:
-                if self._publishing.due(int(time.time())):
-                    await asyncio.to_thread(self._publishing.run)
-            except Exception:
-                _log.exception("unforeseen")
-
-    async def _sweep(self) -> None:
-        """Sweep relay seats slice by slice, so that many of them hold nobody up."""
-        after = ""
-        while True:
-            await asyncio.sleep(SLICE_S if after else SWEEP_S)
-            now = int(time.time())
-            try:
-                swept = relay.sweep(self.service, now=now, after=after)
-                self._deliver(swept.effects, now=now)
-                after = swept.after
-            except Exception:
-                _log.exception("unforeseen")
-
-    def _purge(self) -> None:
-        """Remove what has expired among the next few hundred items of each table."""
-        purge = getattr(self.service.stores, "purge", None)  # DynamoDB does that by itself
-        if purge is not None:
-            purge(int(time.time()), slice_items=PURGE_ITEMS)
-
-    def _checkpoint(self) -> None:
-        """Write to the file what has been committed; runs in a thread, as the disk may be slow."""
-        checkpoint = getattr(self.service.stores, "checkpoint", None)
-        if checkpoint is not None:
-            checkpoint()
-
-    def _look_after_sockets(self) -> None:
-        """Say PING where it is silent, and end what is too old."""
-        clock = time.time()
-        for held in self.sockets:
-            if held.until <= clock:
-                held.close(GOING_AWAY, "open for too long; connect again")
-            elif held.heard_at + self.bounds.silence_s <= clock:
-                held.heard_at = clock
-                with contextlib.suppress(Gone):
-                    held.put(PING)
-
-
-class _Left(Exception):
-    """The caller went away in the middle of its call."""
-
-
-class _Unread(Refused):
-    """A refusal before the call was read, after which the connection is of no more use."""
-
-
-class _TooSlow(_Unread, InvalidRequest):
-    """The body takes too long."""
-
-
-class _TooMany(_Unread, Unavailable):
-    """The bodies of all callers together take too much memory."""
-
-
-async def _every(period_s: float, chore: Callable[[], None], *, beside: bool = False) -> None:
-    while True:
-        await asyncio.sleep(period_s)
-        try:
-            if beside:
-                await asyncio.to_thread(chore)
-            else:
-                chore()
-        except store.Unavailable:
-            _log.warning("the store did not answer in time")
-        except Exception:
-            _log.exception("unforeseen")
-
-
-def _refuse(refusal: Refused, call: Call) -> Reply:
-    reply = http.refuse(refusal, call.path)
-    reply.route = http.route_name(call)
-    reply.headers["X-Request-Id"] = call.request_id
-    return reply
-
-
-def _unforeseen(request_id: str) -> Refused:
-    """Log the exception under way and return what the caller may know of it."""
-    _log.exception("unforeseen", extra={"request_id": request_id})
-    return InternalError("the service failed; the log has the request id")
-
-
-def _expects(scope: Scope) -> bool:
-    """Say whether the caller holds its body back until it is told to go on."""
-    return any(name == b"expect" for name, _ in scope["headers"])
+async def _send(reply: Reply, send: Send, *, last: bool) -> None:
+    """Send a reply; after the *last* one the connection is closed."""
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in reply.headers.items()
+    ]
+    if reply.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    if last:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -142,4 +142,4 @@ def _websocket_url(scope: Scope, headers: Mapping[str, str], *, secure: bool) ->
     host = headers.get("host", "")
     if not _HOST.fullmatch(host):
         host = base_url(*(scope.get("server") or ("127.0.0.1", None))).partition("//")[2]
-    return f"{'wss' if secure else 'ws'}://{host}{sockets.WAY}"
+    return f"{'wss' if secure else 'ws'}://{host}{sockets.PATH}"

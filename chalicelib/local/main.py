@@ -20,14 +20,16 @@ from typing import TextIO
 from chalicelib import log
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
-from chalicelib.local.app import Bounds, Host
+from chalicelib.local.app import LocalHost
+from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import base_url
-from chalicelib.local.publishing import Keys, Publishing, greeting
+from chalicelib.local.publishing import FolderPublishing
+from chalicelib.local.publishing_keys import KeyFolder, notice
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
 
-__all__ = ["Bounds", "Host", "build", "serve"]
+__all__ = ["Bounds", "LocalHost", "build", "serve"]
 
 BUSY_S = 1.0
 """How long the store may wait for another process; everybody else waits meanwhile."""
@@ -43,9 +45,9 @@ def build(
     *,
     trusted_proxies: Iterable[str] = (),
     bounds: Bounds | None = None,
-) -> Host:
+) -> LocalHost:
     """Put the host together over open stores: an ASGI app."""
-    return Host(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
+    return LocalHost(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
 
 
 def serve(
@@ -146,15 +148,15 @@ def _many_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _publish(app: Host, directory: Path, base: str, *, every_s: int) -> str:
+def _publish(app: LocalHost, directory: Path, base: str, *, every_s: int) -> str:
     """Publish capsules with the directory's keys; return what is to be said of it."""
     if not every_s:
         return ""
-    now, keys = int(time.time()), Keys(directory / "keys")
+    now, keys = int(time.time()), KeyFolder(directory / "keys")
     made = keys.prepare(now=now)
     folder = directory / "capsules"
-    app.publish(Publishing(app.service, keys=keys, folder=folder, every_s=every_s, now=now))
-    return greeting(keys, base, made=made, now=now)
+    app.attach(FolderPublishing(app.service, keys=keys, folder=folder, every_s=every_s, now=now))
+    return notice(keys, base, made=made, now=now)
 
 
 def _greeting(settings: Settings, base: str, directory: Path, published: str) -> str:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chalicelib import http
 from chalicelib.call import Reply
-from chalicelib.local.app import Host
+from chalicelib.local.app import LocalHost
 from chalicelib.local.websockets import WebSocket
 from muster.errors import InvalidRequest, RateLimited, Unavailable
 
@@ -29,7 +29,7 @@ LINGER_S = 5.0
 """How long the rest of a request that was answered early is read, so that the answer arrives."""
 
 KEEP_ALIVE_S = 65
-GOODBYE_S = 2.0
+CLOSE_SOCKETS_S = 2.0
 STOP_S = 3
 SILENT_S = 30
 """A peer that acknowledges nothing for so long, or reads nothing, is gone (TCP_USER_TIMEOUT)."""
@@ -39,7 +39,7 @@ MOST_HEAD_BYTES = 32 * 1024
 MOST_HEADERS = 100
 
 
-def run(host: Host, listener: socket.socket) -> None:
+def run(host: LocalHost, listener: socket.socket) -> None:
     """Serve on *listener* until SIGTERM or SIGINT, then stop in good order."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below, it writes addresses
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -49,7 +49,7 @@ def run(host: Host, listener: socket.socket) -> None:
         host,
         loop="uvloop",
         http=functools.partial(Http, host),  # type: ignore[arg-type]  # it is only called
-        ws=functools.partial(WebSocket, host),  # type: ignore[arg-type]
+        ws=functools.partial(WebSocket, host.desk),  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -62,9 +62,9 @@ def run(host: Host, listener: socket.socket) -> None:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server; it ends what takes too long, says goodbye to sockets and exits with 0."""
+    """Uvicorn's server; it ends what takes too long, closes the sockets and exits with 0."""
 
-    def __init__(self, config: uvicorn.Config, host: Host) -> None:
+    def __init__(self, config: uvicorn.Config, host: LocalHost) -> None:
         super().__init__(config)
         self._host = host
 
@@ -86,10 +86,10 @@ class Server(uvicorn.Server):
         """Stop accepting, close the sockets, let the calls finish."""
         for server in self.servers:
             server.close()
-        self._host.say_goodbye()
+        self._host.desk.close_all()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                while len(self._host.sockets) and not self.force_exit:
+            async with asyncio.timeout(CLOSE_SOCKETS_S):
+                while len(self._host.desk.sockets) and not self.force_exit:
                     await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 
@@ -97,13 +97,13 @@ class Server(uvicorn.Server):
 class Http(HttpToolsProtocol):
     """Uvicorn's HTTP connection, with bounds on its head, deadlines, and errors in our form."""
 
-    def __init__(self, host: Host, **kwargs: Any) -> None:
+    def __init__(self, host: LocalHost, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.due = math.inf
         self._host = host
         self._complaint = "this is not an HTTP/1.1 request"
         self._in_head = False
-        self._beside_bytes = 0
+        self._overhead_bytes = 0
         self._complete = True
         self._leaving = False
         self._counted = ""
@@ -140,11 +140,11 @@ class Http(HttpToolsProtocol):
         """
         if self.transport.is_closing():
             return
-        self._beside_bytes += len(data)
+        self._overhead_bytes += len(data)
         super().data_received(data)
         if self._complete:
-            self._beside_bytes = 0
-        elif self._beside_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self._overhead_bytes = 0
+        elif self._overhead_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             what = "the head of a request" if self._in_head else "what is around a body"
             self._complaint = f"{what} may have {MOST_HEAD_BYTES} bytes"
             self.send_400_response(self._complaint)
@@ -182,14 +182,14 @@ class Http(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._beside_bytes = 0
+        self._overhead_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
         self.due = math.inf
         self._complete = True
-        self._beside_bytes = 0
+        self._overhead_bytes = 0
         super().on_message_complete()
         if self._leaving:
             self.transport.close()

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from websockets.datastructures import Headers
@@ -22,9 +20,12 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from chalicelib.call import Connection, Gone, Reply
+from chalicelib.call import Gone, Reply
 from chalicelib.local.calls import Scope
 from muster.felund import frames
+
+if TYPE_CHECKING:
+    from chalicelib.local.desk import SocketDesk
 
 GOING_AWAY, UNSUPPORTED, NOT_TEXT, TOO_BIG, TRY_LATER = 1001, 1003, 1007, 1009, 1013
 
@@ -47,28 +48,6 @@ _log = logging.getLogger("muster.websocket")
 _log.setLevel(logging.WARNING)
 
 
-class Desk(Protocol):
-    """Who decides about sockets."""
-
-    def admit(self, scope: Scope, held: WebSocket) -> Reply:
-        """Answer a handshake: 101, or a refusal."""
-
-    def refuse(self, message: str) -> Reply:
-        """Answer what is no handshake."""
-
-    def opened(self, held: WebSocket, reply: Reply) -> None:
-        """Say hello on a socket that was admitted with *reply*."""
-
-    def heard(self, held: WebSocket, text: str) -> None:
-        """Take a text, and count it."""
-
-    def counted(self, held: WebSocket) -> bool:
-        """Count a frame that is no text; say whether there may be one more."""
-
-    def closed(self, held: WebSocket) -> None:
-        """Let go of a socket that was admitted."""
-
-
 class WebSocket(asyncio.Protocol):
     """One connection from its handshake to its end; uvicorn hands it over at the upgrade."""
 
@@ -88,7 +67,7 @@ class WebSocket(asyncio.Protocol):
     )
     _transport: Any
 
-    def __init__(self, desk: Desk, *, server_state: Any, **_: Any) -> None:
+    def __init__(self, desk: SocketDesk, *, server_state: Any, **_: Any) -> None:
         self.id = ""
         self.address = ""
         self.heard_at = self.until = 0.0
@@ -112,14 +91,14 @@ class WebSocket(asyncio.Protocol):
         self._transport.write(_frame(text))
 
     def close(self, code: int, reason: str) -> None:
-        """Close in good order: after what waits, with an answer or without."""
+        """Close after what waits to be sent; the other side has `CLOSE_S` to answer."""
         if self.open:
             self.open = False
             self._protocol.send_close(code, reason)
             self._flush()
 
     def shutdown(self) -> None:
-        """Stop: uvicorn's last word, when the sockets have been closed."""
+        """Abort; uvicorn calls it last, after the sockets were closed."""
         self._transport.abort()
 
     # --- what asyncio calls ---------------------------------------------------------
@@ -140,7 +119,7 @@ class WebSocket(asyncio.Protocol):
         """Nothing more comes; asyncio closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever needs to know."""
+        """Forget the connection, and tell the desk."""
         self.open = False
         self._rest = b""
         self._connections.discard(self)
@@ -164,10 +143,10 @@ class WebSocket(asyncio.Protocol):
             if rest:
                 self._rest = rest
                 self._transport.pause_reading()
-                loop.call_soon(self._go_on)
+                loop.call_soon(self._resume)
                 return
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         data, self._rest = self._rest, b""
         if data:
             self._transport.resume_reading()
@@ -270,51 +249,6 @@ class WebSocket(asyncio.Protocol):
         if self._timer is None and self._protocol.close_expected():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(CLOSE_S, self._transport.abort)
-
-
-class Sockets:
-    """The open sockets by connection id; the service's sender."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, WebSocket] = {}
-        self._by_address: Counter[str] = Counter()
-        self.pushed = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def __iter__(self) -> Iterator[WebSocket]:
-        return iter(list(self._held.values()))
-
-    def at(self, address: str) -> int:
-        """Return how many sockets come from an address."""
-        return self._by_address[address]
-
-    def add(self, held: WebSocket) -> None:
-        """Hold a socket."""
-        self._held[held.id] = held
-        self._by_address[held.address] += 1
-
-    def remove(self, held: WebSocket) -> None:
-        """Let go of a socket."""
-        if self._held.pop(held.id, None) is not None:
-            self._by_address[held.address] -= 1
-            if not self._by_address[held.address]:
-                del self._by_address[held.address]
-
-    def send(self, connection: Connection, text: str) -> None:
-        """Send text to a connection; raises `Gone` if it is not held here."""
-        held = self._held.get(connection.id)
-        if held is None:
-            raise Gone
-        held.put(text)
-        self.pushed += 1
-
-    def close(self, connection: Connection, code: int, reason: str) -> None:
-        """End a connection."""
-        held = self._held.get(connection.id)
-        if held is not None:
-            held.close(code, reason)
 
 
 @lru_cache(maxsize=4)

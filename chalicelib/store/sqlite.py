@@ -50,7 +50,7 @@ _CENSUS = """SELECT kind, count(*), sum(items_of_pk) FROM (
 
 _CHUNK = 500
 
-# A checkpoint waits for the disk, and whoever commits the page too many runs it: the
+# A checkpoint waits for the disk, and the writer that commits one page too many runs it: the
 # owner's `checkpoint` comes before that, in a thread of its own.
 _WAL_PAGES = 20_000
 

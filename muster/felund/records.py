@@ -51,7 +51,7 @@ SessionId = Annotated[
 MessageId = Annotated[
     str, Meta(min_length=8, max_length=64, pattern=_WORD, description="A message's name.")
 ]
-Host = Annotated[str, Meta(min_length=1, max_length=255, pattern=_WORD)]
+EndpointHost = Annotated[str, Meta(min_length=1, max_length=255, pattern=_WORD)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Unix seconds.")]
 Number = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -84,7 +84,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
     """Where a node says it can be reached."""
 
     transport: Literal["tcp", "ws"]
-    host: Host
+    host: EndpointHost
     port: Port
     family: Literal["ipv4", "ipv6"] = "ipv4"
     nat: Literal["unknown", "open", "restricted", "symmetric"] = "unknown"

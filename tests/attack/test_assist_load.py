@@ -18,7 +18,7 @@ import pytest
 
 from chalicelib.assist import advise, probing
 from chalicelib.assist.paths import MOST_S, Target
-from chalicelib.local.app import Host
+from chalicelib.local.app import LocalHost
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
 from tests.support.circle import world
@@ -64,7 +64,7 @@ def plan_of(port: int, paths: int = 16) -> str:
     )
 
 
-class Looking(probing.Sockets):
+class Looking(probing.SocketProber):
     """A prober that may look at loopback, and counts."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Looking(probing.Sockets):
         return super().address(target)
 
 
-async def call(host: Host, path: str, method: str = "POST") -> tuple[int, bytes, float]:
+async def call(host: LocalHost, path: str, method: str = "POST") -> tuple[int, bytes, float]:
     """Make one call of the ASGI app; status, body and seconds."""
     sent: list[dict[str, Any]] = []
 
@@ -104,7 +104,7 @@ async def call(host: Host, path: str, method: str = "POST") -> tuple[int, bytes,
 def test_two_hundred_calls_with_dead_paths_wait_for_one_probing(tmp_path: Path) -> None:
     with dead_end() as port:
         settings = Settings(assist=plan_of(port), assist_open="allow")
-        host = Host(settings, open_sqlite(tmp_path / "muster.sqlite3"))
+        host = LocalHost(settings, open_sqlite(tmp_path / "muster.sqlite3"))
         prober = host.service.prober = Looking()
 
         async def everybody() -> tuple[list[Any], list[float]]:
@@ -148,7 +148,7 @@ def test_a_synchronous_host_waits_no_longer_than_the_deadline() -> None:
         return []
 
     w = world(assist=plan_of(443), assist_open="allow")
-    w.service.prober = probing.Sockets(resolve=resolve)
+    w.service.prober = probing.SocketProber(resolve=resolve)
     started = time.perf_counter()
     status, answer = w.call("POST", "/api/p2p/assist", {}, headers={})
     took_s = time.perf_counter() - started
@@ -165,7 +165,7 @@ def test_no_more_probes_fly_than_there_may() -> None:
         hanging.wait(10)
         return []
 
-    prober = probing.Sockets(resolve=resolve)
+    prober = probing.SocketProber(resolve=resolve)
     before = threading.active_count()
     targets = [Target(f"{i}.example.org", 443, "x", tls=False) for i in range(1_000)]
     flights = prober.start(targets)
@@ -181,7 +181,7 @@ def test_a_thread_that_cannot_be_started_is_a_path_not_probed(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    prober = probing.Sockets(resolve=lambda host, port: [])
+    prober = probing.SocketProber(resolve=lambda host, port: [])
     target = Target("a.example.org", 443, "x", tls=False)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
@@ -196,7 +196,7 @@ def test_results_are_shared_for_a_while_and_then_measured_again() -> None:
         looked.append(host)
         return []
 
-    prober = probing.Sockets(resolve=resolve, clock=lambda: clock[0])
+    prober = probing.SocketProber(resolve=resolve, clock=lambda: clock[0])
     target = Target("a.example.org", 443, "x", tls=False)
     for _ in range(5):
         prober.start([target])[target].result(timeout=5)

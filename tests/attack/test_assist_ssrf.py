@@ -123,7 +123,7 @@ def listener() -> Iterator[Listener]:
         yield made
 
 
-def probe(prober: probing.Sockets, host: str, port: int, *, tls: bool = False) -> Probe:
+def probe(prober: probing.SocketProber, host: str, port: int, *, tls: bool = False) -> Probe:
     target = Target(host, port, host, tls)
     return prober.start([target])[target].result(timeout=5)
 
@@ -148,15 +148,15 @@ def assist(prober: Any, **settings: Any) -> World:
 
 @pytest.mark.parametrize("host", INWARD + NUMBERS_IN_DISGUISE, ids=repr)
 def test_an_address_that_leads_inward_is_never_connected_to(host: str, listener: Listener) -> None:
-    prober = probing.Sockets(resolve=resolving())
+    prober = probing.SocketProber(resolve=resolving())
     assert probe(prober, host, listener.port) == Probe()
     assert listener.came == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_resolves_inward_is_never_connected_to(name: str, listener: Listener) -> None:
-    assert probe(probing.Sockets(resolve=resolving()), name, listener.port) == Probe()
-    assert probe(probing.Sockets(), "localhost", listener.port) == Probe()
+    assert probe(probing.SocketProber(resolve=resolving()), name, listener.port) == Probe()
+    assert probe(probing.SocketProber(), "localhost", listener.port) == Probe()
     assert listener.came == 0
 
 
@@ -171,7 +171,7 @@ def test_a_name_with_one_inward_address_among_others_is_refused(
         return probing.is_public(found)
 
     for addresses in (["8.8.8.8", address], [address, "2606:4700:4700::1111"]):
-        prober = probing.Sockets(resolve=resolving(mixed_example_org=addresses), allows=allows)
+        prober = probing.SocketProber(resolve=resolving(mixed_example_org=addresses), allows=allows)
         with pytest.raises(probing.Inward):
             prober.address(Target("mixed.example.org", listener.port, "x", tls=False))
     assert asked
@@ -188,7 +188,7 @@ def test_a_name_that_changes_between_look_ups_is_looked_up_once(listener: Listen
         return next(answers, ["127.0.0.1"])
 
     # 203.0.113.9 stands for a global address; nobody is there
-    prober = probing.Sockets(
+    prober = probing.SocketProber(
         resolve=rebinding, allows=lambda address: str(address) == "203.0.113.9", most_s=0.5
     )
     found = probe(prober, "rebinding.example.org", listener.port)
@@ -199,7 +199,7 @@ def test_a_name_that_changes_between_look_ups_is_looked_up_once(listener: Listen
 
 def test_what_a_resolver_answers_must_be_an_address(listener: Listener) -> None:
     for answer in (["localhost"], [""], [], ["127.0.0.1\0"], ["::1%lo"]):
-        prober = probing.Sockets(resolve=resolving(odd_example_org=answer))
+        prober = probing.SocketProber(resolve=resolving(odd_example_org=answer))
         assert probe(prober, "odd.example.org", listener.port) == Probe()
     assert listener.came == 0
 
@@ -222,7 +222,7 @@ def test_everything_else_is_not(address: str) -> None:
 @pytest.mark.parametrize("host", [*INWARD, *NUMBERS_IN_DISGUISE[:-1], *NAMES], ids=repr)
 def test_no_callers_path_reaches_the_listener(host: str, listener: Listener) -> None:
     plan_ = {"probe_hosts": [f"allowed.example.org:{listener.port}"]}
-    prober = probing.Sockets(resolve=resolving(), allows=lambda address: True)
+    prober = probing.SocketProber(resolve=resolving(), allows=lambda address: True)
     w = assist(prober, assist=json.dumps(plan_))
     for body in (
         {"paths": [{"address": host, "port": listener.port}]},
@@ -238,7 +238,7 @@ def test_no_callers_path_reaches_the_listener(host: str, listener: Listener) -> 
 
 def test_an_allowed_host_is_looked_at_and_no_other_port_of_it(listener: Listener) -> None:
     plan_ = {"probe_hosts": [f"allowed.example.org:{listener.port}"]}
-    prober = probing.Sockets(resolve=resolving(), allows=lambda address: True)
+    prober = probing.SocketProber(resolve=resolving(), allows=lambda address: True)
     w = assist(prober, assist=json.dumps(plan_))
     paths = [
         {"address": "allowed.example.org", "port": port, "id": str(port)}
@@ -253,7 +253,7 @@ def test_an_allowed_host_is_looked_at_and_no_other_port_of_it(listener: Listener
 
 def test_a_stranger_makes_nobody_connect(listener: Listener) -> None:
     plan_ = {"probe_hosts": [f"allowed.example.org:{listener.port}"]}
-    prober = probing.Sockets(resolve=resolving(), allows=lambda address: True)
+    prober = probing.SocketProber(resolve=resolving(), allows=lambda address: True)
     w = world(assist=json.dumps(plan_))
     w.service.prober = prober
     path = {"address": "allowed.example.org", "port": listener.port}
@@ -292,8 +292,8 @@ def tls_server(context: ssl.SSLContext) -> Iterator[int]:
 def test_a_tls_path_counts_only_if_it_greets(
     listener: Listener, certificate: ssl.SSLContext
 ) -> None:
-    def prober() -> probing.Sockets:
-        return probing.Sockets(resolve=resolving(), allows=lambda address: True)
+    def prober() -> probing.SocketProber:
+        return probing.SocketProber(resolve=resolving(), allows=lambda address: True)
 
     with tls_server(certificate) as port:
         greeted = probe(prober(), "tls.example.org", port, tls=True)

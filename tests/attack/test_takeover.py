@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib import tables, tokens
 from chalicelib.call import Call, Connection
-from chalicelib.circle.sockets import WAY, open_socket
+from chalicelib.circle.sockets import PATH, open_socket
 from muster.errors import InvalidToken, Refused, SessionExpired
 from muster.felund import signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world
@@ -417,7 +417,7 @@ def test_attempts_do_not_keep_a_pin_alive() -> None:
 
 def socket(here: World, token: str, **query: str) -> None:
     call = Call(
-        "GET", WAY, query=query, headers={"authorization": f"Bearer {token}"}, clock=here.clock
+        "GET", PATH, query=query, headers={"authorization": f"Bearer {token}"}, clock=here.clock
     )
     open_socket(here.service, call, Connection("c-evil"))
 
@@ -494,7 +494,7 @@ def test_a_foreign_circles_token_gives_no_seat_in_a_session() -> None:
 
 def test_where_unsigned_is_refused_a_socket_needs_a_token() -> None:
     here = circle()
-    call = Call("GET", WAY, query={"circle_hint": HINT, "node_id": BOB}, clock=here.clock)
+    call = Call("GET", PATH, query={"circle_hint": HINT, "node_id": BOB}, clock=here.clock)
 
     with pytest.raises(InvalidToken):
         open_socket(here.service, call, Connection("c-evil"))

@@ -121,6 +121,17 @@ def test_the_post_quantum_example_of_the_docs_encapsulates_and_verifies() -> Non
     assert sealed[0] != sealed[1]
 
 
+def test_the_operators_program_of_the_docs_opens_what_was_sent_to_a_running_service(
+    server: Server, answers: list[dict[str, Any]]
+) -> None:
+    names: dict[str, Any] = {"advice": answers[0], "data": server.directory}
+    exec(compile(example(1), "docs/assist.md", "exec"), names)  # noqa: S102
+    exec(compile(example(2), "docs/assist.md", "exec"), names)  # noqa: S102
+    names["stores"].close()
+
+    assert names["opened"] == names["shared_secret"]
+
+
 def test_the_post_quantum_example_notices_a_changed_key() -> None:
     answer = advised(world(assist_open="allow"))
     kem = answer["pq"]["kem_public_hex"]

@@ -30,7 +30,7 @@ from chalicelib.community.key_files import read_publishing, read_root
 from chalicelib.community.keyring import certificate, encode, revoked, root_key
 from chalicelib.community.publisher import FILES, Press, Terms, outcomes, write
 from chalicelib.community.shelf import FolderShelf
-from chalicelib.local.publishing import Keys
+from chalicelib.local.publishing_keys import KeyFolder
 from chalicelib.store.sqlite import open_sqlite
 from muster.backoff import Rim
 from muster.bootstrap import Found, bootstrap
@@ -430,7 +430,7 @@ def test_how_publishing_went_is_known(here: World) -> None:
 
 def test_the_keys_to_publish_with_are_the_same(folder: Path) -> None:
     had = SERVICE["publishing"]
-    keys, root = Keys(folder / "keys"), read_root(folder / "keys" / "root.key")
+    keys, root = KeyFolder(folder / "keys"), read_root(folder / "keys" / "root.key")
 
     assert keys.prepare(now=NOW) is False
     found = certificate(keys.load(NOW))
@@ -443,7 +443,7 @@ def test_the_keys_to_publish_with_are_the_same(folder: Path) -> None:
 
 def test_publishing_goes_on_and_clients_of_before_believe_it(here: World, folder: Path) -> None:
     here.clock += 60
-    press = Press(here.service, FolderShelf(folder / "capsules"), Keys(folder / "keys").load)
+    press = Press(here.service, FolderShelf(folder / "capsules"), KeyFolder(folder / "keys").load)
     done = {outcome.community: outcome for outcome in press.run(now=here.now)}
 
     state = remembered("service")

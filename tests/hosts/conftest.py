@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import aws
+from tests.support import aws, faults
 from tests.support.gateway import Gateway
 
 
@@ -30,3 +30,17 @@ def gateway(
         yield made
     assert made.crashes == []
     assert made.unsigned == [], "AWS was asked without a signature"
+
+
+@pytest.fixture
+def way(dynalite_url: str) -> Iterator[faults.Way]:
+    with faults.way(dynalite_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shaky(way: faults.Way, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway whose DynamoDB can be spoiled."""
+    with aws.running("dynalite", directory=tmp_path, dynalite_url=way.url) as made:
+        yield made
+    assert made.crashes == []

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chalicelib import http, tables
-from chalicelib.aws import host
+from chalicelib.aws import events, host
 from chalicelib.routes import PATHS
 from infra.gateway_responses import gateway_responses
 from muster import errors, strict
@@ -86,9 +86,9 @@ def test_a_body_is_the_bytes_that_were_sent() -> None:
 
     assert not as_text["isBase64Encoded"]
     assert as_base64["isBase64Encoded"]
-    assert host.read(as_text, clock=1.5).body == sent
-    assert host.read(as_base64, clock=1.5).body == sent
-    assert host.read(rest_event("GET", "/v1/health"), clock=1.5).body == b""
+    assert events.read(as_text, clock=1.5).body == sent
+    assert events.read(as_base64, clock=1.5).body == sent
+    assert events.read(rest_event("GET", "/v1/health"), clock=1.5).body == b""
 
 
 def test_an_event_is_read_as_the_service_wants_it() -> None:
@@ -102,7 +102,7 @@ def test_an_event_is_read_as_the_service_wants_it() -> None:
     )
     event["path"] = "/prefix/of/a/domain/v1/peers"
 
-    call = host.read(event, clock=1.5)
+    call = events.read(event, clock=1.5)
 
     assert (call.method, call.path) == ("GET", "/v1/peers")
     assert call.query == {"circle_hint": "first", "limit": ""}
@@ -115,7 +115,7 @@ def test_an_event_is_read_as_the_service_wants_it() -> None:
 def test_lone_surrogates_in_an_event_do_not_break_it() -> None:
     event = rest_event("POST", "/v1/messages") | {"body": '{"a": "\ud800"}'}
 
-    assert host.read(event, clock=1.5).body == b'{"a": "\xed\xa0\x80"}'
+    assert events.read(event, clock=1.5).body == b'{"a": "\xed\xa0\x80"}'
 
 
 FORGED = [("X-Muster-Viewer-Address", "203.0.113.9"), ("X-Forwarded-For", "203.0.113.9")]
@@ -125,7 +125,7 @@ def test_behind_the_edge_the_address_is_the_viewers() -> None:
     shown = [("X-Muster-Edge", "s" * 40), ("X-Muster-Viewer-Address", "2001:DB8:0::9")]
     event = rest_event("GET", "/v1/health", headers=shown, source_ip="192.0.2.1")
 
-    assert host.read(event, clock=1.5, secret="s" * 40).source_ip == "2001:db8::9"
+    assert events.read(event, clock=1.5, secret="s" * 40).source_ip == "2001:db8::9"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_without_the_edges_secret_the_address_is_the_gateways(
 ) -> None:
     event = rest_event("GET", "/v1/health", headers=headers, source_ip="192.0.2.1")
 
-    assert host.read(event, clock=1.5, secret=secret).source_ip == "192.0.2.1"
+    assert events.read(event, clock=1.5, secret=secret).source_ip == "192.0.2.1"
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_without_the_edges_secret_the_address_is_the_gateways(
     ],
 )
 def test_one_function_tells_all_events_apart(event: dict[str, object], kind: str) -> None:
-    assert host.kind(event) == kind
+    assert events.kind(event) == kind
 
 
 def test_nothing_at_all_is_a_call_of_no_path() -> None:
-    assert host.read({}, clock=1.5).path == ""
+    assert events.read({}, clock=1.5).path == ""
 
 
 # --- HTTP -------------------------------------------------------------------------
@@ -690,20 +690,6 @@ def test_the_clock_ends_seats_that_are_idle(gateway: Gateway) -> None:
 
 
 # --- when DynamoDB is not well ------------------------------------------------------
-
-
-@pytest.fixture
-def way(dynalite_url: str) -> Iterator[faults.Way]:
-    with faults.way(dynalite_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def shaky(way: faults.Way, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose DynamoDB can be spoiled."""
-    with aws.running("dynalite", directory=tmp_path, dynalite_url=way.url) as made:
-        yield made
-    assert made.crashes == []
 
 
 def assert_unavailable(answer: Answer) -> None:

@@ -9,15 +9,9 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws import host
-from chalicelib.aws.pushes import (
-    PAUSES_S,
-    PIECE_BYTES,
-    Budget,
-    GatewaySender,
-    Greeter,
-    Pushes,
-    Undelivered,
-)
+from chalicelib.aws.greeter import Greeter
+from chalicelib.aws.pushes import Pushes
+from chalicelib.aws.sender import PAUSES_S, PIECE_BYTES, Budget, GatewaySender, Undelivered
 from chalicelib.call import Close, Connection, Gone, Send
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -247,7 +241,7 @@ def test_an_error_ends_a_line_and_nothing_else(bench: Bench, service: Service) -
 def test_a_domain_of_ones_own_is_not_where_texts_are_posted(
     domain: str, region: str, expected: str
 ) -> None:
-    opened = host.Host({"AWS_REGION": region})
+    opened = host.AwsHost({"AWS_REGION": region})
     context = {"domainName": domain, "apiId": "a1", "stage": "api", "connectionId": "c="}
 
     assert opened.connection({"requestContext": context}) == Connection("c=", expected)

@@ -986,7 +986,7 @@ class Broken:
         raise RuntimeError("nobody foresaw this")
 
 
-def ask(host: main.Host, method: str, path: str, **more: Any) -> httpx2.Response:
+def ask(host: main.LocalHost, method: str, path: str, **more: Any) -> httpx2.Response:
     async def go() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=host)  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
@@ -1046,13 +1046,13 @@ def test_a_socket_outlives_what_nobody_foresaw(caplog: pytest.LogCaptureFixture)
     broken: Any = Broken()
     host = main.build(Settings(unsigned="allow"), Stores(broken, broken, broken))
     state = SimpleNamespace(connections=set())
-    held = WebSocket(host, server_state=state)
+    held = WebSocket(host.desk, server_state=state)
     query = f"circle_hint={HINT}&node_id=node-00001".encode()
     scope = {"method": "GET", "scheme": "ws", "path": "/v1/relay/ws", "query_string": query}
 
-    reply = host.admit(scope | {"headers": [], "client": ("192.0.2.7", 4711)}, held)
-    host.heard(held, '{"t":"PONG"}')
-    host.closed(held)
+    reply = host.desk.admit(scope | {"headers": [], "client": ("192.0.2.7", 4711)}, held)
+    host.desk.heard(held, '{"t":"PONG"}')
+    host.desk.closed(held)
 
     assert (reply.status, reply.code, held.id) == (500, "INTERNAL", "")
     assert [record.message for record in caplog.records] == ["unforeseen"] * 3

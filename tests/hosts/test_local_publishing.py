@@ -17,8 +17,9 @@ from chalicelib.call import Call, Reply
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, Unusable
 from chalicelib.community.publisher import FILES
-from chalicelib.local import status
-from chalicelib.local.publishing import KEPT_S, NAMED, Keys, Publishing, greeting
+from chalicelib.local.metrics import publishing_metrics
+from chalicelib.local.publishing import KEPT_S, NAMED, FolderPublishing
+from chalicelib.local.publishing_keys import KeyFolder, notice
 from muster.cli import main
 from tests.support import local
 from tests.support.circle import World, world
@@ -149,17 +150,17 @@ NOW = int(time.time())
 
 
 def test_keys_are_made_once(tmp_path: Path) -> None:
-    keys = Keys(tmp_path / "keys")
+    keys = KeyFolder(tmp_path / "keys")
 
     assert keys.prepare(now=NOW) is True
     made = keys.load(NOW)
     assert keys.prepare(now=NOW) is False
-    assert Keys(tmp_path / "keys").load(NOW) == made
-    assert "were made" in greeting(keys, "http://h", made=True, now=NOW)
+    assert KeyFolder(tmp_path / "keys").load(NOW) == made
+    assert "were made" in notice(keys, "http://h", made=True, now=NOW)
 
 
 def test_keys_that_somebody_brings_are_read_at_the_next_run(tmp_path: Path) -> None:
-    keys = Keys(tmp_path)
+    keys = KeyFolder(tmp_path)
     keys.prepare(now=NOW)
     old = keys.load(NOW)
     root = key_files.read_root(keys.root_path)
@@ -169,7 +170,7 @@ def test_keys_that_somebody_brings_are_read_at_the_next_run(tmp_path: Path) -> N
 
 
 def test_a_certificate_is_renewed_while_the_root_key_is_here(tmp_path: Path) -> None:
-    keys = Keys(tmp_path)
+    keys = KeyFolder(tmp_path)
     keys.prepare(now=NOW)
     later = NOW + 70 * DAY_S
 
@@ -177,18 +178,18 @@ def test_a_certificate_is_renewed_while_the_root_key_is_here(tmp_path: Path) -> 
 
 
 def test_without_the_root_key_an_end_is_told_in_time(tmp_path: Path) -> None:
-    keys = Keys(tmp_path)
+    keys = KeyFolder(tmp_path)
     keys.prepare(now=NOW)
     keys.root_path.unlink()
     later = NOW + 80 * DAY_S
 
     assert keyring.certificate(keys.load(later)).expires_at == NOW + 90 * DAY_S
-    assert "10 more days" in greeting(keys, "http://h", made=False, now=later)
-    assert "more days" not in greeting(keys, "http://h", made=False, now=NOW)
+    assert "10 more days" in notice(keys, "http://h", made=False, now=later)
+    assert "more days" not in notice(keys, "http://h", made=False, now=NOW)
 
 
 def test_another_root_key_in_the_folder_renews_nothing(tmp_path: Path) -> None:
-    keys, other = Keys(tmp_path / "a"), Keys(tmp_path / "b")
+    keys, other = KeyFolder(tmp_path / "a"), KeyFolder(tmp_path / "b")
     for made in (keys, other):
         made.prepare(now=NOW)
     keys.root_path.unlink()
@@ -199,12 +200,12 @@ def test_another_root_key_in_the_folder_renews_nothing(tmp_path: Path) -> None:
 
 
 def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
-    keys = Keys(tmp_path)
+    keys = KeyFolder(tmp_path)
     keys.prepare(now=NOW)
     (tmp_path / "publishing.key").chmod(0o640)
 
     with pytest.raises(Unusable, match="others can read"):
-        Keys(tmp_path).prepare(now=NOW)
+        KeyFolder(tmp_path).prepare(now=NOW)
 
 
 # --- the runs ---------------------------------------------------------------------
@@ -216,13 +217,13 @@ class Desk:
     def __init__(self, folder: Path, *, every_s: int = 300) -> None:
         self.here: World = world(address_burst=10**6, address_per_s=10**6)
         self.here.clock = time.time()
-        self.keys = Keys(folder / "keys")
+        self.keys = KeyFolder(folder / "keys")
         self.keys.prepare(now=self.here.now)
         self.folder = folder / "capsules"
         self.publishing = self.open(every_s)
 
-    def open(self, every_s: int = 300) -> Publishing:
-        return Publishing(
+    def open(self, every_s: int = 300) -> FolderPublishing:
+        return FolderPublishing(
             self.here.service,
             keys=self.keys,
             folder=self.folder,
@@ -370,7 +371,7 @@ def test_few_communities_are_named_and_the_others_counted(desk: Desk) -> None:
     assert named[:2] == ["community-53", "large"]
     assert len(named) == NAMED
     assert shown["others"] == {"communities": 6, "peers": 6, "failures": 0}
-    metrics = {metric.name: metric for metric in status._publishing(shown)}
+    metrics = {metric.name: metric for metric in publishing_metrics(shown)}
     assert len(metrics["muster_publish_peers"].samples) == NAMED
     assert metrics["muster_publish_other_communities"].samples[0].value == 6
     assert metrics["muster_publish_other_peers"].samples[0].value == 6
@@ -378,12 +379,12 @@ def test_few_communities_are_named_and_the_others_counted(desk: Desk) -> None:
 
 
 def test_the_command_that_renews_is_one_there_is(tmp_path: Path) -> None:
-    keys = Keys(tmp_path)
+    keys = KeyFolder(tmp_path)
     keys.prepare(now=NOW)
     root = tmp_path / "away.key"
     keys.root_path.rename(root)
 
-    said = greeting(keys, "http://h", made=False, now=NOW + 80 * DAY_S)
+    said = notice(keys, "http://h", made=False, now=NOW + 80 * DAY_S)
 
     [command] = [line.split("'")[1] for line in said.splitlines() if "rotate" in line]
     before = keys.load(NOW)

@@ -12,8 +12,8 @@ import pytest
 
 from capsules import manifest, trust
 from capsules.keys import SigningKey
-from chalicelib.aws import pushes as aws_gateway
-from chalicelib.aws.publishing import KEYS_S, Publishing, create_once
+from chalicelib.aws.clients import open_client
+from chalicelib.aws.publishing import KEYS_S, BucketPublishing, create_once
 from chalicelib.community import keyring, publisher
 from chalicelib.community.keyring import RootKey
 from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, S3Shelf
@@ -45,8 +45,8 @@ class Cloud:
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
         self.parameter = f"/{bucket}/publishing-key"
-        self.s3: Any = aws_gateway.open_client("s3")
-        self.ssm: Any = aws_gateway.open_client("ssm")
+        self.s3: Any = open_client("s3")
+        self.ssm: Any = open_client("ssm")
 
     def make_bucket(self) -> None:
         self.s3.create_bucket(Bucket=self.bucket)
@@ -250,7 +250,7 @@ def test_new_keys_are_taken_in_time_and_old_ones_go_on_meanwhile(
     cloud.keep_keys(root)
     here = world()
     here.clock = time.time()
-    publishing = Publishing(settings, lambda: here.service)
+    publishing = BucketPublishing(settings, lambda: here.service)
 
     def signed_by(at: float) -> str:
         here.clock = at

@@ -147,7 +147,7 @@ class World:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         call = Call(
             "GET",
-            sockets.WAY,
+            sockets.PATH,
             query=query,
             headers=headers,
             source_ip="192.0.2.1",

@@ -90,7 +90,7 @@ class _Front:
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        if scope["path"] != sockets.WAY:
+        if scope["path"] != sockets.PATH:
             answer = self._gateway.call("GET", scope["path"])
             await _say(send, "websocket.http", answer)
             return

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from capsules import ticket
 from capsules.keys import SigningKey
-from chalicelib.circle.sockets import WAY
+from chalicelib.circle.sockets import PATH
 from muster.felund import signing
 
 WAIT_S = 10
@@ -115,7 +115,7 @@ class Player:
         """Open a socket, and write down how it was answered."""
         try:
             opening = connect(
-                self._base.replace("http", "ws", 1) + WAY + (f"?{query}" if query else ""),
+                self._base.replace("http", "ws", 1) + PATH + (f"?{query}" if query else ""),
                 additional_headers=headers,
                 subprotocols=[Subprotocol(name) for name in offer] or None,
                 compression=None,

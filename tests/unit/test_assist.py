@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from chalicelib.assist import ice
+from chalicelib.assist import blake3, ice
 from chalicelib.assist.paths import Probe, Target
 from chalicelib.call import Call
 from chalicelib.store.sqlite import open_sqlite
@@ -422,7 +422,7 @@ def test_the_lite_candidate_is_told_where_there_is_one() -> None:
     ],
 )
 def test_the_hash_of_foundations_is_blake3(data: bytes, digest: str) -> None:
-    assert ice._blake3(data).hex() == digest
+    assert blake3.digest(data).hex() == digest
     assert len(ice.foundation("2001:4860:4860::8888")) == 8
 
 

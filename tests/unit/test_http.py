@@ -227,11 +227,10 @@ def test_what_nobody_foresaw_is_a_500_with_our_body_and_a_log_line(
 
 
 def test_where_a_websocket_is_a_plain_call_is_told_so() -> None:
-    reply = call(world(), "GET", sockets.WAY)
+    reply = call(world(), "GET", sockets.PATH)
 
     assert reply.status == 400
     assert json.loads(reply.body)["message"] == "open a WebSocket here"
-    assert sockets.WAY == http.SOCKETS
 
 
 def test_info_tells_what_the_host_bounds() -> None:

@@ -166,7 +166,7 @@ def test_of_two_runs_at_once_the_older_never_ends_on_top() -> None:
 
 def test_a_second_run_waits_for_the_first() -> None:
     here, shelf = announced(3), Shelf()
-    second: list[publisher.Outcome] = []
+    second: list[publisher.PublishOutcome] = []
 
     def meanwhile() -> None:
         second.extend(publisher.publish(here.service, shelf, terms(), now=here.now + 1))

@@ -7,13 +7,13 @@ import pytest
 
 from chalicelib import log
 from chalicelib.call import Call, Reply
-from chalicelib.local.status import Success
+from chalicelib.local.counters import BeaconSuccess
 
 NOON = 1_800_000_000.0
 
 
 def share(good: int, bad: int) -> dict[str, Any]:
-    success = Success()
+    success = BeaconSuccess()
     for number in range(good + bad):
         success.note(good=number < good, clock=NOON)
     return success.to_json(clock=NOON)
@@ -30,7 +30,7 @@ def test_fewer_than_four_in_five_good_answers_are_an_alarm(
 
 
 def test_a_quarter_of_an_hour_is_remembered_and_no_more() -> None:
-    success = Success()
+    success = BeaconSuccess()
     success.note(good=False, clock=NOON)
     success.note(good=True, clock=NOON + 14 * 60)
 

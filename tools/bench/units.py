@@ -113,7 +113,7 @@ class World:
         connection, clock = Connection(f"connection-{self._connections}"), time.time()
         call = Call(
             "GET",
-            sockets.WAY,
+            sockets.PATH,
             headers={"authorization": f"Bearer {token}"},
             source_ip="192.0.2.1",
             clock=clock,

@@ -1,0 +1,59 @@
+"""Capsule files: what was published, served under `/capsules/` as browsers need it."""
+
+from __future__ import annotations
+
+import re
+
+from chalicelib import http, store
+from chalicelib.call import Call, Reply
+from chalicelib.community.publisher import FILES
+from chalicelib.community.shelf import CACHE_CONTROL, Shelf, media_type
+from muster.errors import MethodNotAllowed, NotFound, Unavailable
+
+PREFIX = "/capsules/"
+ROUTE = "GET /capsules/*"
+
+_PATH = re.compile(r"/capsules/([A-Za-z0-9][A-Za-z0-9._-]{0,63})/(peers\.json(?:\.\w{1,8})?)", re.A)
+_HEADERS = http.CORS | {
+    "Access-Control-Expose-Headers": "ETag, Retry-After, X-Request-Id",
+    "Cache-Control": CACHE_CONTROL,
+    "X-Content-Type-Options": "nosniff",
+}
+_PREFLIGHT = http.PREFLIGHT | {
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
+}
+
+
+class CapsuleFiles:
+    """Answers calls for the files on a shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def reply(self, call: Call) -> Reply:
+        """Answer a call for a published file."""
+        if call.method == "OPTIONS":
+            return Reply(204, headers=dict(_PREFLIGHT), route="OPTIONS")
+        if call.method != "GET":
+            raise MethodNotAllowed("this path takes GET and HEAD", allow="GET, HEAD, OPTIONS")
+        path = _PATH.fullmatch(call.path)
+        if not path or path[2] not in FILES:
+            raise NotFound("there is no such file; /capsules/COMMUNITY/ has " + ", ".join(FILES))
+        try:
+            file = self._shelf.read(f"{path[1]}/{path[2]}")
+        except store.Unavailable as error:
+            raise Unavailable(str(error), retry_after_s=30) from error
+        if file is None:
+            raise NotFound("nothing is published for this community; somebody must announce first")
+        tag = f'"{file.tag[:32]}"'
+        headers = _HEADERS | {"ETag": tag, "Content-Type": media_type(path[2])}
+        if _matches(call.headers.get("if-none-match", ""), tag):
+            return Reply(304, headers=headers, route=ROUTE)
+        return Reply(200, body=file.body, headers=headers, route=ROUTE)
+
+
+def _matches(condition: str, tag: str) -> bool:
+    """Compare as RFC 9110 section 13.1.2 says: weakly, in a list, or with any."""
+    tags = [given.strip().removeprefix("W/") for given in condition.split(",")]
+    return tag in tags or tags == ["*"]

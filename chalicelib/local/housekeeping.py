@@ -1,0 +1,102 @@
+"""Housekeeping: the background jobs of the one-machine host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+
+from chalicelib import store
+from chalicelib.circle import relay
+from chalicelib.local.desk import SocketDesk
+from chalicelib.local.publishing import FolderPublishing
+from chalicelib.service import Service
+
+SWEEP_S = 5.0
+SLICE_S = 0.05
+PURGE_S = 0.25
+PURGE_ITEMS = 500
+CHECKPOINT_S = 0.5
+
+SOON_S = 1.0
+"""How soon a community that was not published for long is published after an announce."""
+
+_log = logging.getLogger("muster")
+
+
+class Housekeeping:
+    """Sweeps relay seats, purges what has expired, checks sockets, and publishes capsules."""
+
+    def __init__(self, service: Service, desk: SocketDesk) -> None:
+        self.publishing: FolderPublishing | None = None
+        self._service = service
+        self._desk = desk
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run all jobs for the length of a block."""
+        jobs = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(_every(PURGE_S, self._purge)),
+            asyncio.create_task(_every(1.0, self._desk.check_sockets)),
+            asyncio.create_task(_every(CHECKPOINT_S, self._checkpoint, in_thread=True)),
+            asyncio.create_task(self._publish()),
+        ]
+        try:
+            yield
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            if self.publishing is not None:
+                self.publishing.stop()
+
+    async def _publish(self) -> None:
+        """Publish in a thread when it is time to."""
+        while self.publishing is not None:
+            await asyncio.sleep(SOON_S)
+            try:
+                if self.publishing.due(int(time.time())):
+                    await asyncio.to_thread(self.publishing.run)
+            except Exception:
+                _log.exception("unforeseen")
+
+    async def _sweep(self) -> None:
+        """Sweep relay seats slice by slice, so that many of them hold nobody up."""
+        after = ""
+        while True:
+            await asyncio.sleep(SLICE_S if after else SWEEP_S)
+            try:
+                swept = relay.sweep(self._service, now=int(time.time()), after=after)
+                self._desk.deliver(swept.effects)
+                after = swept.after
+            except Exception:
+                _log.exception("unforeseen")
+
+    def _purge(self) -> None:
+        """Remove what has expired among the next few hundred items of each table."""
+        purge = getattr(self._service.stores, "purge", None)  # DynamoDB does that by itself
+        if purge is not None:
+            purge(int(time.time()), slice_items=PURGE_ITEMS)
+
+    def _checkpoint(self) -> None:
+        """Write to the file what has been committed; runs in a thread, as the disk may be slow."""
+        checkpoint = getattr(self._service.stores, "checkpoint", None)
+        if checkpoint is not None:
+            checkpoint()
+
+
+async def _every(period_s: float, job: Callable[[], None], *, in_thread: bool = False) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            if in_thread:
+                await asyncio.to_thread(job)
+            else:
+                job()
+        except store.Unavailable:
+            _log.warning("the store did not answer in time")
+        except Exception:
+            _log.exception("unforeseen")
