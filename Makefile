@@ -139,7 +139,7 @@ check: static test ## everything that must be clean before a change goes in
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws
 	@rm -rf build/aws
-	@$(BIN)/python -m infra.package $(ARGS) build/aws
+	@$(BIN)/python -m infra.packing $(ARGS) build/aws
 
 .PHONY: plan
 plan: $(PYTHON_READY) ## say what deploying to AWS would change and cost; ARGS="--stage prod"
@@ -151,6 +151,6 @@ deploy: $(PYTHON_READY) ## put the service on your AWS account; ARGS="--stage pr
 
 .PHONY: clean
 clean: ## remove everything that was made, except data
-	rm -rf .venv tests/node_modules build dist *.egg-info .chalice/deployments .chalice/deployed
+	rm -rf .venv tests/node_modules build dist *.egg-info
 	rm -rf .coverage .coverage.* htmlcov .hypothesis .schemathesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,14 +38,6 @@ def test_the_wire_protocol_starts_without_the_client_and_the_service(wire: str) 
     assert not imported_with(wire) & (CLIENT | SERVER | SLOW | {"chalicelib", "infra", "app"})
 
 
-@pytest.mark.parametrize("package", ["capsules", "muster"])
-def test_chalice_finds_the_packages_it_must_pack(package: str) -> None:
-    link = ROOT / "vendor" / package
-
-    assert link.readlink() == Path("..") / package
-    assert (link / "__init__.py").exists()
-
-
 @pytest.mark.parametrize(
     "name", ["requirements.txt", "requirements-dev.txt", "requirements-serve.txt"]
 )
