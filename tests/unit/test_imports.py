@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLIENT = {"httpx2", "rich", "websockets"}
-SERVER = {"prometheus_client", "uvicorn", "wsproto"}
+SERVER = {"prometheus_client", "uvicorn"}
 SLOW = {"boto3", "cryptography", "jsonschema", "sqlite3"}
 
 
