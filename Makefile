@@ -150,6 +150,10 @@ package: $(PYTHON_READY) ## pack the AWS side into build/aws
 	@rm -rf build/aws
 	@$(BIN)/python -m infra.packing $(ARGS) build/aws
 
+.PHONY: dist
+dist: $(PYTHON_READY) ## make a release of the last commit in dist/: wheel, sdist, changes, checksums
+	@.ci/dist
+
 .PHONY: plan
 plan: $(PYTHON_READY) ## say what deploying to AWS would change and cost; ARGS="--stage prod"
 	@$(BIN)/muster plan $(ARGS)
