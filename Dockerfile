@@ -3,21 +3,21 @@
 #   docker build -t muster .
 #   docker run -p 8787:8787 -v muster:/data muster
 
-# What is needed, wheels only, checked by hash. Nothing of this stage but /opt/muster is kept.
+# What is needed, wheels only, checked by hash; then this checkout, which is run where it lies.
+# Nothing of this stage but /opt/muster is kept.
 FROM python:3.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-WORKDIR /src
+WORKDIR /opt/muster/app
 COPY requirements-serve.txt ./
 RUN python -m venv /opt/muster \
     && /opt/muster/bin/pip install --no-deps --require-hashes --only-binary=:all: -r requirements-serve.txt
-COPY pyproject.toml README.md LICENSE app.py ./
+COPY pyproject.toml README.md LICENSE ./
 COPY capsules capsules
 COPY muster muster
 COPY chalicelib chalicelib
-COPY infra infra
-RUN /opt/muster/bin/pip install --no-deps --no-build-isolation . \
-    && /opt/muster/bin/pip uninstall --yes pip setuptools wheel \
-    && /opt/muster/bin/python -m compileall -q -j 0 /opt/muster/lib
+RUN /opt/muster/bin/pip install --no-deps --no-build-isolation -e . \
+    && /opt/muster/bin/pip uninstall --yes pip setuptools \
+    && /opt/muster/bin/python -m compileall -q -j 0 /opt/muster/lib /opt/muster/app
 
 FROM python:3.13-slim-bookworm
 ENV PATH=/opt/muster/bin:$PATH \

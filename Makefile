@@ -7,14 +7,19 @@ HOST ?= 127.0.0.1
 
 BIN := .venv/bin
 SOURCES := app.py capsules muster chalicelib infra tools tests
-# What was installed, and from which pins: for running, for everything else, for tests with Node.
-RUN_READY := .venv/.ready-run
-PYTHON_READY := .venv/.ready-test
+# What was installed: pins for running, pins for everything else, the checkout itself, Node's packages.
+RUN_PINS := .venv/.ready-run
+TEST_PINS := .venv/.ready-test
+CHECKOUT := .venv/.ready-checkout
+RUN_READY := $(RUN_PINS) $(CHECKOUT)
+PYTHON_READY := $(TEST_PINS) $(CHECKOUT)
 NODE_READY := tests/node_modules/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+# Set-up has an order: pins, then the checkout.
+.NOTPARALLEL:
 
 .PHONY: help
 help: ## list these targets
@@ -28,13 +33,17 @@ help: ## list these targets
 setup: $(PYTHON_READY) node chromium coturn nginx ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn and nginx
 	@echo "==> everything is set up: make run, make test"
 
-$(RUN_READY): requirements-serve.txt pyproject.toml
+$(RUN_PINS): requirements-serve.txt
 	@.ci/setup run
 	@touch $@
 
-$(PYTHON_READY): requirements-dev.txt pyproject.toml
+$(TEST_PINS): requirements-dev.txt
 	@.ci/setup test
-	@touch $(RUN_READY) $@
+	@touch $(RUN_PINS) $@
+
+$(CHECKOUT): pyproject.toml
+	@.ci/setup checkout
+	@touch $@
 
 $(NODE_READY): tests/package-lock.json | $(PYTHON_READY)
 	@.ci/setup node
@@ -48,7 +57,7 @@ chromium coturn nginx:
 
 .PHONY: pins
 pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
-	@for name in requirements requirements-dev requirements-pack requirements-serve; do \
+	@for name in requirements requirements-dev requirements-client requirements-pack requirements-serve; do \
 		CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe \
 			--no-emit-index-url --no-emit-find-links --output-file=$$name.txt $$name.in; \
 	done
@@ -139,7 +148,11 @@ check: static test ## everything that must be clean before a change goes in
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws
 	@rm -rf build/aws
-	@$(BIN)/python -m infra.package $(ARGS) build/aws
+	@$(BIN)/python -m infra.packing $(ARGS) build/aws
+
+.PHONY: dist
+dist: $(PYTHON_READY) ## make a release of the last commit in dist/: wheel, sdist, changes, checksums
+	@.ci/dist
 
 .PHONY: plan
 plan: $(PYTHON_READY) ## say what deploying to AWS would change and cost; ARGS="--stage prod"
@@ -151,6 +164,6 @@ deploy: $(PYTHON_READY) ## put the service on your AWS account; ARGS="--stage pr
 
 .PHONY: clean
 clean: ## remove everything that was made, except data
-	rm -rf .venv tests/node_modules build dist *.egg-info .chalice/deployments .chalice/deployed
+	rm -rf .venv tests/node_modules build dist *.egg-info
 	rm -rf .coverage .coverage.* htmlcov .hypothesis .schemathesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""What an operator or a member runs: the `muster` command and the API documents."""
+"""The cloud: what packs, deploys, watches, prices and removes the service on AWS."""

@@ -193,9 +193,7 @@ def _session(profile: str | None, region: str | None) -> Any:
         from boto3.session import Session
         from botocore.exceptions import ProfileNotFound
     except ImportError:
-        raise Failure(
-            "deploying needs boto3", "'make setup' installs it, or: pip install 'muster[deploy]'"
-        ) from None
+        raise Failure("deploying needs boto3", "'make setup' installs it") from None
     try:
         return Session(profile_name=profile, region_name=region)
     except ProfileNotFound:

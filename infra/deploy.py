@@ -198,9 +198,7 @@ def _lint(template: Mapping[str, Any], *, region: str) -> None:
     try:
         from infra import linting
     except ImportError:
-        raise Failure(
-            "deploying needs cfn-lint", "'make setup' installs it, or: pip install 'muster[deploy]'"
-        ) from None
+        raise Failure("deploying needs cfn-lint", "'make setup' installs it") from None
     found = linting.problems(template, region=region)
     if found and found[0].startswith("E"):
         raise Failure(f"the template fails its checks: {found[0]}", "this is a mistake in muster")

@@ -1,11 +1,14 @@
-"""Packing: the code and its template, made from a copy, so that the checkout stays as it is.
+"""Packing: the zip for Lambda and its template, made by Chalice from a copy of the checkout.
 
 Lambda runs the Python that packs. A Python that has no Chalice gets a virtual
-environment of its own, from the pins, under `build/`.
+environment of its own, from the pins, under `build/`. `infra.archive` finishes the zip.
+
+    python -m infra.packing [--architecture arm64] [--python PATH] OUT
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -18,11 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import package, stack
+from infra import archive, stack
+from muster.cli import output
 from muster.cli.output import Failure, say
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKED = ("app.py", "requirements.txt", "chalicelib", "vendor", ".chalice")
+ARCHIVE, TEMPLATE = "deployment.zip", "sam.json"
+"""What Chalice calls what it makes."""
+
+PROJECT = ("app.py", "requirements.txt", ".chalice", "chalicelib")
+VENDORED = ("capsules", "muster")
+"""Our packages that Chalice does not look for: it takes them from `vendor/`."""
+
+LEFT_OUT = ("cli", "bootstrap", "local")
+"""Folders of ours that no function needs: the command, its client, the one-machine host."""
+
 PINS = "requirements-pack.txt"
 STAGE = "deploy"
 PREFERRED = ("3.13", "3.12")
@@ -35,13 +48,15 @@ _ASK = (
 
 _CHALICE = f"""
 import sys
+sys.path.insert(0, "vendor")
 from chalice.cli import main
 from chalice.cli.factory import CLIFactory
 from chalice.deploy.validate import validate_configuration
 validate_configuration(CLIFactory(".").create_config_obj("{STAGE}"))
 sys.exit(main())
 """
-"""What packs; `chalice package` does not check what `chalice deploy` would."""
+"""What packs. Chalice looks into `vendor/` last, where another `muster` may be installed; and
+`chalice package` does not check what `chalice deploy` would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,44 +137,45 @@ def prepare(python: Python) -> Python:
 
 
 def pack(target: Path, python: Python, *, architecture: str) -> Package:
-    """Run `chalice package` on a copy of what goes to Lambda."""
+    """Pack the service into the folder *target*: the zip, and the template beside it."""
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as made:
-        project = Path(made)
-        _copy(project, architecture)
-        command = [python.path, "-c", _CHALICE]
-        arguments = ["package", "--stage", STAGE, "--merge-template", str(stack.RESOURCES)]
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        shown = _run([*command, *arguments, str(target)], "packing failed", where=project)
-    if "Could not install" in shown:
+        raw = chalice(Path(made), python, architecture=architecture)
+        archive.finish(raw / ARCHIVE, architecture=architecture, python=python.path)
+        packed = Path(shutil.copyfile(raw / ARCHIVE, target / ARCHIVE))
+        shutil.copyfile(raw / TEMPLATE, target / TEMPLATE)
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()[:32]
+    template = json.loads((target / TEMPLATE).read_text())
+    return Package(packed, template, python.runtime, digest, packed.stat().st_size)
+
+
+def chalice(work: Path, python: Python, *, architecture: str) -> Path:
+    """Run `chalice package` on a copy of what goes to Lambda; return the folder it filled."""
+    project, packed = work / "project", work / "packed"
+    _copy(project, architecture)
+    arguments = ["package", "--stage", STAGE, "--merge-template", str(stack.RESOURCES), str(packed)]
+    shown = _run([python.path, "-c", _CHALICE, *arguments], "packing failed", where=project)
+    if "Could not install" in shown:  # it exits with 0 all the same
         raise Failure(
             "the package would lack some of what it needs: " + _missing(shown),
-            "a package registry must be within reach, with wheels for " + architecture,
+            "a package registry is needed, with wheels for " + architecture,
         )
-    archive = target / "deployment.zip"
-    package.finish(archive, architecture=architecture, python=python.path)
-    template = json.loads((target / "sam.json").read_text())
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:32]
-    return Package(archive, template, python.runtime, digest, archive.stat().st_size)
+    return packed
 
 
 def _copy(project: Path, architecture: str) -> None:
-    """Copy what is packed; the links in `vendor/` become what they lead to."""
-    ignored = shutil.ignore_patterns("__pycache__", "deployments", "deployed", "*.pyc")
-    for name in PACKED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, project / name, ignore=ignored)
+    """Copy what is packed to where Chalice looks for it, and name the architecture."""
+    ignored = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
+    places = {name: name for name in PROJECT} | {name: f"vendor/{name}" for name in VENDORED}
+    project.mkdir()
+    for name, place in places.items():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, project / place, ignore=ignored)
         else:
-            shutil.copy(source, project / name)
+            shutil.copyfile(ROOT / name, project / place)
     path = project / ".chalice" / "config.json"
-    config = json.loads(path.read_text())
-    config["lambda_architecture"] = architecture
-    config["stages"] = {
-        STAGE: {"api_gateway_stage": "api", "autogen_policy": False, "iam_policy_file": "none.json"}
-    }
+    config = json.loads(path.read_text()) | {"lambda_architecture": architecture}
     path.write_text(json.dumps(config))
-    (path.parent / "none.json").write_text('{"Version": "2012-10-17", "Statement": []}')
 
 
 def _candidates(version: str) -> list[str]:
@@ -195,3 +211,24 @@ def _run(command: Sequence[str], what: str, *, where: Path = ROOT) -> str:
 def _missing(shown: str) -> str:
     _, _, rest = shown.partition("Could not install dependencies:")
     return ", ".join(line.strip() for line in rest.splitlines()[:6] if "==" in line) or "see above"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Pack as told on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m infra.packing", description=__doc__)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the zip and the template")
+    parser.add_argument("--architecture", default="arm64", choices=tuple(archive.MACHINES))
+    parser.add_argument("--python", metavar="PATH", help="the Python to pack with")
+    chosen = parser.parse_args(arguments)
+    try:
+        python = prepare(find_python(chosen.python))
+        package = pack(chosen.out, python, architecture=chosen.architecture)
+    except Failure as failure:
+        return output.complain(failure)
+    size = package.archive_bytes / 1_000_000
+    print(f"{package.archive}: {size:.1f} MB for {package.runtime} on {chosen.architecture}")
+    return output.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

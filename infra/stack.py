@@ -1,9 +1,9 @@
 """The stack: what `chalice package` makes, and what is beside it, as one template.
 
 Chalice merges `infra/resources.json` into its own template. What a merge cannot do is
-done here: handlers are folded into one function, roles and log groups that Chalice
-made give way to ours, the gateway's refusals are put into our words, and the files
-`edge.js` and `dashboard.json` are put in. Everything is a function of its input.
+done here: handlers are folded into one function, the gateway's refusals are put into
+our words, and the files `edge.js` and `dashboard.json` are put in. Everything is a function
+of its input.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _PRICES = {
 }
 
 _FOLDED = ("Greet", "Sweep", "WebsocketConnect", "WebsocketMessage", "WebsocketDisconnect")
-_ROLES = (*_FOLDED, "ApiHandler", PUBLISH)
 _ROUTES = ("WebsocketConnectRoute", "WebsocketMessageRoute", "WebsocketDisconnectRoute")
 _DEPLOYMENT = "WebsocketAPIDeployment"
 
@@ -59,7 +58,6 @@ def assemble(
     resources = template["Resources"]
     ours = json.loads(RESOURCES.read_text())
     _fold(resources)
-    _replace_roles(resources, ours["Resources"])
     _name_sockets_deployment(resources)
     _speak(resources["RestAPI"]["Properties"]["DefinitionBody"])
     _fill_in(resources)
@@ -117,22 +115,12 @@ def transform(template: Mapping[str, Any], *, region: str) -> Template:
 def _fold(resources: Template) -> None:
     """Let one function take the events of all the others."""
     for name in _FOLDED:
-        for gone in (name, f"{name}LogGroup", f"{name}InvokePermission", f"{name}APIIntegration"):
+        for gone in (name, f"{name}InvokePermission", f"{name}APIIntegration"):
             resources.pop(gone, None)
     resources[SERVE]["Properties"]["Handler"] = "app.serve"
     for route in _ROUTES:
         target = {"Fn::Sub": "integrations/${WebsocketIntegration}"}
         resources[route]["Properties"]["Target"] = target
-
-
-def _replace_roles(resources: Template, ours: Mapping[str, Any]) -> None:
-    """Take away what Chalice made of `policy.json` for each function, unless it is ours."""
-    for name in _ROLES:
-        for made in (f"{name}Role", f"{name}LogGroup"):
-            if made not in ours:
-                resources.pop(made, None)
-    # A merge mixes what both have; the role that is ours is ours alone.
-    resources["PublishRole"] = copy.deepcopy(ours["PublishRole"])
 
 
 def _name_sockets_deployment(resources: Template) -> None:

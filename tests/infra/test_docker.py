@@ -78,8 +78,9 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
 @pytest.mark.timeout(300)
 def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
     """The same commands in an empty folder; only places and the port are other ones."""
-    source, prefix, data = tmp_path / "src", tmp_path / "opt" / "muster", tmp_path / "data"
-    source.mkdir()
+    prefix, data = tmp_path / "opt" / "muster", tmp_path / "data"
+    source = Path(said("WORKDIR")[0].replace("/opt/muster", str(prefix)))
+    source.mkdir(parents=True)
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -70,6 +70,7 @@ def missing(file: str) -> Iterator[str]:
 
 def test_there_are_files_of_pins() -> None:
     assert {"requirements.txt", "requirements-serve.txt", "requirements-dev.txt"} <= set(FILES)
+    assert "requirements-client.txt" in FILES
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -86,6 +87,15 @@ def test_every_file_pins_the_versions_that_are_tested(file: str) -> None:
 
 def test_running_installs_a_fraction_of_what_testing_does() -> None:
     assert len(pins("requirements-serve.txt")) <= 27
+
+
+def test_uvicorn_stays_at_the_minor_version_whose_internals_we_subclass() -> None:
+    lines = (ROOT / "requirements-serve.in").read_text().splitlines()
+    (wanted,) = (Requirement(line) for line in lines if line.startswith("uvicorn"))
+    major, minor, _ = distribution("uvicorn").version.split(".")
+
+    assert wanted.specifier.contains(f"{major}.{minor}.99")
+    assert not wanted.specifier.contains(f"{major}.{int(minor) + 1}.0")
 
 
 def test_pins_come_without_extras_as_old_pips_would_look_for_the_newest() -> None:

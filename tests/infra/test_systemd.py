@@ -64,3 +64,11 @@ def test_the_command_takes_what_the_unit_gives_it() -> None:
     assert chosen.run == "muster.cli.serving:serve"
     assert (chosen.host, chosen.trusted_proxy) == ("127.0.0.1", ["127.0.0.1/32"])
     assert chosen.data == "/var/lib/" + service()["StateDirectory"]
+
+
+def test_it_is_installed_as_the_image_is_whose_steps_are_tested() -> None:
+    said = [line.removeprefix("#").strip() for line in UNIT.read_text().splitlines()]
+    steps = re.findall(r"\S+/pip install [^\\\n]+", (ROOT / "Dockerfile").read_text())
+
+    assert len(steps) == 2
+    assert [line for line in said if "pip install" in line] == [step.strip() for step in steps]

@@ -4,24 +4,16 @@ Nothing of this checkout and nothing that is installed here is within the functi
 reach, but for the runtime client and the SDK, which Lambda's image has too.
 """
 
-import json
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import package
-from muster.cli.output import Failure
 from muster.felund import frames
 from tests.support import aws, gateway, runtime_api
 from tests.support.gateway import HandshakeRefused, Machine, rest_event
 from tests.support.members import Member, circle
-
-ZIP_BYTES = 8_000_000
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,24 +35,6 @@ class Container(Machine):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return package.build(tmp_path_factory.mktemp("package"))
-    except Failure as failure:
-        if "registry" in str(failure):
-            pytest.skip("needs a package registry: what Lambda is to have could not be fetched")
-        raise
-
-
-@pytest.fixture(scope="module")
-def tree(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    unpacked = tmp_path_factory.mktemp("task")
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(unpacked)
-    return unpacked
-
-
-@pytest.fixture(scope="module")
 def made(tree: Path, dynalite_url: str) -> Iterator[gateway.Gateway]:
     """A gateway before one container of the folded function."""
     with gateway.running() as (opened, environment):
@@ -73,78 +47,6 @@ def made(tree: Path, dynalite_url: str) -> Iterator[gateway.Gateway]:
 @pytest.fixture(scope="module")
 def pair(made: gateway.Gateway) -> list[Member]:
     return circle(made, "ann", "bob")
-
-
-def test_it_is_small(archive: Path) -> None:
-    assert archive.stat().st_size <= ZIP_BYTES
-
-
-def test_what_the_runtime_has_is_left_out(tree: Path) -> None:
-    found = {path.name for path in tree.iterdir()}
-
-    assert not found & {"boto3", "botocore", "pip", "setuptools", "cffi", "pycparser"}
-    assert not list(tree.rglob("*.dist-info"))
-    assert not list(tree.rglob("*.pyi"))
-
-
-def test_every_module_is_compiled_and_taken_as_it_is(tree: Path) -> None:
-    """Flag 1 is a hash in place of a time, without 2 it is not checked (PEP 552)."""
-    tag = sys.implementation.cache_tag
-    sources = list(tree.rglob("*.py"))
-
-    assert tree / "app.py" in sources
-    for source in sources:
-        compiled = source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc"
-        assert compiled.read_bytes()[4:8] == b"\1\0\0\0", source
-    assert not list((tree / "nacl").rglob("*.py"))
-    assert str(tree).encode() not in (tree / "__pycache__" / f"app.{tag}.pyc").read_bytes()
-
-
-def test_the_template_names_the_python_that_compiled(archive: Path) -> None:
-    template = json.loads(archive.with_name(package.TEMPLATE).read_text())
-    functions = [
-        resource["Properties"]["Runtime"]
-        for resource in template["Resources"].values()
-        if resource["Type"] == "AWS::Serverless::Function"
-    ]
-
-    assert set(functions) == {package.runtime()}
-
-
-def test_the_same_files_make_the_same_zip(tree: Path, archive: Path, tmp_path: Path) -> None:
-    first = package.write(tree, tmp_path / "first.zip")
-    for path in tree.rglob("*.py"):
-        path.touch()
-    package.precompile(tree)
-
-    assert package.write(tree, tmp_path / "second.zip").read_bytes() == first.read_bytes()
-    assert first.read_bytes() == archive.read_bytes()
-
-
-def test_libraries_for_another_machine_are_refused(tree: Path) -> None:
-    with pytest.raises(Failure, match="not for arm64"):
-        package.check(tree, "arm64")
-
-
-def test_a_package_that_lacks_something_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "app.py").touch()
-    with pytest.raises(Failure, match="lacks capsules, chalice"):
-        package.check(tmp_path, "x86_64")
-
-
-def test_the_command_says_what_it_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "infra.package", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=package.ROOT, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert "MB for python3." in done.stdout
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        package.ARCHIVE,
-        package.TEMPLATE,
-    }
-
-
-# --- every event that the functions take -----------------------------------------------
 
 
 def test_a_call_is_answered(made: gateway.Gateway) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra import package
+from infra import archive, packing
 from tools.bench.members import circle
 from tools.bench.units import NOWHERE
 
@@ -112,13 +112,14 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 def _variants(folder: Path) -> tuple[Path, Path]:
     """Unpack the zip, and make the ordinary variant of it."""
-    archive = package.build(folder / "package")
-    shutil.copyfile(archive, folder / "ours.zip")
+    python, architecture = packing.find_python(sys.executable), archive.here()
+    packed = packing.pack(folder / "package", python, architecture=architecture)
+    shutil.copyfile(packed.archive, folder / "ours.zip")
     ours, eager = folder / "ours", folder / "eager"
-    with zipfile.ZipFile(archive) as opened:
+    with zipfile.ZipFile(packed.archive) as opened:
         opened.extractall(ours)
-    package.chalice(folder, "dev")
-    with zipfile.ZipFile(folder / "packed" / package.ARCHIVE) as opened:
+    raw = packing.chalice(folder, python, architecture=architecture)
+    with zipfile.ZipFile(raw / packing.ARCHIVE) as opened:
         opened.extractall(eager)
     app = eager / "app.py"
     future = "from __future__ import annotations\n"
@@ -126,7 +127,7 @@ def _variants(folder: Path) -> tuple[Path, Path]:
     bundled = folder / "bundled"
     shutil.copytree(eager, bundled)
     _add_sdk(bundled)
-    package.write(bundled, folder / "eager.zip")
+    archive.write(bundled, folder / "eager.zip")
     return ours, eager
 
 

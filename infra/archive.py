@@ -1,16 +1,13 @@
-"""Packing: what Lambda is given, small, complete, precompiled and the same every time.
+"""The archive: what Chalice collected, made small, complete, precompiled and the same every time.
 
-Chalice collects the files. What the runtime has and nobody imports is taken out, every
-module is compiled for the Python that packs, which is the one that Chalice names in the
-template, and the zip is written so that the same sources make the same bytes.
-
-    python -m infra.package [--stage dev] [--architecture x86_64] OUT
+What the runtime has and nobody imports is taken out, every module is compiled for the
+Python that Lambda will run, and the zip is written so that the same files make the same bytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+import platform
 import re
 import shutil
 import struct
@@ -18,16 +15,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from muster.cli import output
 from muster.cli.output import Failure
 
 ROOT = Path(__file__).resolve().parents[1]
-ARCHIVE, TEMPLATE = "deployment.zip", "sam.json"
-
-PROJECT = ("app.py", "capsules", "chalicelib", "muster", "requirements.txt", "vendor", ".chalice")
 NEEDED = (
     "app.py",
     "capsules",
@@ -69,16 +62,6 @@ sys.exit(not all(done) or not compileall.compile_dir(tree, **same))
 """
 
 
-def build(out: Path, *, stage: str = "dev", architecture: str = "x86_64") -> Path:
-    """Pack the AWS side into the folder *out*, with Chalice's template; return the zip."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        packed = chalice(Path(name), stage)
-        finish(packed / ARCHIVE, architecture=architecture)
-        shutil.copyfile(packed / TEMPLATE, out / TEMPLATE)
-        return Path(shutil.copyfile(packed / ARCHIVE, out / ARCHIVE))
-
-
 def finish(archive: Path, *, architecture: str = "x86_64", python: str = sys.executable) -> None:
     """Rewrite what Chalice packed: without what is not needed, and compiled by *python*.
 
@@ -88,7 +71,7 @@ def finish(archive: Path, *, architecture: str = "x86_64", python: str = sys.exe
         tree = Path(name)
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(tree)
-        if not _fits(tree, architecture):
+        if not fits(tree, architecture):
             _exchange_wheels(tree, architecture, python)
         slim(tree)
         check(tree, architecture)
@@ -139,41 +122,6 @@ def write(tree: Path, archive: Path) -> Path:
     return unfinished.replace(archive)
 
 
-def runtime() -> str:
-    """Name the Lambda runtime that the package is for: the Python that packs it."""
-    return f"python{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def chalice(work: Path, stage: str) -> Path:
-    """Let Chalice pack a copy of the project, where nothing is left from another time."""
-    project, packed = work / "project", work / "packed"
-    unwanted = shutil.ignore_patterns("__pycache__", "deployments", "deployed")
-    for name in PROJECT:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, project / name, ignore=unwanted)
-        else:
-            project.mkdir(exist_ok=True)
-            shutil.copyfile(source, project / name)
-    run = "from chalice.cli import main; main()"
-    command = [sys.executable, "-c", run, "--project-dir", str(project), "package"]
-    region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
-    done = subprocess.run(  # noqa: S603 - a command of ours
-        [*command, "--stage", stage, str(packed)],
-        cwd=project,
-        env=os.environ | {"AWS_DEFAULT_REGION": region, "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = (done.stdout + done.stderr).strip()
-    if "Could not install" in said:  # it exits with 0 all the same
-        raise Failure(f"dependencies could not be packed: {said}", "a package registry is needed")
-    if done.returncode:
-        raise Failure(f"chalice package failed: {said}")
-    return packed
-
-
 def _exchange_wheels(tree: Path, architecture: str, python: str) -> None:
     """Put the wheels of another machine in place of Chalice's, which knows one kind only."""
     machine = {"arm64": "aarch64"}.get(architecture, architecture)
@@ -207,34 +155,20 @@ def check(tree: Path, architecture: str) -> None:
     missing = [name for name in NEEDED if not (tree / name).exists()]
     if missing:
         raise Failure(f"the package lacks {', '.join(missing)}")
-    if not _fits(tree, architecture):
+    if not fits(tree, architecture):
         raise Failure(f"the package has libraries that are not for {architecture}")
 
 
-def _fits(tree: Path, architecture: str) -> bool:
+def here() -> str:
+    """Return this machine's architecture, as Lambda calls it."""
+    return {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def fits(tree: Path, architecture: str) -> bool:
+    """Say whether every shared library is for the architecture."""
     heads = (path.read_bytes()[:20] for path in _files(tree) if ".so" in path.suffixes)
     return all(struct.unpack_from("<H", head, 18)[0] == MACHINES[architecture] for head in heads)
 
 
 def _files(tree: Path) -> Iterator[Path]:
     yield from sorted(path for path in tree.rglob("*") if path.is_file())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack as told on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m infra.package", description=__doc__)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the zip and the template")
-    parser.add_argument("--stage", default="dev")
-    parser.add_argument("--architecture", default="x86_64", choices=tuple(MACHINES))
-    chosen = parser.parse_args(arguments)
-    try:
-        archive = build(chosen.out, stage=chosen.stage, architecture=chosen.architecture)
-    except Failure as failure:
-        return output.complain(failure)
-    size = archive.stat().st_size / 1_000_000
-    print(f"{archive}: {size:.1f} MB for {runtime()} on {chosen.architecture}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
