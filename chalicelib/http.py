@@ -18,6 +18,7 @@ from chalicelib.call import Call, Done, Reply, Wait
 from chalicelib.circle import sockets
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
+from chalicelib.variables import WrongValue
 from muster import strict
 from muster.errors import (
     InternalError,
@@ -85,6 +86,9 @@ def refusal_for(error: Exception, request_id: str = "") -> Refused:
         return error
     if isinstance(error, store.Unavailable):
         return Unavailable("the store did not answer in time; try again", retry_after_s=1)
+    if isinstance(error, WrongValue):
+        _log.error("%s", error, extra={"request_id": request_id})
+        return InternalError("the service is not set up; its log says why")
     _log.error("unforeseen", exc_info=error, extra={"request_id": request_id})
     return InternalError("the service failed; the log has the request id")
 

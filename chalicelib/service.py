@@ -40,7 +40,6 @@ class Service:
     """What the host bounds besides the settings, for `GET /v1/info`."""
 
     _signer: Signer | None = None
-    _plan: Plan | None = None
 
     def __post_init__(self) -> None:
         self.limits = Limits(self.stores.guard, self.settings)
@@ -53,11 +52,11 @@ class Service:
     @property
     def plan(self) -> Plan:
         """What the operator knows about connecting; only assist asks."""
-        if self._plan is None:
-            from chalicelib.assist import plan
+        if self.settings.assist is not None:
+            return self.settings.assist
+        from chalicelib.assist import plan
 
-            self._plan = plan.read(self.settings.assist)
-        return self._plan
+        return plan.NOTHING
 
     def signer(self, *, now: int) -> Signer:
         """Return the service's key; made once per deployment and kept in the store."""

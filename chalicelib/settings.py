@@ -1,31 +1,80 @@
 """Settings: what an operator may choose, with the limits that follow from it.
 
-Read once by the host, from the environment (``MUSTER_…``) or the command line.
+Read once by the host, from the environment (``MUSTER_…``) or the command line; what a
+`Settings` holds is right, and nobody parses it again. docs/variables.md is for operators.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, Self
 
+from capsules.fields import COMMUNITY
+from chalicelib import variables
+from chalicelib.variables import WrongValue, listed, read_by
 from muster import __version__
 from muster.felund import frames, records, signing
+
+if TYPE_CHECKING:
+    from chalicelib.assist.plan import Plan
 
 Unsigned = Literal["refuse", "allow"]
 
 DAY_S = 24 * 3600
+
+MOST_BODY_BYTES = 2**30
+MOST_URLS = 16
+"""A manifest names no more (capsules.manifest.MAX_SOURCES, which a cold start does without)."""
+
+OTHERS = frozenset(
+    "MUSTER_" + name
+    for name in (
+        # one machine: chalicelib.local.bounds and main
+        *("SOCKETS", "ADDRESS_SOCKETS", "CONNECTIONS", "ADDRESS_CONNECTIONS", "HEAD_S", "BODY_S"),
+        *("WAITING_BODY_BYTES", "SILENCE_S", "LOG"),
+        # AWS: chalicelib.aws.told
+        *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),
+        *("CAPSULE_BUCKET", "CAPSULE_KEYS_PARAM"),
+        # the command, and what tests ask for
+        *("HOME", "BASE", "NAME", "ASSIST_TOKEN", "TEST_AWS", "SCREENSHOTS"),
+    )
+)
+"""Variables of ours that are not settings: the hosts do not know each other, nor the command."""
+
+_KUBERNETES = re.compile(
+    r"MUSTER_SERVICE_(HOST|PORT(_\w+)?)=.*|MUSTER_PORT=\w+://.*|MUSTER_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+)
+
+
+def _plan(name: str, text: str) -> Plan:
+    from chalicelib.assist import plan  # where nothing was planned, nothing is loaded
+
+    return plan.read(text)
+
+
+def _set(read: variables.Reader) -> variables.Reader:
+    return lambda name, text: frozenset(read(name, text))
+
+
+_policy = variables.choice("refuse", "allow")
+_community = variables.matching(
+    COMMUNITY.pattern, "1 to 64 letters, digits, dots, dashes and underscores"
+)
+_keys = _set(listed(variables.verify_key))
+_urls = listed(variables.url("https", "http"), most=MOST_URLS)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every choice and every bound of the service; times in seconds, sizes in bytes."""
 
-    unsigned: Unsigned = "refuse"
-    websocket_url: str = ""
-    version: str = __version__
+    unsigned: Unsigned = read_by(_policy, "refuse")
+    websocket_url: str = read_by(variables.url("wss", "ws"), "")
+    version: str = read_by(variables.matching(r"[!-~]{1,64}", "a version"), __version__)
 
-    body_bytes: int = 1024 * 1024
+    body_bytes: int = read_by(variables.at_most(MOST_BODY_BYTES), 1024 * 1024)
     presence_min_ttl_s: int = 30
     presence_max_ttl_s: int = 600
     circle_members: int = 512
@@ -46,23 +95,23 @@ class Settings:
     ticket_max_ttl_s: int = 3600
     ticket_again_s: int = 25
     communities: int = 1_000
-    community_names: str = ""
-    trusted_ticket_keys: str = ""
-    revoked_ticket_keys: str = ""
+    community_names: frozenset[str] = read_by(_set(listed(_community)), frozenset())
+    trusted_ticket_keys: frozenset[str] = read_by(_keys, frozenset())
+    revoked_ticket_keys: frozenset[str] = read_by(_keys, frozenset())
 
-    capsule_root: str = ""
-    capsule_beacons: str = ""
-    capsule_mirrors: str = ""
+    capsule_root: str = read_by(variables.verify_key, "")
+    capsule_beacons: tuple[str, ...] = read_by(_urls, ())
+    capsule_mirrors: tuple[str, ...] = read_by(_urls, ())
 
     session_min_ttl_s: int = 30
     session_max_ttl_s: int = 120
     idle_s: int = 30
     socket_s: int = 2 * 3600
 
-    assist: str = ""
-    assist_tokens: str = ""
-    assist_open: Unsigned = "refuse"
-    assist_body_bytes: int = 64 * 1024
+    assist: Plan | None = read_by(_plan, None, secret=True)
+    assist_tokens: tuple[str, ...] = read_by(listed(variables.token), (), secret=True)
+    assist_open: Unsigned = read_by(_policy, "refuse")
+    assist_body_bytes: int = read_by(variables.at_most(MOST_BODY_BYTES), 64 * 1024)
     assist_min_ttl_s: int = 60
     assist_max_ttl_s: int = 3600
 
@@ -75,42 +124,14 @@ class Settings:
     pushes_per_s: int = 50
 
     def __post_init__(self) -> None:
-        if self.unsigned not in get_args(Unsigned):
-            raise ValueError("unsigned must be 'refuse' or 'allow'")
-        if self.assist_open not in get_args(Unsigned):
-            raise ValueError("assist_open must be 'refuse' or 'allow'")
-        if self.assist:
-            from chalicelib.assist import plan  # where nothing was planned, nothing is loaded
-
-            plan.read(self.assist)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{field.name} must be at least 1")
+        for least, most in _PAIRS:
+            if getattr(self, least) > getattr(self, most):
+                raise WrongValue(f"MUSTER_{least.upper()} must not be above MUSTER_{most.upper()}")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ``MUSTER_<FIELD>`` for each field; a value that does not fit is refused."""
-        chosen: dict[str, Any] = {}
-        for field in fields(cls):
-            text = environment.get(f"MUSTER_{field.name.upper()}")
-            if text:
-                chosen[field.name] = _read(field, text)
-        return cls(**chosen)
-
-    def listed(
-        self, name: Literal["trusted_ticket_keys", "revoked_ticket_keys", "community_names"]
-    ) -> frozenset[str]:
-        """Return a comma list as a set."""
-        return frozenset(_listed(getattr(self, name)))
-
-    def sources(self, name: Literal["capsule_beacons", "capsule_mirrors"]) -> tuple[str, ...]:
-        """Return a comma list of URLs."""
-        return _listed(getattr(self, name))
-
-    def assist_tokens_given_out(self) -> tuple[str, ...]:
-        """Return the tokens that the operator made for clients that sign nothing."""
-        return _listed(self.assist_tokens)
+        """Read ``MUSTER_<FIELD>`` for each field; raises `WrongValue` for what does not fit."""
+        return cls(**variables.chosen(cls, environment))
 
     def limits(self) -> dict[str, int]:
         """Return every limit in force, as `GET /v1/info` tells it."""
@@ -132,16 +153,30 @@ class Settings:
         }
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part for piece in text.split(",") if (part := piece.strip()))
+_PAIRS = (
+    ("presence_min_ttl_s", "presence_max_ttl_s"),
+    ("session_min_ttl_s", "session_max_ttl_s"),
+    ("assist_min_ttl_s", "assist_max_ttl_s"),
+)
+
+NAMES = variables.names(Settings)
 
 
-def _read(field: Field[Any], text: str) -> object:
-    if not isinstance(field.default, int):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(
-            f"MUSTER_{field.name.upper()} must be a whole number, not {text!r}"
-        ) from None
+def unknown(environment: Mapping[str, str]) -> str:
+    """Return a sentence about a ``MUSTER_…`` that nobody reads, or nothing.
+
+    Kubernetes adds variables of its own for a Service that is called "muster".
+    """
+    for name, text in sorted(environment.items()):
+        if not name.startswith(variables.PREFIX) or name in NAMES | OTHERS:
+            continue
+        if not _KUBERNETES.fullmatch(f"{name}={text}"):
+            return f"there is no variable {ascii(name)[1:-1]}{_nearest(name)}"
+    return ""
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches  # only where something is wrong
+
+    close = get_close_matches(name, NAMES | OTHERS, 1, cutoff=0.5)
+    return f"; the nearest is {close[0]}" if close else ""

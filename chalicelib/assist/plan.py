@@ -2,6 +2,7 @@
 
 A JSON object, or the path of a file that holds one. Whatever is not in it is not
 advised: no path, server or candidate is made up. docs/assist.md explains it.
+ICE servers are such as browsers take (RFC 7064, RFC 7065, RTCPeerConnection).
 """
 
 from __future__ import annotations
@@ -13,16 +14,24 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from chalicelib import variables
+from chalicelib.variables import MOST_S, WrongValue
 from muster.felund.assist_records import Fingerprint, Label, Name, Transport
 
 DAY_S = 24 * 3600
+MOST_BYTES = 1024 * 1024
+
+MOST_USERNAME_BYTES = 508
+"""RFC 8489, 14.3; Chromium throws where it is longer."""
 
 _HOST_PORT = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d{1,5}))?"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
 )
-_ICE_SCHEMES = ("stun:", "stuns:", "turn:", "turns:")
+_STUN = re.compile(rf"stuns?:{variables.HOST_PORT}")
+_TURN = re.compile(rf"turns?:{variables.HOST_PORT}(?:\?transport=(?:udp|tcp))?")
 
 _Port = Annotated[int, Meta(ge=1, le=65535)]
+_Seconds = Annotated[int, Meta(le=MOST_S)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +52,7 @@ class PathPlan(_Part, frozen=True, kw_only=True):
 
 
 class IceServerPlan(_Part, frozen=True, kw_only=True):
-    """A STUN or TURN server: with a `secret` shared with coturn, a fixed login, or none."""
+    """STUN or TURN: a `secret` shared with coturn or a fixed login; STUN alone needs neither."""
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]
     secret: str = ""
@@ -52,12 +61,15 @@ class IceServerPlan(_Part, frozen=True, kw_only=True):
     realm: str = ""
 
     def __post_init__(self) -> None:
-        if not all(url.startswith(_ICE_SCHEMES) for url in self.urls):
-            raise ValueError("urls of ice servers begin with stun:, stuns:, turn: or turns:")
+        turn = [_is_turn(url) for url in self.urls]
         if bool(self.username) != bool(self.password):
             raise ValueError("an ice server has a username and a password, or neither")
         if self.secret and self.username:
             raise ValueError("an ice server has a secret or a username, not both")
+        if any(turn) and not (self.secret or self.username):
+            raise ValueError("a turn: server has a secret, or a username and a password")
+        if len(self.username.encode()) > MOST_USERNAME_BYTES:
+            raise ValueError(f"a username has at most {MOST_USERNAME_BYTES} bytes")
 
 
 class LitePlan(_Part, frozen=True, kw_only=True):
@@ -67,6 +79,8 @@ class LitePlan(_Part, frozen=True, kw_only=True):
     port: _Port
 
     def __post_init__(self) -> None:
+        if "%" in self.ip:
+            raise ValueError("an address of ice_lite has no zone")
         ipaddress.ip_address(self.ip)
 
 
@@ -76,14 +90,14 @@ class Plan(_Part, frozen=True, kw_only=True):
     paths: Annotated[tuple[PathPlan, ...], Meta(max_length=16)] = ()
     ice_servers: Annotated[tuple[IceServerPlan, ...], Meta(max_length=8)] = ()
     ice_lite: LitePlan | None = None
-    ice_ttl_s: int = 300
-    ice_keepalive_s: int = 60
-    turn_ttl_s: int = 600
+    ice_ttl_s: _Seconds = 300
+    ice_keepalive_s: _Seconds = 60
+    turn_ttl_s: _Seconds = 600
     noise_pattern: Literal["XK", "IK"] = "XK"
     noise_prologue: Label = "commucat"
     probe_hosts: Annotated[tuple[str, ...], Meta(max_length=32)] = ()
-    keys_s: Annotated[int, Meta(ge=3600)] = 30 * DAY_S
-    keys_overlap_s: Annotated[int, Meta(ge=3600)] = 7 * DAY_S
+    keys_s: Annotated[int, Meta(ge=3600, le=MOST_S)] = 30 * DAY_S
+    keys_overlap_s: Annotated[int, Meta(ge=3600, le=MOST_S)] = 7 * DAY_S
 
     def __post_init__(self) -> None:
         names = [path.id for path in self.paths]
@@ -105,23 +119,39 @@ NOTHING = Plan()
 def read(text: str) -> Plan:
     """Read a plan from JSON, or from the file of that name; from nothing, the empty one.
 
-    Raises `ValueError` that says what is wrong, without the secrets in it.
+    Raises `WrongValue` that says what is wrong, without the secrets in it.
     """
     if not text:
         return NOTHING
     try:
         return msgspec.json.decode(_raw(text), type=Plan)
     except OSError as error:
-        raise ValueError(f"MUSTER_ASSIST is no JSON object and no file: {error.strerror}") from None
+        raise WrongValue(f"MUSTER_ASSIST is no JSON object and no file: {error.strerror}") from None
+    except UnicodeError:
+        raise WrongValue("MUSTER_ASSIST: it is not UTF-8 text") from None
     except msgspec.MsgspecError as error:
-        raise ValueError(f"MUSTER_ASSIST: {error}") from None
+        raise WrongValue(f"MUSTER_ASSIST: {error}") from None
 
 
 def _raw(text: str) -> bytes:
     if text.lstrip().startswith("{"):
         return text.encode()
     with open(text, "rb") as file:
-        return file.read()
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise WrongValue(f"MUSTER_ASSIST: a plan has at most {MOST_BYTES} bytes")
+    return raw
+
+
+def _is_turn(url: str) -> bool:
+    """Say whether a URL is of TURN, not of STUN; one that browsers do not take is refused."""
+    found = _TURN.fullmatch(url) or _STUN.fullmatch(url)
+    if found is None or not variables.reachable(found):
+        raise ValueError(
+            "urls of ice servers are stun:HOST, stuns:HOST, turn:HOST or turns:HOST, "
+            "with :PORT if need be, and only after turn ?transport=udp or tcp"
+        )
+    return url.startswith("turn")
 
 
 def spelled(host: str) -> str:

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 SECRET, VIEWER = "x-muster-edge", "x-muster-viewer-address"
 """The headers, as infra/resources.json and infra/edge.js set them."""
 
-VARIABLE = "MUSTER_EDGE_SECRET"
-
 
 def address(headers: Mapping[str, str], *, seen: str, secret: str) -> str:
     """Return the caller's address: what the edge says if it is our edge, else what was *seen*."""
@@ -29,4 +27,4 @@ def address(headers: Mapping[str, str], *, seen: str, secret: str) -> str:
         return seen
 
 
-__all__ = ["SECRET", "VARIABLE", "VIEWER", "address"]
+__all__ = ["SECRET", "VIEWER", "address"]

@@ -18,22 +18,24 @@ from typing import TYPE_CHECKING, Any
 from chalice.app import Response
 
 from chalicelib import http, log, store
-from chalicelib.aws import edge, events
+from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
-from chalicelib.aws.publishing import BucketPublishing
 from chalicelib.aws.pushes import PUSH_S, Pushes
 from chalicelib.aws.sender import Budget, GatewaySender
+from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.circle import relay, sockets
 from chalicelib.service import Service
-from chalicelib.settings import Settings
-from chalicelib.store import Stores, TableNames
+from chalicelib.settings import Settings, unknown
+from chalicelib.store import Stores
+from chalicelib.variables import WrongValue
 from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
+    from chalicelib.aws.publishing import BucketPublishing
 
 Environment = Mapping[str, str]
 
@@ -61,17 +63,16 @@ class AwsHost:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pushes = Pushes()
-        self._publishing = BucketPublishing(environment, lambda: self.service)
 
     @cached_property
     def service(self) -> Service:
-        """The service, from the environment."""
-        if "AWS_LAMBDA_FUNCTION_NAME" in self._environment:
-            _log_to_stdout()
-        settings = Settings.from_environment(self._environment)
+        """The service, from the environment; raises `WrongValue` for what does not fit."""
+        told, settings = self._told, Settings.from_environment(self._environment)
+        if stray := unknown(self._environment):
+            _log.warning("%s", stray)  # a name that nobody reads is not worth an outage
         return Service(
             settings,
-            _open_stores(self._environment),
+            _open_stores(told, self._environment),
             GatewaySender(self._open_gateway, budget=Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
@@ -80,7 +81,24 @@ class AwsHost:
     @cached_property
     def greeter(self) -> Greeter:
         """Has new connections greeted."""
-        return Greeter(open_client("lambda"), self._environment["MUSTER_GREET_FUNCTION"])
+        function = self._told.greet_function
+        if not function:
+            raise WrongValue("MUSTER_GREET_FUNCTION must name a Lambda function; it is not set")
+        return Greeter(open_client("lambda"), function)
+
+    @cached_property
+    def _told(self) -> Told:
+        """What the function is told; read first of all, so that its log is ready by then."""
+        if "AWS_LAMBDA_FUNCTION_NAME" in self._environment:
+            _log_to_stdout()
+        return Told.from_environment(self._environment)
+
+    @cached_property
+    def _publishing(self) -> BucketPublishing:
+        """Whoever publishes; loaded by the one function that does."""
+        from chalicelib.aws.publishing import BucketPublishing
+
+        return BucketPublishing(self._told, lambda: self.service)
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -148,7 +166,7 @@ class AwsHost:
         clock = time.time()
         call = events.head(event, clock=clock)
         try:
-            call = events.read(event, clock=clock, secret=self._environment.get(edge.VARIABLE, ""))
+            call = events.read(event, clock=clock, secret=self._told.edge_secret)
             reply = ask(call, event)
         except Exception as error:
             reply = http.fail(call, error)
@@ -199,31 +217,27 @@ def _escaped_bytes(body: bytes) -> int:
     return len(body) + body.count(b'"') + body.count(b"\\")
 
 
-def _open_stores(environment: Environment) -> Stores:
-    """Open the store of ``MUSTER_STORE``: DynamoDB, or ``sqlite:PATH`` on one's own machine."""
-    engine, _, path = environment.get("MUSTER_STORE", "dynamodb").partition(":")
-    if engine == "sqlite":
+def _open_stores(told: Told, environment: Environment) -> Stores:
+    """Open DynamoDB's tables, or a file of SQLite on one's own machine."""
+    if told.sqlite_path:
         from chalicelib.store.sqlite import open_sqlite
 
-        return open_sqlite(path)
+        return open_sqlite(told.sqlite_path)
     from chalicelib.store.dynamodb import open_client, open_dynamodb
     from chalicelib.store.dynamodb_http import from_environment
 
-    names = (environment[f"MUSTER_TABLE_{name.upper()}"] for name in TableNames._fields)
     # Twice at the most, so that there is an answer before Lambda's own time is out.
     client = from_environment(environment, read_s=2, attempts=2)
-    return open_dynamodb(
-        tables=TableNames(*names), client=client or open_client(read_s=2, attempts=2)
-    )
+    return open_dynamodb(tables=told.tables, client=client or open_client(read_s=2, attempts=2))
 
 
 def _open_prober(settings: Settings) -> Prober | None:
     """Return a prober, if paths are configured."""
-    if not settings.assist:
+    if settings.assist is None:
         return None
-    from chalicelib.assist import plan, probing
+    from chalicelib.assist import probing
 
-    return probing.open_prober(plan.read(settings.assist))
+    return probing.open_prober(settings.assist)
 
 
 def _log_to_stdout() -> None:

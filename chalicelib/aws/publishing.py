@@ -6,19 +6,18 @@ publishes needs them, and only it may read the keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from capsules.manifest import Publisher
 from chalicelib.aws.clients import open_client
+from chalicelib.aws.told import Told
 from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import Press, PublishOutcome
 from chalicelib.community.shelf import S3Shelf, code_of
 from chalicelib.service import Service
-
-BUCKET, KEYS = "MUSTER_CAPSULE_BUCKET", "MUSTER_CAPSULE_KEYS_PARAM"
 
 KEYS_S = 900
 """How long a container uses keys that it has read: so soon a rotation is known."""
@@ -32,25 +31,25 @@ class BucketPublishing:
 
     def __init__(
         self,
-        environment: Mapping[str, str],
+        told: Told,
         service: Callable[[], Service],
         *,
         open_client: Callable[[str], Any] = open_client,
     ) -> None:
-        self._environment = environment
+        self._told = told
         self._service = service
         self._open = open_client
         self._kept: tuple[int, Publisher] | None = None
 
     def run(self, *, now: int) -> list[PublishOutcome]:
         """Publish every community, where an operator has chosen a bucket; raises nothing."""
-        if not self._environment.get(BUCKET):
+        if not self._told.capsule_bucket:
             return []
         return self._press.run(now=now)
 
     @cached_property
     def _press(self) -> Press:
-        shelf = S3Shelf(lambda: self._s3, self._environment[BUCKET])
+        shelf = S3Shelf(lambda: self._s3, self._told.capsule_bucket)
         return Press(self._service(), shelf, self._keys)
 
     @cached_property
@@ -73,9 +72,9 @@ class BucketPublishing:
         return self._kept[1]
 
     def _read(self) -> Publisher:
-        name = self._environment.get(KEYS)
+        name = self._told.capsule_keys_param
         if not name:
-            raise Unusable(f"{KEYS} does not name the parameter that holds the publishing keys")
+            raise Unusable("MUSTER_CAPSULE_KEYS_PARAM does not name the parameter of the keys")
         try:
             found = self._ssm.get_parameter(Name=name, WithDecryption=True)
         except Exception as error:
@@ -92,4 +91,4 @@ def create_once(ssm: Any, name: str, value: str) -> bool:
     return True
 
 
-__all__ = ["BUCKET", "KEYS", "KEYS_S", "BucketPublishing", "create_once"]
+__all__ = ["KEYS_S", "BucketPublishing", "create_once"]

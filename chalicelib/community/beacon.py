@@ -66,7 +66,7 @@ def _community(service: Service, call: Call, named: Any = None) -> str:
         raise InvalidRequest(
             "community: expected 1 to 64 letters, digits, dots, dashes and underscores"
         )
-    served = service.settings.listed("community_names")
+    served = service.settings.community_names
     if served and name not in served:
         raise InvalidRequest("community: this beacon does not serve it")
     return name
@@ -84,8 +84,8 @@ def _judge(service: Service, call: Call, ticket: Ticket) -> str | None:
     settings = service.settings
     rules = tickets.Rules(
         max_lifetime_ms=settings.ticket_max_ttl_s * 1000,
-        trusted=settings.listed("trusted_ticket_keys"),
-        revoked=settings.listed("revoked_ticket_keys"),
+        trusted=settings.trusted_ticket_keys,
+        revoked=settings.revoked_ticket_keys,
     )
     try:
         ticket.verify(now_ms=int(call.clock * 1000), rules=rules)
@@ -145,7 +145,7 @@ def _note_community(service: Service, call: Call, community: str) -> None:
         return
     settings = service.settings
     known = tables.communities(service.stores, limit=2 * settings.communities, now=call.now)
-    named = {MAINNET, *settings.listed("community_names"), *known}
+    named = {MAINNET, *settings.community_names, *known}
     if community in named or len(known) < settings.communities:
         tables.save_community(service.stores, community, until=call.now + COMMUNITY_S)
     service.heard.keep("community#" + community, True, until=call.now + COMMUNITY_S // 4)

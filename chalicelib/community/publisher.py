@@ -50,8 +50,7 @@ class Terms:
     @classmethod
     def chosen(cls, keys: manifest.Publisher, settings: Settings) -> Terms:
         """Return the terms that an operator chose."""
-        beacons, mirrors = settings.sources("capsule_beacons"), settings.sources("capsule_mirrors")
-        return cls(keys, beacons, mirrors)
+        return cls(keys, settings.capsule_beacons, settings.capsule_mirrors)
 
     def places(self, community: str) -> tuple[str, ...]:
         """Return where else a community's capsule is."""

@@ -52,7 +52,7 @@ class LocalHost:
             stores,
             opened,
             secrets.token_bytes,
-            prober=probing.open_prober(plan.read(settings.assist)),
+            prober=probing.open_prober(settings.assist or plan.NOTHING),
             host_limits=asdict(self.bounds),
         )
         self._reader = Reader(trusted_proxies)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
+
+from chalicelib import variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,5 @@ class Bounds:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ``MUSTER_<FIELD>`` for each field."""
-        chosen: dict[str, int] = {}
-        for field in fields(cls):
-            text = environment.get(f"MUSTER_{field.name.upper()}")
-            if text and not (text.isdecimal() and int(text)):
-                raise ValueError(f"MUSTER_{field.name.upper()} must be a whole number from 1")
-            if text:
-                chosen[field.name] = int(text)
-        return cls(**chosen)
+        """Read ``MUSTER_<FIELD>`` for each field; raises `WrongValue` for what does not fit."""
+        return cls(**variables.chosen(cls, environment))

@@ -11,13 +11,14 @@ import os
 import resource
 import shutil
 import socket
+import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
-from chalicelib import log
+from chalicelib import log, variables
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
 from chalicelib.local.app import LocalHost
@@ -25,11 +26,12 @@ from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import base_url
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.local.publishing_keys import KeyFolder, notice
-from chalicelib.settings import Settings
+from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
+from chalicelib.variables import WrongValue
 
-__all__ = ["Bounds", "LocalHost", "build", "serve"]
+__all__ = ["Bounds", "Chosen", "LocalHost", "build", "read", "serve"]
 
 BUSY_S = 1.0
 """How long the store may wait for another process; everybody else waits meanwhile."""
@@ -37,6 +39,27 @@ BUSY_S = 1.0
 SPARE_FILES = 64
 
 _log = logging.getLogger("muster")
+_level = variables.choice("info", "warning")
+
+
+class Chosen(NamedTuple):
+    """What the environment says of a service on one machine."""
+
+    settings: Settings
+    bounds: Bounds
+    verbose: bool
+
+
+def read(environment: Mapping[str, str]) -> Chosen:
+    """Read every ``MUSTER_…``; raises `WrongValue` for a value or a name that does not fit."""
+    if stray := unknown(environment):
+        raise WrongValue(stray)
+    level = _level("MUSTER_LOG", environment.get("MUSTER_LOG", "").lower() or "warning")
+    return Chosen(
+        Settings.from_environment(environment),
+        Bounds.from_environment(environment),
+        verbose=level == "info",
+    )
 
 
 def build(
@@ -71,13 +94,12 @@ def serve(
     directory = Path(data_dir)
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder", str(directory))
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log_to(sys.stderr, verbose=verbose or os.environ.get("MUSTER_LOG", "").lower() == "info")
+    log_to(sys.stderr, verbose=verbose)
     files = _many_files()
-    bounds = bounds or Bounds.from_environment(os.environ)
+    bounds = bounds or Bounds()
     with (
+        _listening(host, port) as listener,  # first: where it fails, no folder is left behind
         _alone_in(directory),
-        _listening(host, port) as listener,
         contextlib.closing(_opened(directory)) as stores,
     ):
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
@@ -101,7 +123,8 @@ def log_to(stream: TextIO, *, verbose: bool) -> None:
 
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold the directory: two hosts would take each other's sockets for gone."""
+    """Hold the directory, made if need be: two hosts would take each other's sockets for gone."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (directory / "muster.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,9 +151,7 @@ def _opened(directory: Path) -> SqliteStores:
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        family, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, address = _resolved(host, port)
         everywhere = family == socket.AF_INET6 and host in ("::", "")
         return socket.create_server(
             address[:2], family=family, backlog=2048, dualstack_ipv6=everywhere
@@ -138,6 +159,16 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"cannot listen on {host} port {port}: {reason}") from error
+
+
+def _resolved(host: str, port: int) -> tuple[int, Any]:
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except UnicodeError:  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+    return family, address
 
 
 def _many_files() -> int:
@@ -196,16 +227,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     asked = {"MUSTER_UNSIGNED": chosen.unsigned} if chosen.unsigned else {}
     try:
+        settings, bounds, verbose = read(os.environ | asked)
         serve(
-            Settings.from_environment(os.environ | asked),
+            settings,
+            bounds=bounds,
             host=chosen.host,
             port=chosen.port,
             data_dir=chosen.data,
             trusted_proxies=chosen.trusted_proxy,
-            verbose=chosen.verbose,
+            verbose=chosen.verbose or verbose,
             publish_every_s=max(chosen.publish_every, 0),
         )
-    except (OSError, Unusable, ValueError) as error:
+    except (OSError, Unusable, ValueError, sqlite3.Error) as error:
         print(f"muster: {error}", file=sys.stderr)
         return 1
     return 0

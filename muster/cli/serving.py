@@ -19,24 +19,26 @@ def serve(arguments: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     from chalicelib.community.keyring import Unusable
     from chalicelib.local import main
-    from chalicelib.settings import Settings
 
     try:
-        settings = Settings.from_environment(os.environ)
+        settings, bounds, verbose = main.read(os.environ)
     except ValueError as error:
         raise Misuse(str(error), "it was read from the environment") from None
     if arguments.unsigned:
         settings = dataclasses.replace(settings, unsigned=arguments.unsigned)
     proxies = tuple(_network(text) for text in arguments.trusted_proxy)
+    if not arguments.data:
+        raise Misuse("--data names no folder", "'--data .' is the one you are in")
     data = Path(arguments.data)
     try:
         main.serve(
             settings,
+            bounds=bounds,
             host=arguments.host,
             port=arguments.port,
             data_dir=data,
             trusted_proxies=proxies,
-            verbose=arguments.verbose,
+            verbose=arguments.verbose or verbose,
             publish_every_s=arguments.publish_every,
         )
     except Unusable as error:

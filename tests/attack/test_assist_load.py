@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.assist import advise, probing
+from chalicelib.assist import advise, plan, probing
 from chalicelib.assist.paths import MOST_S, Target
 from chalicelib.local.app import LocalHost
 from chalicelib.settings import Settings
@@ -103,7 +103,7 @@ async def call(host: LocalHost, path: str, method: str = "POST") -> tuple[int, b
 
 def test_two_hundred_calls_with_dead_paths_wait_for_one_probing(tmp_path: Path) -> None:
     with dead_end() as port:
-        settings = Settings(assist=plan_of(port), assist_open="allow")
+        settings = Settings(assist=plan.read(plan_of(port)), assist_open="allow")
         host = LocalHost(settings, open_sqlite(tmp_path / "muster.sqlite3"))
         prober = host.service.prober = Looking()
 

@@ -284,5 +284,5 @@ def test_every_setting_of_assist_is_read_from_the_environment() -> None:
             "MUSTER_ASSIST_BODY_BYTES": "4096",
         }
     )
-    assert chosen.assist_tokens_given_out() == ("a", "b")
+    assert chosen.assist_tokens == ("a", "b")
     assert (chosen.assist_open, chosen.assist_body_bytes) == ("allow", 4096)

@@ -14,6 +14,7 @@ from capsules import manifest, trust
 from capsules.keys import SigningKey
 from chalicelib.aws.clients import open_client
 from chalicelib.aws.publishing import KEYS_S, BucketPublishing, create_once
+from chalicelib.aws.told import Told
 from chalicelib.community import keyring, publisher
 from chalicelib.community.keyring import RootKey
 from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, S3Shelf
@@ -244,13 +245,14 @@ def test_without_a_bucket_nothing_is_published(gateway: Gateway) -> None:
 
 
 def test_new_keys_are_taken_in_time_and_old_ones_go_on_meanwhile(
-    cloud: Cloud, root: RootKey, settings: dict[str, str]
+    cloud: Cloud, root: RootKey
 ) -> None:
     cloud.make_bucket()
     cloud.keep_keys(root)
     here = world()
+    told = Told(capsule_bucket=cloud.bucket, capsule_keys_param=cloud.parameter)
     here.clock = time.time()
-    publishing = BucketPublishing(settings, lambda: here.service)
+    publishing = BucketPublishing(told, lambda: here.service)
 
     def signed_by(at: float) -> str:
         here.clock = at

@@ -181,10 +181,11 @@ class World:
 
 
 def world(stores: Stores | None = None, **settings: Any) -> World:
-    """Make a service on SQLite in memory, or on *stores*."""
+    """Make a service on SQLite in memory, or on *stores*; settings as an operator writes them."""
     gateway = Gateway()
+    chosen = {f"MUSTER_{name.upper()}": str(value) for name, value in settings.items()}
     service = Service(
-        Settings(**settings),
+        Settings.from_environment(chosen),
         stores or open_sqlite(":memory:"),
         gateway,
         lambda size: bytes(range(size)),

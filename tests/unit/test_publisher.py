@@ -257,8 +257,8 @@ def test_the_manifest_says_where_else_to_look() -> None:
     here, shelf = announced(1), Shelf()
     settings = dataclasses.replace(
         here.service.settings,
-        capsule_beacons="https://a.example, https://b.example",
-        capsule_mirrors="https://c.example/capsules/",
+        capsule_beacons=("https://a.example", "https://b.example"),
+        capsule_mirrors=("https://c.example/capsules/",),
     )
 
     chosen = publisher.Terms.chosen(terms().keys, settings)
