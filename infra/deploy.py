@@ -138,6 +138,7 @@ def _choose(
     limits = price.limits(arguments.max_usd, region=cloud.region, architecture=architecture)
     wanted = {**(limits.parameters() if limits else {}), **chosen.parameters}
     settings |= {**(limits.settings() if limits else {}), **chosen.settings}
+    parameters.check_settings(settings)
     free = _free_machines(cloud)
     wanted = _within_quota(cloud, wanted, kept, free, insisted="Concurrency" in chosen.parameters)
     values = parameters.merged(wanted, kept)

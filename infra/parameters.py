@@ -56,7 +56,8 @@ def parse(pairs: Iterable[str]) -> Chosen:
             parameters[name] = value
     for name, value in parameters.items():
         _check(name, value)
-    _check_settings(settings)
+    _check_names(settings)
+    check_settings(settings, alone=True)
     _check_together(parameters)
     return Chosen(parameters, settings)
 
@@ -75,6 +76,24 @@ def merged(chosen: Mapping[str, str], before: Mapping[str, str], **ours: str) ->
         kept = before.get(name, str(told.get("Default", "")))
         values[name] = ours.get(name, chosen.get(name, kept))
     return values
+
+
+def check_settings(settings: Mapping[str, str], *, alone: bool = False) -> None:
+    """Raise `Misuse` for what the functions would refuse; *alone*, each setting by itself."""
+    from chalicelib import variables
+    from chalicelib.settings import Settings
+
+    if not settings.get("MUSTER_ASSIST", "{").lstrip().startswith("{"):
+        raise Misuse(
+            "--param MUSTER_ASSIST must be the JSON itself",
+            "a file of this machine is not there on Lambda",
+        )
+    try:
+        found = variables.chosen(Settings, settings)
+        if not alone:
+            Settings(**found)
+    except ValueError as error:
+        raise Misuse(f"--param {error}", "docs/one-machine.md lists the settings") from None
 
 
 def _check(name: str, value: str) -> None:
@@ -96,7 +115,7 @@ def _problem(told: Mapping[str, Any], value: str) -> str:
         return "" if value in allowed else f"must be one of {', '.join(allowed)}"
     if told["Type"] == "Number":
         return _number_problem(told, value)
-    if not re.fullmatch(told.get("AllowedPattern", ".*"), value):
+    if not re.fullmatch(told.get("AllowedPattern", ".*"), value, re.ASCII):
         return f"must be {told['ConstraintDescription']}"
     return ""
 
@@ -104,24 +123,19 @@ def _problem(told: Mapping[str, Any], value: str) -> str:
 def _number_problem(told: Mapping[str, Any], value: str) -> str:
     low, high = told["MinValue"], told["MaxValue"]
     whole = not isinstance(told["Default"], float) and not isinstance(low, float)
-    if not re.fullmatch(r"\d{1,9}" if whole else r"\d{1,9}(\.\d{1,6})?", value):
+    if not re.fullmatch(r"\d{1,9}" if whole else r"\d{1,9}(\.\d{1,6})?", value, re.ASCII):
         return "must be a whole number" if whole else "must be a number"
     return "" if low <= float(value) <= high else f"must be from {low} to {high}"
 
 
-def _check_settings(settings: Mapping[str, str]) -> None:
-    from chalicelib.settings import Settings
+def _check_names(settings: Mapping[str, str]) -> None:
+    from chalicelib.settings import NAMES
 
-    known = {f"MUSTER_{name.upper()}" for name in Settings.__dataclass_fields__}
-    known -= {*OUR_VARIABLES, "MUSTER_VERSION"}
+    known = NAMES - {*OUR_VARIABLES, "MUSTER_VERSION"}
     for name in settings:
         if name not in known:
             close = get_close_matches(name, known, 3) or ["see docs/one-machine.md, Settings"]
             raise Misuse(f"there is no setting {name} to choose", f"there are: {', '.join(close)}")
-    try:
-        Settings.from_environment(settings)
-    except ValueError as error:
-        raise Misuse(f"--param {error}", "docs/one-machine.md lists the settings") from None
 
 
 def _check_together(chosen: Mapping[str, str]) -> None:

@@ -95,6 +95,10 @@ def a_stack(emulated: Account, cloud: Cloud, status: str) -> Stacks:
         (("--param", "MUSTER_CIRCLE_MEMBER=3"), "there are: MUSTER_CIRCLE_MEMBERS"),
         (("--param", "MUSTER_CIRCLE_MEMBERS=many"), "must be a whole number"),
         (("--param", "MUSTER_CIRCLE_MEMBERS=0"), "must be at least 1"),
+        (("--param", "MUSTER_CIRCLE_MEMBERS=７"), "must be a whole number"),
+        (("--param", "Concurrency=７"), "must be a whole number"),
+        (("--param", "MUSTER_ASSIST=/etc/plan.json"), "must be the JSON itself"),
+        (("--param", "MUSTER_TRUSTED_TICKET_KEYS=,"), "MUSTER_TRUSTED_TICKET_KEYS must be a comma"),
         (("--max-usd", "-3"), "is not a number of US dollars"),
         (("--profile", "nobody"), "there is no AWS profile 'nobody'"),
         (("--region", "eu-centrall-1"), "did you mean eu-central-1"),
@@ -105,6 +109,11 @@ def test_what_is_called_in_a_wrong_way(
 ) -> None:
     assert said in run(*DEPLOY, *words, expect=2)
     assert not emulated.asked
+
+
+def test_settings_that_do_not_fit_together(emulated: Account, run: Run) -> None:
+    least = ("--param", "MUSTER_PRESENCE_MIN_TTL_S=700")
+    assert "must not be above MUSTER_PRESENCE_MAX_TTL_S" in run(*DEPLOY, *least, expect=2)
 
 
 def test_a_python_that_lambda_does_not_have(emulated: Account, run: Run) -> None:
