@@ -44,7 +44,8 @@ OTHERS = frozenset(
 """Variables of ours that are not settings: the hosts do not know each other, nor the command."""
 
 _KUBERNETES = re.compile(
-    r"MUSTER_SERVICE_(HOST|PORT(_\w+)?)=.*|MUSTER_PORT=\w+://.*|MUSTER_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+    r"MUSTER_SERVICE_(HOST|PORT(_\w+)?)=.*"
+    r"|MUSTER_PORT=\w+://.*|MUSTER_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
 )
 
 

@@ -33,6 +33,11 @@ def test_the_aws_host_does_not_know_the_other_host() -> None:
     }
 
 
+def test_a_cold_start_loads_neither_what_publishes_nor_assist() -> None:
+    late = ("chalicelib.assist", "chalicelib.aws.publishing", "chalicelib.community.publisher")
+    assert not {name for name in imported_with("app") if name.startswith(late)}
+
+
 @pytest.mark.parametrize("wire", ["muster.felund", "muster.felund.records", "muster.felund.frames"])
 def test_the_wire_protocol_starts_without_the_client_and_the_service(wire: str) -> None:
     assert not imported_with(wire) & (CLIENT | SERVER | SLOW | {"chalicelib", "infra", "app"})
