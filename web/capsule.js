@@ -682,18 +682,31 @@ async function revoke(state, data) {
   const { payload } = envelope;
   constant(payload, "type", "revocations");
   integer(payload, "issued_at");
-  const found = items(payload, "verify_keys", MAX_REVOKED).map((key) =>
-    verifyKeyOf({ verify_keys: key }, "verify_keys"),
-  );
+  const revoked = readKeys(payload);
   const version = integer(payload, "version", 1);
   if (version <= state.revocations.version) return state;
-  const revoked = [...new Set(found)].sort(compare);
   return {
     ...state,
     revocations: { version, verify_keys: revoked },
-    // A thief's word is worth nothing, neither the sequence nor the time in it.
-    memories: state.memories.filter((memory) => !revoked.includes(memory.verify_key)),
+    memories: binding(state.memories, revoked),
   };
+}
+
+/** @param {Members} data @returns {string[]} each once, in order */
+function readKeys(data) {
+  const found = items(data, "verify_keys", MAX_REVOKED).map((key) =>
+    verifyKeyOf({ verify_keys: key }, "verify_keys"),
+  );
+  return [...new Set(found)].sort(compare);
+}
+
+/**
+ * Leave out a thief's words: they bind nobody, neither by sequence nor by time.
+ * @param {Memory[]} memories
+ * @param {string[]} revoked
+ */
+function binding(memories, revoked) {
+  return memories.filter((memory) => !revoked.includes(memory.verify_key));
 }
 
 // Trust
@@ -722,16 +735,12 @@ export function readState(data) {
   constant(whole, "version", 1);
   const root = members(whole.root, "root");
   const revocations = members(whole.revocations, "revocations");
+  const revoked = readKeys(revocations);
   return {
     version: 1,
     root: { version: integer(root, "version"), verify_key: verifyKeyOf(root) },
-    revocations: {
-      version: integer(revocations, "version"),
-      verify_keys: items(revocations, "verify_keys", MAX_REVOKED)
-        .map((key) => verifyKeyOf({ verify_keys: key }, "verify_keys"))
-        .sort(compare),
-    },
-    memories: items(whole, "memories", MAX_MEMORIES).map(readMemory),
+    revocations: { version: integer(revocations, "version"), verify_keys: revoked },
+    memories: binding(items(whole, "memories", MAX_MEMORIES).map(readMemory), revoked),
   };
 }
 
@@ -984,16 +993,35 @@ function checkManifest(manifest, community, now) {
   }
 }
 
+/**
+ * Return the sequence that a word may not be lower than; 0 if there is none.
+ *
+ * A community has one newest capsule, whichever certified key signed it, so that the key
+ * before cannot bring an old one back. A pinned key counts for itself alone: no root says what
+ * it has to do with others, and its sequences are milliseconds.
+ * @param {State} state
+ * @param {Memory} memory
+ */
+function highest({ memories }, { community, pinned, verify_key: key }) {
+  return memories
+    .filter((known) => known.community === community && known.pinned === pinned)
+    .filter((known) => !pinned || known.verify_key === key)
+    .reduce((most, known) => Math.max(most, known.sequence), 0);
+}
+
 /** @param {State} state @param {Memory} memory @returns {State} */
 function advance(state, memory) {
+  if (memory.sequence < highest(state, memory)) {
+    throw new Refused("ROLLBACK", "something newer was already said of this community");
+  }
   const known = state.memories.find(
     (old) =>
       old.community === memory.community &&
       old.verify_key === memory.verify_key &&
       old.pinned === memory.pinned,
   );
-  if (known && (memory.sequence < known.sequence || memory.serial < known.serial)) {
-    throw new Refused("ROLLBACK", "the signer has said something newer");
+  if (known && memory.serial < known.serial) {
+    throw new Refused("ROLLBACK", "the signer has shown a newer certificate");
   }
   if (known && memory.sequence === known.sequence && memory.sha256 !== known.sha256) {
     throw new Refused("EQUIVOCATION", "the signer has said something else under this number");
