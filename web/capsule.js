@@ -3,7 +3,8 @@
  *
  * The twin of the Python package `capsules`: the same checks in the same order, the same words
  * for a refusal, the same form of the state (docs/formats.md; tests/golden holds both to it).
- * Needs WebCrypto with Ed25519: Chromium 137, Firefox 129, Safari 17, Node 20, or newer.
+ * Needs WebCrypto with Ed25519: Chromium 137, Firefox 129, Safari 17, Node 20, or newer; in
+ * browsers a page from https or localhost. Elsewhere everything is refused as `UNSUPPORTED`.
  *
  *     import { fetchCapsule } from "./capsule.js";
  *     const { tickets, state } = await fetchCapsule(
@@ -356,7 +357,7 @@ function lenientBase64(value) {
 
 /** @param {Uint8Array} raw @returns {Promise<string>} lower-case hex */
 async function sha256(raw) {
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", /** @type {any} */ (raw))));
+  return hex(new Uint8Array(await subtle().digest("SHA-256", /** @type {any} */ (raw))));
 }
 
 /** The short name of a key: 16 hex digits of its SHA-256. @param {string} verifyKey */
@@ -387,15 +388,22 @@ function weak(point) {
 /** @param {Uint8Array} key @param {Uint8Array} signature @param {string} message */
 async function signed(key, signature, message) {
   if (signature.length !== 64 || key.length !== 32 || weak(key) || weak(signature)) return false;
+  if (await verified(key, signature, message)) return true;
+  await requireEd25519();
+  return false;
+}
+
+/** @param {Uint8Array} key @param {Uint8Array} signature @param {string} message */
+async function verified(key, signature, message) {
   try {
-    const imported = await crypto.subtle.importKey(
+    const imported = await subtle().importKey(
       "raw",
       /** @type {any} */ (key),
       { name: "Ed25519" },
       false,
       ["verify"],
     );
-    return await crypto.subtle.verify(
+    return await subtle().verify(
       "Ed25519",
       imported,
       /** @type {any} */ (signature),
@@ -404,6 +412,42 @@ async function signed(key, signature, message) {
   } catch {
     return false;
   }
+}
+
+// What browsers may lack
+
+// The empty message of RFC 8032, section 7.1: who cannot verify this cannot call others forgers.
+const KNOWN_KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+const KNOWN_SIGNATURE =
+  "5VZDAMNgrHKQhuLMgG6CioSHfx645dl02HPgZSJJAVVfuIIVkKM7rMYeOXAc+bRr0lv18FlbviRlUUFDjnoQCw==";
+
+let able = false;
+
+/** Throw `Refused` (`UNSUPPORTED`) where no signature can be verified. */
+async function requireEd25519() {
+  const [key, signature] = [KNOWN_KEY, KNOWN_SIGNATURE].map(lenientBase64);
+  able ||= await verified(
+    /** @type {Uint8Array} */ (key),
+    /** @type {Uint8Array} */ (signature),
+    "",
+  );
+  if (!able) throw unsupported();
+}
+
+/** @returns {SubtleCrypto} */
+function subtle() {
+  const found = globalThis.crypto?.subtle;
+  if (!found) throw unsupported();
+  return found;
+}
+
+function unsupported() {
+  return new Refused(
+    "UNSUPPORTED",
+    globalThis.isSecureContext === false
+      ? "browsers verify signatures only for pages from https or localhost: open this page there"
+      : "nothing verifies Ed25519 here: use Chromium 137, Firefox 129, Safari 17, Node 20, or newer",
+  );
 }
 
 // Tickets
@@ -569,7 +613,7 @@ export async function capsuleTickets(capsule, { nowMs, rules }) {
     try {
       tickets.push(await verifyTicket(entry, { nowMs, rules }));
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof Refused) || error.reason === "UNSUPPORTED") throw error;
       skipped.push({ place, reason: error.reason });
     }
   }
@@ -1044,7 +1088,8 @@ function ticketOptions(state, now, rules = {}) {
  * The manifest is read first, then as many bytes of capsule as it says. With *pinned* there
  * is no manifest, and the capsule is believed by that key alone (`acceptPinned`). Of slow
  * servers only *deadline* milliseconds are waited for, everything together; of endless
- * ones, packed or not, only *maxBytes* are read.
+ * ones, packed or not, only *maxBytes* are read. Ask several sources one after the other, each
+ * with the state that the last one returned: what two states have learned cannot be merged.
  * @param {string} url of `peers.json`
  * @param {object} options
  * @param {string} [options.root] base64 of the root key, if there is no state yet
@@ -1061,8 +1106,9 @@ export async function fetchCapsule(url, options) {
   const { now = Math.floor(Date.now() / 1000), deadline = DEADLINE_MS, rules } = options;
   const { maxBytes = MAX_CAPSULE_BYTES, community, pinned } = options;
   const state = options.state ?? begin(options.root ?? pinned ?? "");
-  const stop = AbortSignal.timeout(deadline);
   try {
+    await requireEd25519();
+    const stop = AbortSignal.timeout(deadline);
     if (pinned) {
       const raw = await read(url, maxBytes, stop);
       return await acceptPinned(state, raw, pinned, { community, now, rules });
