@@ -18,6 +18,7 @@ from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey
 from capsules.manifest import Files, Publisher
 from capsules.trust import Accepted, State
+from muster.bootstrap.cache import merged
 from tests.golden import make_capsules as make
 
 NOW, DAY = make.NOW, make.DAY
@@ -395,6 +396,41 @@ def test_a_pinned_capsule_cannot_be_rolled_back_but_can_be_frozen_until_it_expir
     with pytest.raises(Refused) as caught:
         take(state, old, NOW + 60)
     assert caught.value.reason == Reason.ROLLBACK
+
+
+def test_two_programs_that_share_a_cache_forget_no_revocation_when_the_root_rotates() -> None:
+    gone = root.revoke(make.ROOT, [make.BOB.verify_key], version=3, now=NOW)
+    knows = make.seen(make.publish(make.PUBLISHER._replace(revocations=gone)))
+    third = Publisher(make.ONLINE, make.certificate(make.ROOT_3), make.ROOTS)
+    ahead = make.seen(make.publish(third))
+    listed = root.revoke(make.ROOT_3, [make.ALICE.verify_key], version=1, now=NOW)
+    replaced = make.seen(make.publish(third._replace(revocations=listed)))
+
+    for state in (merged(knows, ahead), merged(ahead, knows)):
+        assert state.root.version == 3
+        assert make.BOB.verify_key.to_base64() in state.revoked
+    # Until the new root signs a list: that replaces it.
+    for state in (merged(knows, replaced), merged(replaced, knows)):
+        assert state.revoked == {make.ALICE.verify_key.to_base64()}
+
+
+def test_two_programs_that_share_a_cache_forget_no_certificate() -> None:
+    renewed = make.PUBLISHER._replace(certificate=make.certificate(serial=2))
+    one = make.seen(make.publish(renewed))
+    two = make.seen(make.publish(now=NOW + 1))
+
+    for state in (merged(one, two), merged(two, one)):
+        client = Client(state)
+        client.refuses(make.publish(now=NOW + 2), Reason.ROLLBACK, now=NOW + 2)
+        client.refuses(make.publish(renewed), Reason.ROLLBACK, now=NOW + 2)
+        assert client.take(make.publish(renewed, now=NOW + 2), now=NOW + 2).fresh
+
+
+def test_two_programs_that_share_a_cache_know_what_is_older_also_by_another_key() -> None:
+    one, two = make.seen(make.publish(make.second(), now=NOW + 60)), make.seen(make.publish())
+
+    for state in (merged(one, two), merged(two, one)):
+        Client(state).refuses(make.publish(), Reason.ROLLBACK, now=NOW + 60)
 
 
 def test_a_pinned_key_and_a_manifest_bind_each_other_in_nothing() -> None:
