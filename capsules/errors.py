@@ -47,6 +47,8 @@ class Reason(StrEnum):
     # whoever fetches
     UNREACHABLE = "UNREACHABLE"
     TIMEOUT = "TIMEOUT"
+    # browsers that cannot verify signatures; Python always can
+    UNSUPPORTED = "UNSUPPORTED"
 
 
 class Refused(Exception):

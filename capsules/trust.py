@@ -9,7 +9,7 @@ answers an attack of the TUF specification's list.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -64,6 +64,24 @@ class State:
                 return memory
         return None
 
+    def highest(self, memory: Memory) -> int:
+        """Return the sequence that this word may not be lower than; 0 if there is none.
+
+        A community has one newest capsule, whichever certified key signed it, so that the
+        key before cannot bring an old one back. A pinned key counts for itself alone: no root
+        says what it has to do with others, and its sequences are milliseconds.
+        """
+        return max(
+            (
+                known.sequence
+                for known in self.memories
+                if known.community == memory.community
+                and known.pinned == memory.pinned
+                and (not known.pinned or known.verify_key == memory.verify_key)
+            ),
+            default=0,
+        )
+
     def remember(self, memory: Memory) -> State:
         """Return the state with this newest word in place of the signer's last."""
         old = self.recall(memory.community, memory.verify_key, pinned=memory.pinned)
@@ -96,18 +114,20 @@ class State:
         whole = fields.members(data, "the state")
         fields.constant(whole, "version", 1)
         known = fields.members(whole.get("root"), "root")
-        revoked = fields.members(whole.get("revocations"), "revocations")
+        revocations = fields.members(whole.get("revocations"), "revocations")
+        revoked = frozenset(
+            fields.verify_key({"verify_keys": key}, "verify_keys").to_base64()
+            for key in fields.items(revocations, "verify_keys", most=root.MAX_REVOKED)
+        )
+        memories = (
+            _memory(fields.members(entry, "a memory"))
+            for entry in fields.items(whole, "memories", most=MAX_MEMORIES)
+        )
         return cls(
             root=Root(fields.integer(known, "version"), fields.verify_key(known)),
-            revocations=fields.integer(revoked, "version"),
-            revoked=frozenset(
-                fields.verify_key({"verify_keys": key}, "verify_keys").to_base64()
-                for key in fields.items(revoked, "verify_keys", most=root.MAX_REVOKED)
-            ),
-            memories=tuple(
-                _memory(fields.members(entry, "a memory"))
-                for entry in fields.items(whole, "memories", most=MAX_MEMORIES)
-            ),
+            revocations=fields.integer(revocations, "version"),
+            revoked=revoked,
+            memories=_binding(memories, revoked),
         )
 
 
@@ -260,9 +280,13 @@ def _revoke(state: State, document: Document) -> State:
     if found.version <= state.revocations:
         return state
     revoked = frozenset(found.verify_keys)
-    # A thief's word is worth nothing, neither the sequence nor the time in it.
-    kept = tuple(memory for memory in state.memories if memory.verify_key not in revoked)
+    kept = _binding(state.memories, revoked)
     return replace(state, revocations=found.version, revoked=revoked, memories=kept)
+
+
+def _binding(memories: Iterable[Memory], revoked: Collection[str]) -> tuple[Memory, ...]:
+    """Leave out a thief's words: they bind nobody, neither by sequence nor by time."""
+    return tuple(memory for memory in memories if memory.verify_key not in revoked)
 
 
 def _check_clock(state: State, now: int) -> None:
@@ -341,14 +365,19 @@ def _check_pinned(
 
 
 def _advance(state: State, memory: Memory) -> State:
+    if memory.sequence < state.highest(memory):
+        raise Refused(Reason.ROLLBACK, "something newer was already said of this community")
     known = state.recall(memory.community, memory.verify_key, pinned=memory.pinned)
-    if known is None:
-        return state.remember(memory)
-    if memory.sequence < known.sequence or memory.serial < known.serial:
-        raise Refused(Reason.ROLLBACK, "the signer has said something newer")
+    if known is not None:
+        _check_again(known, memory)
+    return state.remember(memory)
+
+
+def _check_again(known: Memory, memory: Memory) -> None:
+    if memory.serial < known.serial:
+        raise Refused(Reason.ROLLBACK, "the signer has shown a newer certificate")
     if memory.sequence == known.sequence and memory.sha256 != known.sha256:
         raise Refused(Reason.EQUIVOCATION, "the signer has said something else under this number")
-    return state.remember(memory)
 
 
 def _tickets(

@@ -25,9 +25,6 @@ from muster.cli.home import Home
 from muster.cli.keys import SAFE
 from muster.cli.output import Failure, say
 
-LASTING_S = 365 * DAY_S
-"""How long the keys that a deployment makes may publish; `muster status` counts the days."""
-
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
@@ -176,8 +173,7 @@ def _fresh(path: Path) -> tuple[tuple[Path, RootKey] | None, Publisher]:
     else:
         root = RootKey.first(SigningKey(secrets.token_bytes(KEY_BYTES)), now=now)
         made = (path, root)
-    online = SigningKey(secrets.token_bytes(KEY_BYTES))
-    return made, root.certify(online, now=now, lasting_s=LASTING_S)
+    return made, root.certify(SigningKey(secrets.token_bytes(KEY_BYTES)), now=now)
 
 
 def _read_root(path: Path) -> RootKey:

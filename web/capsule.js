@@ -3,7 +3,8 @@
  *
  * The twin of the Python package `capsules`: the same checks in the same order, the same words
  * for a refusal, the same form of the state (docs/formats.md; tests/golden holds both to it).
- * Needs WebCrypto with Ed25519: Chromium 137, Firefox 129, Safari 17, Node 20, or newer.
+ * Needs WebCrypto with Ed25519: Chromium 137, Firefox 129, Safari 17, Node 20, or newer; in
+ * browsers a page from https or localhost. Elsewhere everything is refused as `UNSUPPORTED`.
  *
  *     import { fetchCapsule } from "./capsule.js";
  *     const { tickets, state } = await fetchCapsule(
@@ -356,7 +357,7 @@ function lenientBase64(value) {
 
 /** @param {Uint8Array} raw @returns {Promise<string>} lower-case hex */
 async function sha256(raw) {
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", /** @type {any} */ (raw))));
+  return hex(new Uint8Array(await subtle().digest("SHA-256", /** @type {any} */ (raw))));
 }
 
 /** The short name of a key: 16 hex digits of its SHA-256. @param {string} verifyKey */
@@ -387,15 +388,22 @@ function weak(point) {
 /** @param {Uint8Array} key @param {Uint8Array} signature @param {string} message */
 async function signed(key, signature, message) {
   if (signature.length !== 64 || key.length !== 32 || weak(key) || weak(signature)) return false;
+  if (await verified(key, signature, message)) return true;
+  await requireEd25519();
+  return false;
+}
+
+/** @param {Uint8Array} key @param {Uint8Array} signature @param {string} message */
+async function verified(key, signature, message) {
   try {
-    const imported = await crypto.subtle.importKey(
+    const imported = await subtle().importKey(
       "raw",
       /** @type {any} */ (key),
       { name: "Ed25519" },
       false,
       ["verify"],
     );
-    return await crypto.subtle.verify(
+    return await subtle().verify(
       "Ed25519",
       imported,
       /** @type {any} */ (signature),
@@ -404,6 +412,42 @@ async function signed(key, signature, message) {
   } catch {
     return false;
   }
+}
+
+// What browsers may lack
+
+// The empty message of RFC 8032, section 7.1: who cannot verify this cannot call others forgers.
+const KNOWN_KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+const KNOWN_SIGNATURE =
+  "5VZDAMNgrHKQhuLMgG6CioSHfx645dl02HPgZSJJAVVfuIIVkKM7rMYeOXAc+bRr0lv18FlbviRlUUFDjnoQCw==";
+
+let able = false;
+
+/** Throw `Refused` (`UNSUPPORTED`) where no signature can be verified. */
+async function requireEd25519() {
+  const [key, signature] = [KNOWN_KEY, KNOWN_SIGNATURE].map(lenientBase64);
+  able ||= await verified(
+    /** @type {Uint8Array} */ (key),
+    /** @type {Uint8Array} */ (signature),
+    "",
+  );
+  if (!able) throw unsupported();
+}
+
+/** @returns {SubtleCrypto} */
+function subtle() {
+  const found = globalThis.crypto?.subtle;
+  if (!found) throw unsupported();
+  return found;
+}
+
+function unsupported() {
+  return new Refused(
+    "UNSUPPORTED",
+    globalThis.isSecureContext === false
+      ? "browsers verify signatures only for pages from https or localhost: open this page there"
+      : "nothing verifies Ed25519 here: use Chromium 137, Firefox 129, Safari 17, Node 20, or newer",
+  );
 }
 
 // Tickets
@@ -569,7 +613,7 @@ export async function capsuleTickets(capsule, { nowMs, rules }) {
     try {
       tickets.push(await verifyTicket(entry, { nowMs, rules }));
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof Refused) || error.reason === "UNSUPPORTED") throw error;
       skipped.push({ place, reason: error.reason });
     }
   }
@@ -682,18 +726,31 @@ async function revoke(state, data) {
   const { payload } = envelope;
   constant(payload, "type", "revocations");
   integer(payload, "issued_at");
-  const found = items(payload, "verify_keys", MAX_REVOKED).map((key) =>
-    verifyKeyOf({ verify_keys: key }, "verify_keys"),
-  );
+  const revoked = readKeys(payload);
   const version = integer(payload, "version", 1);
   if (version <= state.revocations.version) return state;
-  const revoked = [...new Set(found)].sort(compare);
   return {
     ...state,
     revocations: { version, verify_keys: revoked },
-    // A thief's word is worth nothing, neither the sequence nor the time in it.
-    memories: state.memories.filter((memory) => !revoked.includes(memory.verify_key)),
+    memories: binding(state.memories, revoked),
   };
+}
+
+/** @param {Members} data @returns {string[]} each once, in order */
+function readKeys(data) {
+  const found = items(data, "verify_keys", MAX_REVOKED).map((key) =>
+    verifyKeyOf({ verify_keys: key }, "verify_keys"),
+  );
+  return [...new Set(found)].sort(compare);
+}
+
+/**
+ * Leave out a thief's words: they bind nobody, neither by sequence nor by time.
+ * @param {Memory[]} memories
+ * @param {string[]} revoked
+ */
+function binding(memories, revoked) {
+  return memories.filter((memory) => !revoked.includes(memory.verify_key));
 }
 
 // Trust
@@ -722,16 +779,12 @@ export function readState(data) {
   constant(whole, "version", 1);
   const root = members(whole.root, "root");
   const revocations = members(whole.revocations, "revocations");
+  const revoked = readKeys(revocations);
   return {
     version: 1,
     root: { version: integer(root, "version"), verify_key: verifyKeyOf(root) },
-    revocations: {
-      version: integer(revocations, "version"),
-      verify_keys: items(revocations, "verify_keys", MAX_REVOKED)
-        .map((key) => verifyKeyOf({ verify_keys: key }, "verify_keys"))
-        .sort(compare),
-    },
-    memories: items(whole, "memories", MAX_MEMORIES).map(readMemory),
+    revocations: { version: integer(revocations, "version"), verify_keys: revoked },
+    memories: binding(items(whole, "memories", MAX_MEMORIES).map(readMemory), revoked),
   };
 }
 
@@ -984,16 +1037,35 @@ function checkManifest(manifest, community, now) {
   }
 }
 
+/**
+ * Return the sequence that a word may not be lower than; 0 if there is none.
+ *
+ * A community has one newest capsule, whichever certified key signed it, so that the key
+ * before cannot bring an old one back. A pinned key counts for itself alone: no root says what
+ * it has to do with others, and its sequences are milliseconds.
+ * @param {State} state
+ * @param {Memory} memory
+ */
+function highest({ memories }, { community, pinned, verify_key: key }) {
+  return memories
+    .filter((known) => known.community === community && known.pinned === pinned)
+    .filter((known) => !pinned || known.verify_key === key)
+    .reduce((most, known) => Math.max(most, known.sequence), 0);
+}
+
 /** @param {State} state @param {Memory} memory @returns {State} */
 function advance(state, memory) {
+  if (memory.sequence < highest(state, memory)) {
+    throw new Refused("ROLLBACK", "something newer was already said of this community");
+  }
   const known = state.memories.find(
     (old) =>
       old.community === memory.community &&
       old.verify_key === memory.verify_key &&
       old.pinned === memory.pinned,
   );
-  if (known && (memory.sequence < known.sequence || memory.serial < known.serial)) {
-    throw new Refused("ROLLBACK", "the signer has said something newer");
+  if (known && memory.serial < known.serial) {
+    throw new Refused("ROLLBACK", "the signer has shown a newer certificate");
   }
   if (known && memory.sequence === known.sequence && memory.sha256 !== known.sha256) {
     throw new Refused("EQUIVOCATION", "the signer has said something else under this number");
@@ -1016,7 +1088,8 @@ function ticketOptions(state, now, rules = {}) {
  * The manifest is read first, then as many bytes of capsule as it says. With *pinned* there
  * is no manifest, and the capsule is believed by that key alone (`acceptPinned`). Of slow
  * servers only *deadline* milliseconds are waited for, everything together; of endless
- * ones, packed or not, only *maxBytes* are read.
+ * ones, packed or not, only *maxBytes* are read. Ask several sources one after the other, each
+ * with the state that the last one returned: what two states have learned cannot be merged.
  * @param {string} url of `peers.json`
  * @param {object} options
  * @param {string} [options.root] base64 of the root key, if there is no state yet
@@ -1033,8 +1106,9 @@ export async function fetchCapsule(url, options) {
   const { now = Math.floor(Date.now() / 1000), deadline = DEADLINE_MS, rules } = options;
   const { maxBytes = MAX_CAPSULE_BYTES, community, pinned } = options;
   const state = options.state ?? begin(options.root ?? pinned ?? "");
-  const stop = AbortSignal.timeout(deadline);
   try {
+    await requireEd25519();
+    const stop = AbortSignal.timeout(deadline);
     if (pinned) {
       const raw = await read(url, maxBytes, stop);
       return await acceptPinned(state, raw, pinned, { community, now, rules });

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from capsules import canonical, fields, root
+from capsules import CERTIFIED_DAYS, canonical, fields, root
 from capsules.envelope import Envelope
 from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
@@ -21,7 +21,7 @@ from capsules.manifest import Publisher
 from capsules.root import Certificate, Revocations
 
 DAY_S = 24 * 3600
-CERTIFIED_S = 90 * DAY_S
+CERTIFIED_S = CERTIFIED_DAYS * DAY_S
 """How long an online key may publish if nothing else is said."""
 
 WARN_S = 14 * DAY_S

@@ -137,13 +137,15 @@ def merged(one: State, two: State) -> State:
     root = max(one.root, two.root, key=lambda root: root.version)
     lists = [state for state in (one, two) if state.root.version == root.version]
     newest = max(lists, key=lambda state: state.revocations)
-    state = replace(newest, root=root, memories=())
+    # What earlier roots revoked stays so until the newest one has signed a list.
+    revoked = newest.revoked if newest.revocations else one.revoked | two.revoked
+    state = replace(newest, root=root, revoked=revoked, memories=())
     for memory in (*one.memories, *two.memories):
         if memory.verify_key in state.revoked:
             continue
-        known = state.recall(memory.community, memory.verify_key, pinned=memory.pinned)
-        if known is None or (memory.sequence, memory.serial) > (known.sequence, known.serial):
-            state = state.remember(memory)
+        known = state.recall(memory.community, memory.verify_key, pinned=memory.pinned) or memory
+        newer = max(known, memory, key=lambda memory: memory.sequence)
+        state = state.remember(replace(newer, serial=max(known.serial, memory.serial)))
     return state
 
 

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from capsules import CERTIFIED_DAYS
+
 Add = Callable[[Any, str, str, str], argparse.ArgumentParser]
 """Adds a command: to which, its name, where it lives, and what it is for."""
-
-DAYS = 90
 
 
 def add(commands: Any, command: Add) -> Any:
@@ -71,7 +71,9 @@ def _add_keeping(verbs: Any, command: Add) -> None:
     _add_root(rotate)
     _add_keys(rotate)
     rotate.add_argument(
-        "--days", type=_days, help=f"how long the online key may publish ({DAYS}, or as before)"
+        "--days",
+        type=_days,
+        help=f"how long the online key may publish ({CERTIFIED_DAYS}, or as before)",
     )
     revoke = command(verbs, "revoke", "muster.cli.keys:revoke", "let nobody believe a key again")
     revoke.add_argument("verify_keys", metavar="KEY", nargs="+", help="verify keys in base64")
@@ -142,7 +144,7 @@ def _add_keys(command: argparse.ArgumentParser) -> None:
 
 def _add_terms(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--days", type=_days, default=DAYS, help="how long it may publish (%(default)s)"
+        "--days", type=_days, default=CERTIFIED_DAYS, help="how long it may publish (%(default)s)"
     )
     command.add_argument(
         "--community",

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from capsules import CERTIFIED_DAYS
+
 Add = Callable[[Any, str, str, str], argparse.ArgumentParser]
 """Adds a command: to which, its name, where it lives, and what it is for."""
 
@@ -33,7 +35,10 @@ def add(commands: Any, command: Add) -> None:
         "--revoke", action="store_true", help="also tell clients never to believe the old one again"
     )
     rotate.add_argument(
-        "--days", type=_days, default=365, help="how long the new key may publish (%(default)s)"
+        "--days",
+        type=_days,
+        default=CERTIFIED_DAYS,
+        help="how long the new key may publish (%(default)s)",
     )
     destroy = command(
         commands, "destroy", "infra.destroy:destroy", "take the service from your AWS account"

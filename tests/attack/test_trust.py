@@ -18,6 +18,7 @@ from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey
 from capsules.manifest import Files, Publisher
 from capsules.trust import Accepted, State
+from muster.bootstrap.cache import merged
 from tests.golden import make_capsules as make
 
 NOW, DAY = make.NOW, make.DAY
@@ -125,8 +126,82 @@ def test_rollback_to_a_capsule_that_was_valid() -> None:
     client.take(new, now=NOW + 300)
 
     client.refuses(old, Reason.ROLLBACK, now=NOW + 300)
-    # What another signer said is another count.
-    assert client.take(make.publish(make.second()), now=NOW + 300).tickets
+    # Nor by another key: the community has one newest capsule, whoever signs it.
+    client.refuses(make.publish(make.second()), Reason.ROLLBACK, now=NOW + 300)
+
+
+def test_rollback_to_a_capsule_of_the_online_key_before() -> None:
+    client, old, new = Client(), make.publish(), make.publish(make.second(), now=NOW + 300)
+    client.take(new, now=NOW + 300)
+
+    client.refuses(old, Reason.ROLLBACK, now=NOW + 300)
+    assert client.take(new, now=NOW + 300).tickets
+
+
+def test_rollback_under_a_new_root_that_certified_again() -> None:
+    client = Client()
+    client.take(make.publish(now=NOW + 300), now=NOW + 300)
+
+    for online in (make.ONLINE, make.ONLINE_2):
+        again = Publisher(online, make.certificate(make.ROOT_3, online), make.ROOTS)
+        client.refuses(make.publish(again), Reason.ROLLBACK, now=NOW + 300)
+        assert client.take(make.publish(again, now=NOW + 300), now=NOW + 300).tickets
+
+
+def test_two_publishers_of_one_community_take_turns() -> None:
+    client, one, two = Client(), make.PUBLISHER, make.second()
+    for second in range(0, 3000, 300):
+        ours = make.publish(one, now=NOW + second)
+        theirs = make.publish(two, now=NOW + second + 1)
+        assert client.take(ours, now=NOW + second).fresh
+        assert client.take(theirs, now=NOW + second + 1).fresh
+        # Who is older by a second waits for the own next run, and no longer.
+        client.refuses(ours, Reason.ROLLBACK, now=NOW + second + 1)
+
+
+def test_two_publishers_in_one_second_do_not_contradict_each_other() -> None:
+    client, one, two = Client(), make.publish(), make.publish(make.second())
+
+    for files in (one, two, one):
+        assert client.take(files).tickets
+    client.refuses(make.remade(one, beacons=[]), Reason.EQUIVOCATION)
+
+
+def test_a_publisher_whose_clock_is_ahead_holds_another_up_for_the_tolerance() -> None:
+    client, ahead = Client(), NOW + trust.TOLERANCE_S
+    client.take(make.publish(make.second(), now=ahead))
+
+    client.refuses(make.publish(now=NOW + 60), Reason.ROLLBACK, now=NOW + 60)
+    assert client.take(make.publish(now=ahead), now=ahead).fresh
+
+
+def test_what_a_stolen_key_said_holds_nobody_up_once_it_is_revoked() -> None:
+    client, furthest = Client(), NOW + trust.TOLERANCE_S
+    client.take(make.publish(make.second(), now=NOW + 100), now=NOW + 100)
+    client.take(make.publish(now=furthest), now=NOW + 100)
+    gone = root.revoke(make.ROOT, [make.ONLINE.verify_key], version=1, now=NOW)
+    recovered = make.second()._replace(revocations=gone)
+
+    # What those said who are not revoked still counts.
+    client.refuses(make.publish(recovered, now=NOW + 99), Reason.ROLLBACK, now=NOW + 101)
+    assert client.take(make.publish(recovered, now=NOW + 101), now=NOW + 101).fresh
+
+
+def test_a_word_of_a_revoked_key_in_a_cache_holds_nobody_up() -> None:
+    thief = replace(WORD_OF_ONLINE, sequence=NOW + 80 * DAY, issued_at=NOW + 80 * DAY)
+    revoked = frozenset({make.ONLINE.verify_key.to_base64()})
+    client = Client(replace(START, revocations=1, revoked=revoked, memories=(thief,)))
+
+    gone = root.revoke(make.ROOT, [make.ONLINE.verify_key], version=1, now=NOW)
+    assert client.take(make.publish(make.second()._replace(revocations=gone))).fresh
+
+
+def test_serials_count_for_the_key_that_they_certify() -> None:
+    client = Client()
+    client.take(make.publish(make.second(serial=NOW)))
+
+    assert client.take(make.publish(now=NOW + 1), now=NOW + 1).tickets
+    client.refuses(make.publish(make.second(), now=NOW + 2), Reason.ROLLBACK, now=NOW + 2)
 
 
 def test_rollback_after_a_look_at_the_manifest_alone() -> None:
@@ -323,6 +398,66 @@ def test_a_pinned_capsule_cannot_be_rolled_back_but_can_be_frozen_until_it_expir
     assert caught.value.reason == Reason.ROLLBACK
 
 
+def test_two_programs_that_share_a_cache_forget_no_revocation_when_the_root_rotates() -> None:
+    gone = root.revoke(make.ROOT, [make.BOB.verify_key], version=3, now=NOW)
+    knows = make.seen(make.publish(make.PUBLISHER._replace(revocations=gone)))
+    third = Publisher(make.ONLINE, make.certificate(make.ROOT_3), make.ROOTS)
+    ahead = make.seen(make.publish(third))
+    listed = root.revoke(make.ROOT_3, [make.ALICE.verify_key], version=1, now=NOW)
+    replaced = make.seen(make.publish(third._replace(revocations=listed)))
+
+    for state in (merged(knows, ahead), merged(ahead, knows)):
+        assert state.root.version == 3
+        assert make.BOB.verify_key.to_base64() in state.revoked
+    # Until the new root signs a list: that replaces it.
+    for state in (merged(knows, replaced), merged(replaced, knows)):
+        assert state.revoked == {make.ALICE.verify_key.to_base64()}
+
+
+def test_two_programs_that_share_a_cache_forget_no_certificate() -> None:
+    renewed = make.PUBLISHER._replace(certificate=make.certificate(serial=2))
+    one = make.seen(make.publish(renewed))
+    two = make.seen(make.publish(now=NOW + 1))
+
+    for state in (merged(one, two), merged(two, one)):
+        client = Client(state)
+        client.refuses(make.publish(now=NOW + 2), Reason.ROLLBACK, now=NOW + 2)
+        client.refuses(make.publish(renewed), Reason.ROLLBACK, now=NOW + 2)
+        assert client.take(make.publish(renewed, now=NOW + 2), now=NOW + 2).fresh
+
+
+def test_two_programs_that_share_a_cache_know_what_is_older_also_by_another_key() -> None:
+    one, two = make.seen(make.publish(make.second(), now=NOW + 60)), make.seen(make.publish())
+
+    for state in (merged(one, two), merged(two, one)):
+        Client(state).refuses(make.publish(), Reason.ROLLBACK, now=NOW + 60)
+
+
+def test_a_pinned_key_and_a_manifest_bind_each_other_in_nothing() -> None:
+    key = make.ONLINE.verify_key
+    seen = Client()
+    seen.take(make.publish(make.second(), now=NOW + 60), now=NOW + 60)
+
+    pinned = trust.accept_pinned(
+        seen.state, make.peers_json(), key, community="mainnet", now=NOW + 60
+    )
+    # Milliseconds are not compared with seconds, in neither direction.
+    after = Client(pinned.state)
+    assert after.take(make.publish(now=NOW + 61), now=NOW + 61).fresh
+    after.refuses(make.publish(make.second(), now=NOW + 60), Reason.ROLLBACK, now=NOW + 61)
+    trust.accept_pinned(after.state, make.peers_json(), key, community="mainnet", now=NOW + 61)
+
+
+def test_two_pinned_keys_bind_each_other_in_nothing() -> None:
+    later = make.peers_json(now_ms=make.NOW_MS + 1000)
+    state = trust.accept_pinned(
+        START, later, make.ONLINE.verify_key, community="mainnet", now=NOW
+    ).state
+
+    other = make.signed_capsule(make.BOB)
+    assert trust.accept_pinned(state, other, make.BOB.verify_key, community="mainnet", now=NOW)
+
+
 def test_a_state_holds_a_bounded_number_of_words() -> None:
     word = trust.Memory("c", make.ALICE.verify_key.to_base64(), False, 1, 1, 1, "0" * 64)
     state = replace(
@@ -336,6 +471,7 @@ def test_a_state_holds_a_bounded_number_of_words() -> None:
     assert State.from_json(grown.to_json()) == grown
 
 
+WORD_OF_ONLINE = make.seen(make.publish()).memories[0]
 WORD = make.seen(make.publish()).to_json()["memories"][0]
 
 

@@ -63,6 +63,23 @@ def golden(name: str) -> list[dict[str, Any]]:
     return found
 
 
+REFUSED = """async ({ root, now }) => {
+  const c = await import("/web/capsule.js");
+  const answer = (promise) => promise.then(() => "ok", (e) => `${e.message} ${!!e.state}`);
+  const url = new URL("/published/peers.json", location.href).href;
+  const read = async (name) => new Uint8Array(await (await fetch(url + name)).arrayBuffer());
+  const files = { manifest: await read(".manifest"), capsule: await read("") };
+  const at = { community: "mainnet", now };
+  return [
+    await answer(c.fetchCapsule(url, { root, ...at })),
+    await answer(c.accept(c.begin(root), files, at)),
+    await answer(c.acceptPinned(c.begin(root), files.capsule, root, at)),
+  ];
+}"""
+
+ELSEWHERE = "muster.test"
+"""A name that is not localhost's: what it serves without TLS is no secure context."""
+
 FIRST = next(case for case in golden("trust") if case["name"] == "trust: the first capsule")
 PUBLISHED = {
     "/published/peers.json": FIRST["input"]["capsule"],
@@ -97,8 +114,9 @@ def page() -> Iterator[Page]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        flags.append(f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        made = browser.new_page()
+        made = browser.new_context().new_page()
         made.goto(f"http://127.0.0.1:{server.server_port}/web/")
         yield made
         browser.close()
@@ -119,3 +137,18 @@ def test_a_browser_fetches_a_capsule_by_its_url(page: Page) -> None:
     found = page.evaluate(FETCH, {"root": root, "now": given["now"]})
 
     assert found == {"peers": FIRST["output"]["peers"], "fresh": True}
+
+
+def test_a_page_from_plain_http_is_told_so_and_hears_of_no_forgery(page: Page) -> None:
+    given = FIRST["input"]
+    elsewhere = page.context.new_page()
+    elsewhere.goto(page.url.replace("127.0.0.1", ELSEWHERE))
+    assert not elsewhere.evaluate("isSecureContext")
+
+    told = elsewhere.evaluate(
+        REFUSED, {"root": given["state"]["root"]["verify_key"], "now": given["now"]}
+    )
+    elsewhere.close()
+
+    advice = "browsers verify signatures only for pages from https or localhost: open this page"
+    assert told == [f"UNSUPPORTED: {advice} there true"] * 3

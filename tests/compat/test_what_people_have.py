@@ -21,7 +21,7 @@ import pytest
 
 from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey, VerifyKey
-from capsules.manifest import Document, Manifest
+from capsules.manifest import Document, Manifest, publish
 from capsules.ticket import create
 from capsules.trust import Accepted, State, accept, accept_pinned
 from chalicelib.assist.pq_keys import decapsulate, exchange
@@ -675,6 +675,29 @@ def test_what_was_published_earlier_is_refused_as_it_was(name: str) -> None:
         believe(remembered(shown["root"]), DATA / name, shown["community"])
 
     assert str(caught.value.reason) == shown["refused"]
+
+
+@pytest.mark.parametrize("later", [-60, 60])
+def test_a_cache_of_before_knows_what_is_older_also_by_another_key(
+    later: int, tmp_path: Path
+) -> None:
+    state = remembered("service")
+    when = max(memory.sequence for memory in state.memories if memory.community == "mainnet")
+    root = read_root(copied("service/keys", tmp_path) / "root.key")
+    other = root.certify(SigningKey(bytes(32)), now=when)
+    published = publish(other, (), community="mainnet", now=when + later)
+
+    def shown() -> Accepted:
+        return accept(
+            state, published.manifest, published.capsule, community="mainnet", now=when + 60
+        )
+
+    if later > 0:
+        assert shown().fresh
+        return
+    with pytest.raises(Refused) as caught:
+        shown()
+    assert caught.value.reason == Reason.ROLLBACK
 
 
 @pytest.mark.parametrize("name", [n for n, shown in SHOWN.items() if "peers" in shown])

@@ -87,6 +87,7 @@ CANONICAL = {
     ),
     "unknown members": '{"b":1,"a":{"d":[],"c":{}},"a1":2,"10":3}',
     "an underscore among small letters": '{"_x":1,"a":2}',
+    "names that objects of JavaScript have": '{"__proto__":{"a":1},"constructor":2,"toString":3}',
     "one unknown member, capital": '{"Z":1}',
     "space and order of the text do not matter": ' { "b" : [ 1 , 2 ] ,\n\t"a" : true } ',
     "the last of equal keys": '{"a":1,"b":2,"a":3}',
@@ -439,15 +440,22 @@ def changed(files: manifest.Files, change: Callable[[dict[str, Any]], Any]) -> m
     return files._replace(manifest=altered(files.manifest, change))
 
 
-def seen(files: manifest.Files, state: trust.State | None = None, now: int = NOW) -> trust.State:
+def seen(
+    files: manifest.Files,
+    state: trust.State | None = None,
+    now: int = NOW,
+    community: str = COMMUNITY,
+) -> trust.State:
     """Return the state of a client that has accepted these files."""
     known = state or trust.begin(ROOT.verify_key)
-    return take(files, known, now=now).state
+    return take(files, known, now=now, community=community).state
 
 
-def take(files: manifest.Files, state: trust.State, *, now: int) -> trust.Accepted:
+def take(
+    files: manifest.Files, state: trust.State, *, now: int, community: str = COMMUNITY
+) -> trust.Accepted:
     return trust.accept(
-        state, files.manifest, files.capsule, files.signature, community=COMMUNITY, now=now
+        state, files.manifest, files.capsule, files.signature, community=community, now=now
     )
 
 
@@ -466,6 +474,7 @@ def trust_cases() -> list[Case]:
         *_arbitrary(),
         *_time(),
         *_sequence(),
+        *_several_keys(),
         *_mixed(),
         *_targets(),
         *_keys(),
@@ -611,6 +620,60 @@ def _sequence() -> list[Case]:
     ]
 
 
+def _several_keys() -> list[Case]:
+    good, newer = publish(), publish(second(), now=NOW + 300)
+    rotated = seen(newer, now=NOW + 300)
+    stolen = seen(publish(now=NOW + 300), seen(publish(second(), now=NOW + 100), now=NOW + 300))
+    gone = root.revoke(ROOT, [ONLINE.verify_key], version=1, now=NOW)
+    recovery = second()._replace(revocations=gone)
+    many = seen(publish(second(serial=9)))
+    elsewhere = seen(publish(second(), now=NOW + 1, community="testnet"), community="testnet")
+    return [
+        accept("several keys: the next key", newer, state=seen(good), now=NOW + 300),
+        accept("several keys: then the earlier key's capsule", good, state=rotated, now=NOW + 300),
+        accept(
+            "several keys: a second earlier, by another publisher",
+            publish(now=NOW + 299),
+            state=rotated,
+            now=NOW + 300,
+        ),
+        accept(
+            "several keys: in the same second",
+            publish(now=NOW + 300),
+            state=rotated,
+            now=NOW + 300,
+        ),
+        accept(
+            "several keys: a second later", publish(now=NOW + 301), state=rotated, now=NOW + 301
+        ),
+        accept("several keys: each has its own serials", publish(now=NOW + 1), state=many),
+        accept("several keys: another community counts for itself", good, state=elsewhere),
+        accept(
+            "several keys: a thief holds the other key up for as long as is tolerated",
+            publish(second(), now=NOW + 200),
+            state=stolen,
+            now=NOW + 200,
+        ),
+        accept(
+            "several keys: or until the thief's is revoked",
+            publish(recovery, now=NOW + 200),
+            state=stolen,
+            now=NOW + 200,
+        ),
+        accept(
+            "several keys: what the others said still counts then",
+            publish(recovery, now=NOW + 99),
+            state=stolen,
+            now=NOW + 200,
+        ),
+        accept("several keys: the clock behind what another said", good, state=_tomorrow()),
+    ]
+
+
+def _tomorrow() -> trust.State:
+    return seen(publish(second(), now=NOW + DAY), now=NOW + DAY)
+
+
 def _renewed() -> manifest.Files:
     return publish(PUBLISHER._replace(certificate=certificate(serial=2)))
 
@@ -750,6 +813,18 @@ def _rotation() -> list[Case]:
             state=trust.begin(ROOT_2.verify_key),
         ),
         accept("rotation: and a new online key", publish(fresh), state=seen(publish())),
+        accept(
+            "rotation: an older capsule, certified again",
+            publish(third),
+            state=seen(publish(now=NOW + 300), now=NOW + 300),
+            now=NOW + 300,
+        ),
+        accept(
+            "rotation: an older capsule by a new online key",
+            publish(fresh),
+            state=seen(publish(now=NOW + 300), now=NOW + 300),
+            now=NOW + 300,
+        ),
         accept("rotation: what the old root revoked stays revoked", publish(third), state=knows),
         accept(
             "rotation: the new root's list replaces it",
@@ -802,6 +877,8 @@ def _pinned() -> list[Case]:
         trust.begin(ROOT.verify_key), revocations=1, revoked=frozenset({key_1.to_base64()})
     )
     ahead = seen(publish(now=NOW + DAY), now=NOW + DAY)
+    both = trust.accept_pinned(seen(publish()), later, key_1, community=COMMUNITY, now=NOW).state
+    published = seen(publish(second(), now=NOW + 100), now=NOW + 100)
 
     def pinned(name: str, raw: bytes = files.capsule, **options: Any) -> Case:
         settings = {"state": start, "pinned": key_1.to_base64(), **options}
@@ -824,6 +901,22 @@ def _pinned() -> list[Case]:
         pinned("a revoked key", state=revoked),
         pinned("the clock behind what was seen", state=ahead),
         pinned("a page", b"<html></html>"),
+        pinned("older than what a manifest said", state=published, now=NOW + 100),
+        pinned(
+            "older than what another pinned key said",
+            signed_capsule(BOB),
+            pinned=BOB.verify_key.to_base64(),
+            state=knows,
+        ),
+        accept("pinned: what it said binds no manifest", publish(), state=both),
+        accept(
+            "pinned: nor is a manifest rolled back under it",
+            publish(),
+            state=trust.accept_pinned(
+                published, later, key_1, community=COMMUNITY, now=NOW + 100
+            ).state,
+            now=NOW + 100,
+        ),
     ]
 
 

@@ -69,8 +69,8 @@ def test_every_case_has_a_name_of_its_own_and_a_known_answer(name: str) -> None:
 def test_every_refusal_has_a_case() -> None:
     seen = {case["expect"] for name in make_capsules.FILES for case in read(name)}
 
-    # Those two are of whoever fetches: fetch.test.mjs.
-    assert set(Reason) - seen == {Reason.UNREACHABLE, Reason.TIMEOUT}
+    # Two are of whoever fetches, one is of browsers: fetch.test.mjs, unsupported.test.mjs.
+    assert set(Reason) - seen == {Reason.UNREACHABLE, Reason.TIMEOUT, Reason.UNSUPPORTED}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

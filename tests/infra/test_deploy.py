@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from capsules import CERTIFIED_DAYS
 from chalicelib.community import key_files, keyring
-from infra import stack
-from infra.cloud import Names
+from infra import cloud_keys, stack
+from infra.cloud import Names, connect
 from tests.support import account, aws, gateway, serving
 from tests.support.account import ACCOUNT, REGION, Account
 
@@ -237,3 +238,13 @@ def test_keys_of_a_root_made_before_are_certified_by_it(emulated: Account, tmp_p
     kept = keyring.parse(secret(emulated, NAMES.keys)["Value"].encode())
     assert keyring.root_key(kept) == key_files.read_root(root).verify_key
     assert not (tmp_path / "root-dev.key").exists()
+
+
+def test_keys_that_a_deployment_makes_last_as_long_as_all_others(
+    emulated: Account, tmp_path: Path
+) -> None:
+    made = cloud_keys.find(connect("dev"), tmp_path / "root.key").new_keys
+    assert made is not None
+    found = keyring.certificate(made)
+
+    assert found.expires_at - found.not_before == CERTIFIED_DAYS * keyring.DAY_S

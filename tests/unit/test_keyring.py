@@ -1,18 +1,21 @@
 """Keys on paper: what the root key signs is what clients believe, through every rotation."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from capsules import manifest, trust
+from capsules import CERTIFIED_DAYS, manifest, trust
 from capsules.errors import Reason, Refused
 from capsules.keys import SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from chalicelib.community import keyring
 from chalicelib.community.keyring import DAY_S, RootKey, Unusable
+from muster.cli.main import parser
 from tests.support.circle import START
 
+REPOSITORY = Path(__file__).parents[2]
 FIRST, SECOND, THIRD, ONLINE, OTHER = (SigningKey(bytes([n]) * 32) for n in range(1, 6))
 
 
@@ -32,6 +35,25 @@ def test_a_certified_key_is_believed() -> None:
     believed(keys, trust.begin(FIRST.verify_key))
     assert keyring.certificate(keys).expires_at == START + 90 * DAY_S
     assert keyring.root_key(keys) == FIRST.verify_key
+
+
+@pytest.mark.parametrize("words", ["keygen capsule --root r --out o", "rotate"])
+def test_a_command_certifies_a_key_for_as_long_as_every_other(words: str) -> None:
+    assert parser().parse_args(words.split()).days == CERTIFIED_DAYS
+    assert keyring.CERTIFIED_S == CERTIFIED_DAYS * DAY_S
+
+
+def test_the_documents_say_how_long_a_key_is_certified() -> None:
+    aws, capsules, security = (
+        " ".join((REPOSITORY / "docs" / name).read_text("utf-8").split())
+        for name in ("aws.md", "capsules.md", "security.md")
+    )
+
+    assert f"publishing key with it for {CERTIFIED_DAYS} days, and puts" in aws
+    assert f"before the {CERTIFIED_DAYS} days of the certificate are over" in capsules
+    assert f"until the certificate ends, at most {CERTIFIED_DAYS} days" in capsules
+    assert f"certified for {CERTIFIED_DAYS} days" in security
+    assert f"| {CERTIFIED_DAYS} days, by its certificate |" in security
 
 
 def test_both_files_are_read_as_they_were_written() -> None:
