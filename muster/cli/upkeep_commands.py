@@ -56,11 +56,6 @@ def _add_cost(made: argparse.ArgumentParser) -> None:
         metavar="USD",
         help="show the limits that keep the worst month below this",
     )
-    made.add_argument(
-        "--actual", action="store_true", help="what a deployment has used, as CloudWatch counted"
-    )
-    made.add_argument("--stage", default="dev", help="with --actual: which one (%(default)s)")
-    made.add_argument("--profile", metavar="NAME", help="with --actual: the AWS profile")
     made.add_argument("--json", action="store_true", help="print JSON")
 
 
