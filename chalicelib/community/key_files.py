@@ -64,5 +64,5 @@ def _fill(handle: int, raw: bytes) -> None:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise Unusable(f"others can read {path}; 'chmod go= {path}' keeps them out")
+            raise Unusable(f"others can read {path}", f"'chmod go= {path}' keeps them out")
         return file.read(keyring.MAX_FILE_BYTES)

@@ -19,6 +19,7 @@ from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from capsules.root import Certificate, Revocations
+from muster.errors import Hinted
 
 DAY_S = 24 * 3600
 CERTIFIED_S = 90 * DAY_S
@@ -30,9 +31,10 @@ WARN_S = 14 * DAY_S
 MAX_FILE_BYTES = 256 * 1024
 
 _ROOT, _PUBLISHING = "muster-root-key", "muster-publishing-key"
+_ANOTHER = "'muster capsule rotate --online' makes another"
 
 
-class Unusable(Exception):
+class Unusable(Hinted):
     """Keys that cannot be used, and why."""
 
 
@@ -125,7 +127,7 @@ class RootKey:
     def succeed(self, new: SigningKey, *, now: int) -> Self:
         """Return the root key that follows: signed by this one, and signing what it signed."""
         if len(self.documents) >= root.MAX_ROOTS:
-            raise Unusable(f"a chain has at most {root.MAX_ROOTS} root keys; begin a new one")
+            raise Unusable(f"a chain has at most {root.MAX_ROOTS} root keys", "begin a new one")
         document = root.rotate(self.documents[-1], old=self.key, new=new, now=now)
         revocations = None
         if self.revocations is not None:
@@ -184,12 +186,9 @@ def check(keys: Publisher, *, now: int) -> None:
     """Raise `Unusable` if no client would believe what these keys sign now."""
     found = certificate(keys)
     if found.verify_key.to_base64() in revoked(keys):
-        raise Unusable("the online key was revoked; 'muster capsule rotate --online' makes another")
+        raise Unusable("the online key was revoked", _ANOTHER)
     if found.expires_at <= now:
-        raise Unusable(
-            "the online key's certificate is past its time; "
-            "'muster capsule rotate --online' makes another"
-        )
+        raise Unusable("the online key's certificate is past its time", _ANOTHER)
 
 
 def _newest(documents: Sequence[Any]) -> root.Root:

@@ -16,13 +16,13 @@ PATIENCE_S = 2.0
 
 def base_url(named: str | None) -> str:
     """Return the service's base URL: as named, from ``MUSTER_BASE``, or on this machine."""
-    from muster.felund.client import service_url
+    from muster.errors import BadValue
+    from muster.felund.exchange import service_url
 
     try:
         return service_url(named or os.environ.get("MUSTER_BASE") or HERE)
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
 
 
 def silence(base: str) -> Failure | None:
@@ -52,7 +52,7 @@ def _ask(base: str) -> None:
     import httpx2
     import msgspec
 
-    from muster.felund.client import BadReply
+    from muster.felund.exchange import BadReply
     from muster.felund.records import Health
     from muster.felund.sockets import Unreachable
 

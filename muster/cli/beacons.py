@@ -85,7 +85,7 @@ async def _ask(
 ) -> bytes | None:
     """Return the body of an answer; nothing where nothing is, if that may be."""
     headers = {"Content-Type": "application/json"} if body else {}
-    http, url = client._http, client.base_url + path
+    http, url = client.http, client.base_url + path
     try:
         async with http.stream(method, url, content=body, headers=headers) as reply:
             if missing and reply.status_code == 404:

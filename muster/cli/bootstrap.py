@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from muster.cli import output
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
+from muster.errors import BadValue
 
 if TYPE_CHECKING:
     from capsules.ticket import Ticket
@@ -68,9 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
                 deadline_s=arguments.deadline,
             )
         )
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
     if arguments.json:
         output.dump(found.to_json())
     else:

@@ -29,7 +29,6 @@ from muster.felund.sockets import Unreachable
 from muster.felund.subscription import Event, Joined, Left, Subscription
 
 TTL_S = 600
-CHANNEL = "general"
 RECENT = 20
 """How many messages the first `listen` shows."""
 
@@ -76,16 +75,7 @@ async def _send(membership: Membership, base: str, node_id: str, text: str, *, n
 
 
 async def _post(client: Client, node_id: str, text: str, *, name: str) -> Note:
-    now = client.now()
-    note = Note(
-        msg_id=crypto.new_msg_id(node_id, now=now),
-        circle_id=client.circle.circle_id,
-        channel_id=CHANNEL,
-        author_node_id=node_id,
-        created_ts=now,
-        display_name=name,
-        text=text,
-    )
+    note = crypto.new_note(client.circle, node_id, text, now=client.now(), display_name=name)
     await client.leave_messages([crypto.encrypt(client.circle, note)])
     return note
 

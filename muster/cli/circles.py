@@ -210,8 +210,7 @@ def _read_invite(code: str) -> Invite:
     try:
         return Invite.parse(code)
     except InvalidInvite as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+        raise Misuse(error.message, error.hint) from None
 
 
 def _told(membership: Membership) -> dict[str, str]:

@@ -469,15 +469,8 @@ def _signal_for(found: records.Signals, kind: str, sender: Client) -> records.Si
 
 def _envelope(author: Client, text: str) -> dict[str, Any]:
     """Encrypt a text for the circle."""
-    now = author.now()
-    note = crypto.Note(
-        msg_id=crypto.new_msg_id(author.node_id, now=now),
-        circle_id=author.circle.circle_id,
-        channel_id="general",
-        author_node_id=author.node_id,
-        created_ts=now,
-        display_name="doctor",
-        text=text,
+    note = crypto.new_note(
+        author.circle, author.node_id, text, now=author.now(), display_name="doctor"
     )
     return crypto.encrypt(author.circle, note)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.cli import bootstrap, output
 from muster.cli.output import Failure, Misuse
+from muster.errors import BadValue
 
 if TYPE_CHECKING:
     from capsules.trust import Accepted
@@ -32,9 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         source = sources.capsule(arguments.capsule)
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
     named = arguments.community or sources.folder(source)
     community = named if source.pinned else named or sources.MAINNET
     cache = bootstrap.cache_of(arguments)

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from muster import errors
 from muster.cli.output import Failure
-from muster.felund.client import BadReply
+from muster.felund.exchange import NOT_OURS, BadReply
 from muster.felund.sockets import Closed, Unreachable
 
-NOT_OURS = "is this the service's URL?"
 START_ONE = "is it running? 'muster serve' starts one"
 
 _REFUSED: dict[type[errors.Refused], str] = {
@@ -39,7 +38,7 @@ def explain(error: BaseException, base_url: str) -> Failure:
         case errors.Refused():
             return _refused(error)
         case BadReply():
-            return Failure(_first_line(error).removesuffix(f"; {NOT_OURS}"), NOT_OURS)
+            return Failure(_first_line(error), error.hint or NOT_OURS)
         case Closed():
             return Failure(
                 "the WebSocket was closed", "a proxy may close long connections; try again"
@@ -56,9 +55,8 @@ def explain(error: BaseException, base_url: str) -> Failure:
 
 
 def _refused(refusal: errors.Refused) -> Failure:
-    said, separator, ours = refusal.message.partition(f"; {NOT_OURS}")
-    if separator:
-        return Failure(said, NOT_OURS + ours)
+    if refusal.hint:
+        return Failure(refusal.message, refusal.hint)
     message = f"refused: {refusal.message}"
     if isinstance(refusal, errors.RateLimited):
         wait_s = refusal.retry_after_s
@@ -146,5 +144,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+def _first_line(error: errors.Hinted) -> str:
+    return error.message.partition("\n")[0] or type(error).__name__

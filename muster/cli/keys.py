@@ -167,9 +167,8 @@ def _usable(name: str) -> Iterator[None]:
     try:
         yield
     except Unusable as error:
-        message, _, hint = str(error).partition("; ")
-        named = message if name in message else f"{name}: {message}"
-        raise Failure(named, hint) from None
+        named = error.message if name in error.message else f"{name}: {error.message}"
+        raise Failure(named, error.hint) from None
     except (Refused, ValueError) as error:
         raise Failure(f"{name}: {error}") from None
     except OSError as error:

@@ -7,24 +7,18 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
+from muster.errors import Hinted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 OK, FAILED, USAGE = 0, 1, 2
 
 
-class Failure(Exception):
+class Failure(Hinted):
     """Something that did not work, and what to do about it."""
 
     exit_code = FAILED
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class Misuse(Failure):

@@ -202,8 +202,7 @@ def _publish(
         keyring.check(terms.keys, now=now)
         publisher.write(FolderShelf(folder), terms, tickets, community=community, now=now)
     except Unusable as error:
-        message, _, hint = str(error).partition("; ")
-        raise Failure(message, hint) from None
+        raise Failure(error.message, error.hint) from None
     except (Refused, Unavailable, ValueError) as error:
         raise Failure(f"publishing failed: {error}", "the last capsule stays where it is") from None
 

@@ -30,7 +30,7 @@ OPEN_TIMEOUT_S = 8.0
 CLOSE_TIMEOUT_S = 1.0
 
 
-class Unreachable(Exception):
+class Unreachable(errors.Hinted):
     """The service did not answer, or not in time, or not as Muster does."""
 
 

@@ -471,8 +471,9 @@ def test_what_is_not_muster_is_asked_about() -> None:
     for error in (
         BadReply("host redirects to x"),
         errors.from_json(
-            {"message": "h answered 404 without a word from Muster; is this the service's URL?"},
+            {"message": "h answered 404 without a word from Muster"},
             status=404,
+            hint="is this the service's URL?",
         ),
     ):
         assert hints.explain(error, "http://h").hint == "is this the service's URL?"
