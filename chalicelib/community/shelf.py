@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from chalicelib.store import Unavailable
+from muster import whole_file
 
 CACHE_CONTROL = "public, max-age=30, stale-if-error=600"
 """Readers may keep a file for half a minute; the manifest says what is fresh."""
@@ -71,7 +70,7 @@ class FolderShelf:
                 current = self.read(name)
                 if (current.tag if current else None) != over:
                     return False
-                _replace(path, body)
+                whole_file.write(path, body, mode=whole_file.PUBLIC)
         except OSError as error:
             raise Unavailable(f"cannot write {name}: {error.strerror}") from error
         return True
@@ -140,17 +139,3 @@ def code_of(error: Exception) -> str:
 
 def _tag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def _replace(path: Path, body: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import os
+import shutil
 import sqlite3
 import sys
 import tarfile
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.store import Stores
+from muster import whole_file
 from muster.cli import output
 from muster.cli.output import Failure, Misuse
 
@@ -92,20 +93,10 @@ def _snapshot(source: Path, target: Path) -> int:
 
 
 def _pack(file: Path, snapshot: Path, keys: list[Path]) -> None:
-    """Write the tar whole, or not at all."""
-    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=".new-")  # its mode is 0600
-    fresh = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            with tarfile.open(fileobj=opened, mode="w") as tar:
-                tar.add(snapshot, DATABASE, filter=_anonymous)
-                for path in keys:
-                    tar.add(path, f"{KEYS}/{path.name}", filter=_anonymous)
-            opened.flush()
-            os.fsync(opened.fileno())
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with whole_file.writing(file) as opened, tarfile.open(fileobj=opened, mode="w") as tar:
+        tar.add(snapshot, DATABASE, filter=_anonymous)
+        for path in keys:
+            tar.add(path, f"{KEYS}/{path.name}", filter=_anonymous)
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -131,13 +122,9 @@ def _unpack(file: Path, folder: Path) -> list[str]:
             else:
                 raise tarfile.ReadError(f"unexpected {output.clean(entry.name)[:60]!r}")
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            source = tar.extractfile(entry)
-            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as opened:
-                while source and (part := source.read(1 << 20)):
-                    opened.write(part)
-                opened.flush()
-                os.fsync(opened.fileno())
+            with whole_file.writing(target, new=True) as opened:
+                if source := tar.extractfile(entry):
+                    shutil.copyfileobj(source, opened)
     return keys
 
 
@@ -206,11 +193,7 @@ def _place(data: Path, folder: Path, keys: list[str]) -> None:
     for name in keys:
         (folder / KEYS / name).replace(data / KEYS / name)
     (folder / DATABASE).replace(there)
-    handle = os.open(data, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    whole_file.sync_folder(data)
 
 
 @contextlib.contextmanager

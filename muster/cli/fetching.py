@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from muster import whole_file
 from muster.cli import bootstrap, output
 from muster.cli.output import Failure, Misuse
 from muster.errors import BadValue
@@ -158,7 +159,7 @@ def _keep(folder: Path, files: dict[str, bytes]) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, raw in files.items():
-            (folder / name).write_bytes(raw)
+            whole_file.write(folder / name, raw, mode=whole_file.PUBLIC)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Failure(f"cannot write to {folder}: {reason}", "--out takes another folder") from None

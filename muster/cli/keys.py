@@ -20,6 +20,7 @@ from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, RootKey, Unusable
+from muster import whole_file
 from muster.cli import output
 from muster.cli.output import Failure, Misuse
 
@@ -186,7 +187,7 @@ def _keep_new(path: Path, raw: bytes) -> None:
 
 def _replace(path: Path, raw: bytes) -> None:
     try:
-        key_files.replace(path, raw)
+        whole_file.write(path, raw)
     except OSError as error:
         raise _unusable(error, path) from None
 

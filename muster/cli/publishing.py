@@ -27,6 +27,7 @@ from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import ALARM_AT, ENTRIES, FILES, Terms
 from chalicelib.community.shelf import FolderShelf
 from chalicelib.store import Unavailable
+from muster import whole_file
 from muster.cli import keys as key_commands
 from muster.cli import output
 from muster.cli.output import Failure, Misuse
@@ -177,11 +178,10 @@ class _State:
         return whole, known if isinstance(known, dict) else {}
 
     def _write(self, whole: dict[str, Any], known: dict[str, Any]) -> None:
-        fresh = self._path.with_name(STATE + ".new")
+        text = json.dumps({**whole, self._community: known})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps({**whole, self._community: known}), encoding="utf-8")
-            fresh.replace(self._path)
+            whole_file.write(self._path, text, mode=whole_file.PUBLIC)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise Failure(f"cannot write {self._path}: {reason}") from None
