@@ -77,7 +77,7 @@ def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Cli
 
 def clients() -> Mapping[str, Client]:
     """Return who may call, by name."""
-    from muster.cli.chat import TTL_S
+    from muster.cli.listening import TTL_S
     from muster.felund.sockets import QUIET_PING_S
     from muster.felund.subscription import CHECK_S
 

@@ -21,14 +21,21 @@ _GZIP = 16 + zlib.MAX_WBITS
 class NoAnswer(Refused):
     """Nothing that could be read came back (``UNREACHABLE``).
 
-    ``again`` says whether the same call may have an answer in a moment.
+    ``again`` says whether the same call may have an answer in a moment, and ``status`` is
+    that of the answer that was no good.
     """
 
     def __init__(
-        self, message: str, *, again: bool = False, retry_after_s: int | None = None
+        self,
+        message: str,
+        *,
+        again: bool = False,
+        retry_after_s: int | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(Reason.UNREACHABLE, message)
         self.again = again
+        self.status = status
         self.retry_after_s = retry_after_s
 
 
@@ -76,12 +83,15 @@ async def fetch(
 def _check(reply: httpx2.Response) -> None:
     if reply.is_redirect or reply.has_redirect_location:
         target = reply.headers.get("location", "")[:200]
-        raise NoAnswer(f"it redirects to {target!r}; name that place instead")
+        raise NoAnswer(
+            f"it redirects to {target!r}; name that place instead", status=reply.status_code
+        )
     if not reply.is_success:
         seconds = reply.headers.get("retry-after", "")
         wait_s = int(seconds) if seconds.isdecimal() and len(seconds) < 8 else None
         raise NoAnswer(
             f"it answered {reply.status_code}",
+            status=reply.status_code,
             again=reply.is_server_error and wait_s is None,
             retry_after_s=wait_s,
         )

@@ -1,4 +1,4 @@
-"""Sources: where peers of a community can be learned, and what came of asking there."""
+"""Sources: where peers of a community can be learned, and how asking there went."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of asking a source: its peers, or the named reason why there are none.
+class Attempt:
+    """How it went with one source: its peers, or the named reason why there are none.
 
     Times are milliseconds since the search began. ``announced`` is None where no ticket was
     left, True where it was taken, and False where it was not, for ``not_announced``.
@@ -75,7 +75,7 @@ class Outcome:
         return not self.reason
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outcome for programs."""
+        """Return it for programs."""
         members: dict[str, Any] = {
             "kind": str(self.source.kind),
             "url": self.source.url,

@@ -70,13 +70,20 @@ class Trust:
         return self._learn(key, ask)
 
     def accept(
-        self, key: VerifyKey, manifest: bytes, capsule: bytes, *, community: str, now: int
+        self,
+        key: VerifyKey,
+        manifest: bytes,
+        capsule: bytes,
+        signature: bytes | None = None,
+        *,
+        community: str,
+        now: int,
     ) -> Accepted:
         """Believe a published capsule (`capsules.trust.accept`)."""
 
         def ask(state: State) -> Accepted:
             return trust.accept(
-                state, manifest, capsule, community=community, now=now, rules=self.rules
+                state, manifest, capsule, signature, community=community, now=now, rules=self.rules
             )
 
         return self._learn(key, ask)

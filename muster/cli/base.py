@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from muster.cli.output import Failure, Misuse
+
+if TYPE_CHECKING:
+    from muster.felund.circle import Circle
+    from muster.felund.client import Client
 
 HERE = "http://127.0.0.1:8787"
 
@@ -23,6 +30,30 @@ def base_url(named: str | None) -> str:
         return service_url(named or os.environ.get("MUSTER_BASE") or HERE)
     except BadValue as error:
         raise Misuse(error.message, error.hint) from None
+
+
+def open_client(
+    base: str, circle: Circle, node_id: str, *, attempts: int = 1, timeout_s: float = 10.0
+) -> Client:
+    """Return a client that soon says what is wrong: somebody waits for the answer."""
+    from muster.backoff import Backoff
+    from muster.felund.client import Client
+
+    backoff = Backoff(attempts=attempts)
+    return Client(base, circle, node_id, backoff=backoff, timeout_s=timeout_s)
+
+
+@contextmanager
+def explained(base: str) -> Iterator[None]:
+    """Turn what a service refuses, or the network, into a line with a hint."""
+    from muster.cli import hints
+    from muster.errors import Refused
+    from muster.felund.sockets import Unreachable
+
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise hints.explain(error, base) from None
 
 
 def silence(base: str) -> Failure | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from muster.cli import output
-from muster.cli.base import PATIENCE_S, base_url, is_this_machine, silence
+from muster.cli.base import PATIENCE_S, base_url, is_this_machine, open_client, silence
 from muster.cli.home import NAME, Home, Membership, check_name
 from muster.cli.output import Misuse
 from muster.felund.circle import Circle
@@ -176,19 +176,12 @@ def _agreed(membership: Membership) -> bool:
 
 async def _unregister(membership: Membership, node_id: str) -> bool:
     """Tell the service; say whether it knew this node, and knows it no longer."""
-    from muster.backoff import Backoff
     from muster.errors import Refused
-    from muster.felund.client import Client
     from muster.felund.sockets import Unreachable
 
+    base, circle = membership.base_url, membership.circle
     with suppress(Refused, Unreachable):
-        async with Client(
-            membership.base_url,
-            membership.circle,
-            node_id,
-            backoff=Backoff(attempts=1),
-            timeout_s=PATIENCE_S,
-        ) as client:
+        async with open_client(base, circle, node_id, timeout_s=PATIENCE_S) as client:
             return (await client.unregister()).removed
     return False
 

@@ -1,4 +1,4 @@
-"""Hints: what a failure on the way to a service means, and what to do about it."""
+"""Hints: what to do about a failure, whether on the way to a service or with a capsule."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from capsules.errors import Reason
 from muster import errors
 from muster.cli.output import Failure
 from muster.felund.exchange import NOT_OURS, BadReply
@@ -28,6 +29,35 @@ _REFUSED: dict[type[errors.Refused], str] = {
     errors.Unavailable: "the service or its store is overloaded or being restarted; try again",
     errors.MethodNotAllowed: "something on the way changes calls; is this the service's URL?",
 }
+
+
+CLOCK = "does this machine's clock tell the right time?"
+_WRONG_KEY = "is this the root key of this publisher? compare the key with its maintainer's"
+_NOT_TOGETHER = "the files do not belong together; fetch them once more"
+_ELSEWHERE = "something else lives at this URL, or in this file"
+
+REASONS: dict[str, str] = {
+    Reason.UNREACHABLE: "is the URL right, and this machine online?",
+    Reason.TIMEOUT: "the source is slow; --deadline gives it more time",
+    Reason.CLOCK_WRONG: CLOCK,
+    Reason.EXPIRED: f"it was not published for a day, or it is an old copy; {CLOCK}",
+    Reason.FROZEN: f"it was not published for a day, or it is an old copy; {CLOCK}",
+    Reason.NOT_YET_VALID: CLOCK,
+    Reason.CERTIFICATE_EXPIRED: f"the publisher must 'muster capsule rotate --online'; {CLOCK}",
+    Reason.CERTIFICATE_NOT_YET_VALID: CLOCK,
+    Reason.CERTIFICATE_INVALID: _WRONG_KEY,
+    Reason.ROOT_CHAIN_BROKEN: _WRONG_KEY,
+    Reason.SIGNATURE_INVALID: f"it was changed, or another key signed it; {_WRONG_KEY}",
+    Reason.REVOKED_KEY: "the maintainer has revoked this key; ask for the new one",
+    Reason.WRONG_COMMUNITY: "--community says which one is meant",
+    Reason.ROLLBACK: "this is an older list than one seen before; try another source",
+    Reason.EQUIVOCATION: "the publisher's key signed two different lists; tell its maintainer",
+    Reason.HASH_MISMATCH: _NOT_TOGETHER,
+    Reason.LENGTH_MISMATCH: _NOT_TOGETHER,
+    Reason.MALFORMED: _ELSEWHERE,
+    Reason.TOO_LARGE: _ELSEWHERE,
+}
+"""What to do about a capsule, ticket or source that is not believed, by its `Reason`."""
 
 
 def explain(error: BaseException, base_url: str) -> Failure:
