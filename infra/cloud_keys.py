@@ -20,6 +20,7 @@ from chalicelib.aws.publishing import TIER, create_once
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, RootKey, Unusable
 from infra.cloud import Cloud, code_of, connect, explained
+from muster import whole_file
 from muster.cli import output
 from muster.cli.home import Home
 from muster.cli.keys import SAFE
@@ -131,7 +132,7 @@ def rotate(arguments: argparse.Namespace) -> int:
     before = keyring.certificate(old)
     if arguments.revoke:
         root = root.revoke([before.verify_key], now=now, known=old)
-        key_files.replace(path, root.encode())
+        whole_file.write(path, root.encode())
     new = root.certify(
         SigningKey(secrets.token_bytes(KEY_BYTES)),
         now=now,

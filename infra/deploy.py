@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,14 +244,11 @@ def _finish(
 
 def _examined(base: str) -> Any:
     """Let two nodes meet through what was deployed."""
-    import asyncio
-
-    from muster.cli.about import client
-    from muster.cli.doctor import examine
+    from muster.cli.doctor import examined
 
     _await_answer(base)
     say(f"muster doctor {base}")
-    return asyncio.run(examine(partial(client, base, timeout_s=15.0), base=base, deadline_s=15.0))
+    return examined(base, timeout_s=15.0)
 
 
 def _await_answer(base: str) -> None:
@@ -301,7 +297,7 @@ def _show(build: Build, changes: list[Change]) -> None:
 
 def _show_result(outputs: Mapping[str, str], report: Any) -> None:
     if report is not None:
-        from muster.cli import waterfall
+        from muster.cli.doctor import waterfall
 
         waterfall.draw(report)
     width = max((len(name) for name in outputs), default=0)

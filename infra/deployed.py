@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,14 +13,11 @@ from infra import cloud_keys
 from infra.cloud import Cloud, code_of, connect, explained
 from infra.deploy import service_keys
 from infra.stacks import FAILED_FIRST, FRESH, Stacks, State
-from muster.cli import output
-from muster.cli.output import Failure, Misuse
+from muster.cli import output, times
+from muster.cli.output import Failure
 
 WARN_DAYS = 30
 FOLLOW_S = 2.0
-
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -74,7 +70,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     """Show what the functions have logged."""
-    since = _since(arguments.since, now=time.time())
+    since = times.since(arguments.since, now=time.time())
     cloud, _ = _found(arguments)
     for event in _logged(cloud, since=since, follow=arguments.follow):
         if arguments.json:
@@ -175,10 +171,3 @@ def _readable(message: str) -> str:
         return text
     shown = {k: v for k, v in line.items() if k not in ("level", "message", "logger", "_aws")}
     return output.clean(said + "".join(f" {k}={v}" for k, v in shown.items() if v != ""))
-
-
-def _since(text: str, *, now: float) -> float:
-    ago = _AGO.fullmatch(text)
-    if ago is None:
-        raise Misuse(f"--since {text} is no time", "write 90s, 10m, 2h or 3d")
-    return now - int(ago[1]) * _UNITS[ago[2]]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra import cost
-from infra.cost import Ceilings
+from infra import ceilings, cost
+from infra.ceilings import Ceilings
 from muster.cli import output
 from muster.cli.output import Failure
 
@@ -45,7 +45,7 @@ def limits(max_usd: float | None, *, region: str, architecture: str) -> Ceilings
     """Return the limits that keep the worst month below *max_usd*; raises `Misuse`."""
     if max_usd is None:
         return None
-    return cost.ceilings(max_usd, region=region, architecture=architecture)
+    return ceilings.below(max_usd, region=region, architecture=architecture)
 
 
 def quote(
@@ -68,6 +68,6 @@ def quote(
     if max_usd is not None and worst > max_usd:
         raise Failure(
             f"with these parameters the worst month costs ${worst:,.2f}, more than ${max_usd:,.2f}",
-            "leave away the --param that raises a limit, or raise --max-usd",
+            "omit the --param that raises a limit, or raise --max-usd",
         )
     return Quote(usual, worst, chosen.allows())

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra import cost
+from infra import bill
 from infra.gateway_responses import EXTENSION, gateway_responses
 
 Template = dict[str, Any]
@@ -48,7 +48,7 @@ def assemble(
     packaged: Mapping[str, Any],
     settings: Mapping[str, str] | None = None,
     *,
-    region: str = cost.REGION,
+    region: str = bill.REGION,
 ) -> Template:
     """Return the whole template; *settings* are ``MUSTER_…`` variables of both functions.
 
@@ -62,8 +62,8 @@ def assemble(
     _speak(resources["RestAPI"]["Properties"]["DefinitionBody"])
     _fill_in(resources)
     template["Outputs"] = ours["Outputs"]
-    known = cost.PRICES["regions"]
-    told = known.get(region, known[cost.REGION])
+    known = bill.PRICES["regions"]
+    told = known.get(region, known[bill.REGION])
     prices = {name: f"{told[key]:.12f}".rstrip("0") for name, key in _PRICES.items()}
     template["Mappings"] = {"Prices": {"USD": prices}}
     for function in (SERVE, PUBLISH):

@@ -11,7 +11,23 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
-class Refused(Exception):
+class Hinted(Exception):
+    """An error that may carry advice: `message` says what is wrong, `hint` what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class BadValue(Hinted, ValueError):
+    """A value that a caller gave cannot be used: a URL, a key, a code."""
+
+
+class Refused(Hinted):
     """A no with a reason; the base of every refusal.
 
     ``retryable`` says whether the same call may succeed later, and
@@ -22,19 +38,19 @@ class Refused(Exception):
     status: ClassVar[int] = 400
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str, hint: str = "", *, retry_after_s: int | None = None) -> None:
+        super().__init__(message, hint)
         self.retry_after_s = retry_after_s
 
     def to_json(self) -> dict[str, Any]:
-        """Return the error body; ``detail`` repeats the message for older clients."""
+        """Return the error body: message and hint in one; ``detail`` repeats it for old clients."""
+        said = str(self)
         return {
             "ok": False,
             "code": self.code,
-            "message": self.message,
+            "message": said,
             "retryable": self.retryable,
-            "detail": self.message,
+            "detail": said,
         }
 
 
@@ -170,10 +186,13 @@ CODES = tuple(_CLASSES)
 """Every code an error body or an ERROR frame can carry."""
 
 
-def from_json(body: Mapping[str, Any], *, status: int, retry_after_s: int | None = None) -> Refused:
+def from_json(
+    body: Mapping[str, Any], *, status: int, hint: str = "", retry_after_s: int | None = None
+) -> Refused:
     """Read an error body into the refusal the service raised.
 
-    A body that is not Muster's (a proxy's page) becomes a refusal by its status.
+    A body that is not Muster's (a proxy's page) becomes a refusal by its status; *hint* is
+    the caller's advice, as none travels apart from the message.
     """
     message = body.get("message") or body.get("detail")
     text = message if isinstance(message, str) else f"the service answered {status}"
@@ -182,6 +201,7 @@ def from_json(body: Mapping[str, Any], *, status: int, retry_after_s: int | None
     if found is None:
         found = _by_status(status)
     refusal = found(text)
+    refusal.hint = hint
     refusal.retry_after_s = retry_after_s
     return refusal
 

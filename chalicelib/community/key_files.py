@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from capsules.manifest import Publisher
 from chalicelib.community import keyring
 from chalicelib.community.keyring import RootKey, Unusable
+from muster import whole_file
 
 ROOT, PUBLISHING = "root.key", "publishing.key"
 
@@ -35,34 +35,11 @@ def keep_new(path: Path, raw: bytes) -> None:
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # a file, or somebody else's folder
             path.parent.mkdir(mode=0o700)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        _fill(handle, raw)
-    except BaseException:
-        path.unlink()
-        raise
-
-
-def replace(path: Path, raw: bytes) -> None:
-    """Write a file whole, in place of the old one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # its mode is 0600
-    fresh = Path(name)
-    try:
-        _fill(handle, raw)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _fill(handle: int, raw: bytes) -> None:
-    with os.fdopen(handle, "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
+    whole_file.write(path, raw, new=True)
 
 
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise Unusable(f"others can read {path}; 'chmod go= {path}' keeps them out")
+            raise Unusable(f"others can read {path}", f"'chmod go= {path}' keeps them out")
         return file.read(keyring.MAX_FILE_BYTES)

@@ -1,7 +1,7 @@
 """Keyring: the keys with which capsules are published, and the two files that hold them.
 
 The root key (`root.key`) belongs to the maintainer and off the server: it says which
-online key may publish, and which keys nobody shall believe again. The publishing key
+online key may publish, and which keys are revoked. The publishing key
 (`publishing.key`) is what a server needs: the online key and everything that the root
 key has signed about it. Nothing here touches a disk (docs/capsules.md, The keys).
 """
@@ -19,6 +19,7 @@ from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from capsules.root import Certificate, Revocations
+from muster.errors import Hinted
 
 DAY_S = 24 * 3600
 CERTIFIED_S = CERTIFIED_DAYS * DAY_S
@@ -30,9 +31,10 @@ WARN_S = 14 * DAY_S
 MAX_FILE_BYTES = 256 * 1024
 
 _ROOT, _PUBLISHING = "muster-root-key", "muster-publishing-key"
+_ANOTHER = "'muster capsule rotate --online' makes another"
 
 
-class Unusable(Exception):
+class Unusable(Hinted):
     """Keys that cannot be used, and why."""
 
 
@@ -125,7 +127,7 @@ class RootKey:
     def succeed(self, new: SigningKey, *, now: int) -> Self:
         """Return the root key that follows: signed by this one, and signing what it signed."""
         if len(self.documents) >= root.MAX_ROOTS:
-            raise Unusable(f"a chain has at most {root.MAX_ROOTS} root keys; begin a new one")
+            raise Unusable(f"a chain has at most {root.MAX_ROOTS} root keys", "begin a new one")
         document = root.rotate(self.documents[-1], old=self.key, new=new, now=now)
         revocations = None
         if self.revocations is not None:
@@ -184,12 +186,9 @@ def check(keys: Publisher, *, now: int) -> None:
     """Raise `Unusable` if no client would believe what these keys sign now."""
     found = certificate(keys)
     if found.verify_key.to_base64() in revoked(keys):
-        raise Unusable("the online key was revoked; 'muster capsule rotate --online' makes another")
+        raise Unusable("the online key was revoked", _ANOTHER)
     if found.expires_at <= now:
-        raise Unusable(
-            "the online key's certificate is past its time; "
-            "'muster capsule rotate --online' makes another"
-        )
+        raise Unusable("the online key's certificate is past its time", _ANOTHER)
 
 
 def _newest(documents: Sequence[Any]) -> root.Root:
@@ -217,8 +216,8 @@ def _read(raw: bytes, kind: str) -> dict[str, Any]:
         data = fields.members(canonical.loads(raw[:MAX_FILE_BYTES]), "the file")
         fields.constant(data, "type", kind)
         fields.constant(data, "version", 1)
-    except Refused as refused:
-        raise Unusable(f"this is no {kind.removeprefix('muster-')}: {refused.message}") from None
+    except Refused as refusal:
+        raise Unusable(f"this is no {kind.removeprefix('muster-')}: {refusal.message}") from None
     return data
 
 

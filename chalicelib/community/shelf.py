@@ -1,7 +1,7 @@
-"""Shelves: where published files stand, for everybody to fetch and nobody to overwrite blindly.
+"""Shelves: where published files are stored, and replaced only by who has read the last version.
 
 A file is written against the version that was read, so that of two who publish at
-once one learns that it came second. `FolderShelf` is a directory, `S3Shelf` a bucket.
+once the second is refused. `FolderShelf` is a directory, `S3Shelf` a bucket.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from chalicelib.store import Unavailable
+from muster import whole_file
 
 CACHE_CONTROL = "public, max-age=30, stale-if-error=600"
 """Readers may keep a file for half a minute; the manifest says what is fresh."""
 
 MAX_BYTES = 2 * 1024 * 1024
 
-_CAME_SECOND = {
+_TOO_LATE = {
     *("PreconditionFailed", "ConditionalRequestConflict", "412", "409"),
     *("NoSuchKey", "404"),  # what was to be replaced is gone
 }
@@ -71,7 +70,7 @@ class FolderShelf:
                 current = self.read(name)
                 if (current.tag if current else None) != over:
                     return False
-                _replace(path, body)
+                whole_file.write(path, body, mode=whole_file.PUBLIC)
         except OSError as error:
             raise Unavailable(f"cannot write {name}: {error.strerror}") from error
         return True
@@ -120,7 +119,7 @@ class S3Shelf:
                 **condition,
             )
         except Exception as error:
-            if code_of(error) in _CAME_SECOND:
+            if code_of(error) in _TOO_LATE:
                 return False
             raise Unavailable(f"cannot write {name}: {code_of(error)}") from error
         return True
@@ -140,17 +139,3 @@ def code_of(error: Exception) -> str:
 
 def _tag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def _replace(path: Path, body: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -13,6 +13,7 @@ from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import RootKey, Unusable
 from chalicelib.community.publisher import FILES
 from chalicelib.local.capsule_files import PREFIX
+from muster import whole_file
 
 RENEW_S = 30 * keyring.DAY_S
 """So long before its end a certificate is renewed, where the root key is at hand."""
@@ -62,7 +63,7 @@ class KeyFolder:
                 root = key_files.read_root(self.root_path)
                 if root.verify_key == keyring.root_key(keys):
                     keys = root.renew(keys, now=now, lasting_s=keyring.CERTIFIED_S)
-                    key_files.replace(self._path, keyring.encode(keys))
+                    whole_file.write(self._path, keyring.encode(keys))
         return keys
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from capsules.errors import Reason, Refused
 from muster.bootstrap.discovery import Found, Options, bootstrap, discover
 from muster.bootstrap.gathering import Peer
-from muster.bootstrap.sources import Kind, Outcome, Source
+from muster.bootstrap.sources import Attempt, Kind, Source
 
 __all__ = [
+    "Attempt",
     "Found",
     "Kind",
     "Options",
-    "Outcome",
     "Peer",
     "Reason",
     "Refused",

@@ -2,7 +2,7 @@
 
 It leaves the same ticket at every beacon, also at those that manifests name, every 30 to 45
 seconds, and signs a new one before the old one ends. When few peers are left it searches
-everywhere again, more and more seldom while that does not help.
+everywhere again, less and less often while that does not help.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from capsules.ticket import NONCE_BYTES, RULES, TTL_MS, Rules, Ticket
 from muster.backoff import Rim
-from muster.bootstrap import search
 from muster.bootstrap.cache import Cache
 from muster.bootstrap.gathering import Gathering, Peer
-from muster.bootstrap.search import DEADLINE_S, Plan, Search
-from muster.bootstrap.sources import Kind, Outcome, Source
+from muster.bootstrap.search import DEADLINE_S, Search
+from muster.bootstrap.sources import Attempt, Kind, Source
+from muster.bootstrap.wanted import Wanted
 
 SOONEST_S, LATEST_S = 30.0, 45.0
 MARGIN_S = 15.0
-"""So long at least a ticket lives when its node announces itself the next time."""
+"""How much longer a ticket lives, at least, than until the next announcement."""
 
 SEARCH_AGAIN_S, SEARCH_LATEST_S = 30.0, 600.0
 
@@ -37,7 +37,7 @@ class Announcer:
 
     *capsules* and *beacons* are those of `bootstrap`. The key is the node's own and
     should be kept: the first key that claims a ``peer_id`` keeps it. `peers` are those known
-    now; `outcomes` says what came of each source that was asked last.
+    now; `attempts` says how it went with each source that was asked last.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Announcer:
         rim: Rim | None = None,
         worker: Executor | None = None,
     ) -> None:
-        self.outcomes: tuple[Outcome, ...] = ()
+        self.attempts: tuple[Attempt, ...] = ()
         self._key = key
         self._user_id = user_id
-        self._plan = search.plan(capsules, beacons=beacons, community=community, peer_id=peer_id)
+        self._wanted = Wanted.named(capsules, beacons=beacons, community=community, peer_id=peer_id)
         self._few = few
         self._ttl_ms = ttl_ms
         self._cache = cache if cache is None or isinstance(cache, Cache) else Cache(cache)
@@ -71,7 +71,7 @@ class Announcer:
         self._worker = worker
         self._ticket: Ticket | None = None
         self._gathering = Gathering(without=peer_id)
-        self._beacons = {s.url: s for s in self._plan.sources if s.kind == Kind.BEACON}
+        self._beacons = {s.url: s for s in self._wanted.sources if s.kind == Kind.BEACON}
         self._waits: dict[str, float] = {}
         self._search_at = 0.0
         self._search_gap_s = SEARCH_AGAIN_S
@@ -94,13 +94,13 @@ class Announcer:
 
     @property
     def ticket(self) -> Ticket:
-        """The ticket that is left at beacons; signed anew when too little of its life is left."""
+        """The ticket that is left at beacons; signed again when it soon expires."""
         now_ms = self._now_ms()
         left_ms = self._ticket.expires_at_ms - now_ms if self._ticket else 0
         if self._ticket is None or left_ms < (LATEST_S + MARGIN_S) * 1000:
             self._ticket = tickets.create(
                 self._key,
-                peer_id=self._plan.without or "",
+                peer_id=self._wanted.without or "",
                 user_id=self._user_id,
                 now_ms=now_ms,
                 nonce=self._rim.entropy(NONCE_BYTES),
@@ -109,7 +109,7 @@ class Announcer:
         return self._ticket
 
     async def wait_for(self, count: int = 1) -> tuple[Peer, ...]:
-        """Wait until so many peers are known."""
+        """Wait until *count* peers are known."""
         while len(self.peers) < count:
             self._raise()
             self._changed.clear()
@@ -132,15 +132,15 @@ class Announcer:
         everywhere = len(self.peers) < self._few and now >= self._search_at
         places: list[Source] = [s for s in self._beacons.values() if self._due(s, now)]
         if everywhere:
-            places += [s for s in self._plan.sources if s.kind != Kind.BEACON]
+            places += [s for s in self._wanted.sources if s.kind != Kind.BEACON]
             self._search_at = now + self._search_gap_s
             self._search_gap_s = min(self._search_gap_s * 2, SEARCH_LATEST_S)
-        wanted = self._plan._replace(sources=tuple(places), ticket=self.ticket)
+        wanted = self._wanted._replace(sources=tuple(places), ticket=self.ticket)
         await self._ask(wanted, self._cache if everywhere else None)
         if len(self.peers) >= self._few:
             self._search_gap_s = SEARCH_AGAIN_S
 
-    async def _ask(self, wanted: Plan, cache: Cache | None) -> None:
+    async def _ask(self, wanted: Wanted, cache: Cache | None) -> None:
         running = Search(
             wanted,
             cache=cache,
@@ -155,12 +155,12 @@ class Announcer:
                 self._take(peer)
         for peer in running.peers:
             self._take(peer)
-        self.outcomes = running.outcomes
-        for outcome in running.outcomes:
-            source = outcome.source
+        self.attempts = running.attempts
+        for attempt in running.attempts:
+            source = attempt.source
             if source.kind == Kind.BEACON:
                 self._beacons.setdefault(source.url, source)
-                self._waits[source.url] = self._rim.now() + (outcome.retry_after_s or 0)
+                self._waits[source.url] = self._rim.now() + (attempt.retry_after_s or 0)
         self._changed.set()
 
     def _take(self, peer: Peer) -> None:

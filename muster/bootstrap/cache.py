@@ -1,7 +1,7 @@
 """The cache on disk: what was learned about signers, who was there, and where to look.
 
-One folder, readable by nobody else. Files are replaced whole; one that is damaged is passed
-over, and said. Programs that share a folder lose nothing that one of them learned about a
+One folder, readable by nobody else. Files are replaced whole; one that is damaged is reported
+and skipped. Programs that share a folder lose nothing that one of them learned about a
 signer, since what is there is read again before it is replaced.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from capsules.errors import Refused
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.ticket import Ticket
 from capsules.trust import State
+from muster import whole_file
 from muster.bootstrap.sources import Kind, Source
 
 _T = TypeVar("_T")
@@ -117,19 +117,7 @@ class Cache:
 
     def _write(self, path: Path, text: str, *, new: bool = False) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")  # its mode is 0600
-        fresh = Path(name)
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            if new:
-                os.link(fresh, path)
-            else:
-                fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        whole_file.write(path, text + "\n", new=new)
 
 
 def merged(one: State, two: State) -> State:

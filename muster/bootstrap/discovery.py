@@ -11,11 +11,11 @@ import httpx2
 
 from capsules.ticket import RULES, Rules, Ticket
 from muster.backoff import Rim
-from muster.bootstrap import search
 from muster.bootstrap.cache import Cache
 from muster.bootstrap.gathering import Peer
-from muster.bootstrap.search import DEADLINE_S, Plan, Search
-from muster.bootstrap.sources import Outcome
+from muster.bootstrap.search import DEADLINE_S, Search
+from muster.bootstrap.sources import Attempt
+from muster.bootstrap.wanted import Wanted
 
 LINGER_S = 1.0
 
@@ -23,9 +23,9 @@ LINGER_S = 1.0
 class Options(TypedDict, total=False):
     """What both functions take, all of it by name.
 
-    ``beacons``: base URLs to ask besides. ``community``: if the capsule's folder does not say.
-    ``ticket``: ours, left at every beacon. ``peer_id``: ours, to be left out. ``cache``: a
-    folder where to remember. ``deadline_s``: for each source. ``rules``: which tickets to
+    ``beacons``: further base URLs to ask. ``community``: if the capsule's folder does not say.
+    ``ticket``: ours, left at every beacon. ``peer_id``: ours, to be omitted. ``cache``: a
+    folder that remembers. ``deadline_s``: for each source. ``rules``: which tickets to
     believe. ``transport`` and ``rim``: the network and the clock, for tests.
     """
 
@@ -42,11 +42,11 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Who was found, and what came of every source. Times are in milliseconds."""
+    """Who was found, and how it went with each source. Times are in milliseconds."""
 
     community: str
     peers: tuple[Peer, ...]
-    sources: tuple[Outcome, ...]
+    sources: tuple[Attempt, ...]
     first_peer_ms: float | None
     took_ms: float
 
@@ -58,7 +58,7 @@ class Found:
             "first_peer_ms": self.first_peer_ms,
             "took_ms": self.took_ms,
             "peers": [peer.to_json() for peer in self.peers],
-            "sources": [outcome.to_json() for outcome in self.sources],
+            "sources": [attempt.to_json() for attempt in self.sources],
         }
 
 
@@ -72,13 +72,13 @@ async def bootstrap(
     source is never raised, but stands in ``sources``; only a URL or key that cannot be read
     raises `ValueError`.
     """
-    wanted = _plan(capsules, options)
+    wanted = _wanted(capsules, options)
     async with _search(wanted, options) as running:
         await running.settle(linger_s)
     return Found(
         community=wanted.community,
         peers=running.peers,
-        sources=running.outcomes,
+        sources=running.attempts,
         first_peer_ms=running.first_peer_ms,
         took_ms=running.elapsed_ms(),
     )
@@ -90,13 +90,13 @@ async def discover(*capsules: str, **options: Unpack[Options]) -> AsyncGenerator
     It ends when every source has answered or missed its deadline. Break off at will:
     ``async with contextlib.aclosing(discover(...)) as peers`` ends the search at once.
     """
-    async with _search(_plan(capsules, options), options) as running:
+    async with _search(_wanted(capsules, options), options) as running:
         async for peer in running:
             yield peer
 
 
-def _plan(capsules: Sequence[str], options: Options) -> Plan:
-    return search.plan(
+def _wanted(capsules: Sequence[str], options: Options) -> Wanted:
+    return Wanted.named(
         capsules,
         beacons=options.get("beacons", ()),
         community=options.get("community"),
@@ -105,7 +105,7 @@ def _plan(capsules: Sequence[str], options: Options) -> Plan:
     )
 
 
-def _search(wanted: Plan, options: Options) -> Search:
+def _search(wanted: Wanted, options: Options) -> Search:
     cache = options.get("cache")
     return Search(
         wanted,

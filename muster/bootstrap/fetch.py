@@ -1,7 +1,7 @@
-"""Fetching from strangers: so many bytes and no more, unpacked ones too, and no detours.
+"""Fetching from strangers: bounded in size, also when unpacked, and without redirects.
 
 Time is bounded by whoever calls, with one deadline for everything: a bound on each read would
-let a server drip for ever.
+let a server send a byte at a time without end.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ _GZIP = 16 + zlib.MAX_WBITS
 class NoAnswer(Refused):
     """Nothing that could be read came back (``UNREACHABLE``).
 
-    ``again`` says whether the same call may have an answer in a moment.
+    ``again`` says whether the same call may have an answer in a moment, and ``status`` is
+    that of the answer that was no good.
     """
 
     def __init__(
-        self, message: str, *, again: bool = False, retry_after_s: int | None = None
+        self,
+        message: str,
+        *,
+        again: bool = False,
+        retry_after_s: int | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(Reason.UNREACHABLE, message)
         self.again = again
+        self.status = status
         self.retry_after_s = retry_after_s
 
 
@@ -39,7 +46,7 @@ def _certificates() -> ssl.SSLContext:
 
 
 def client(transport: httpx2.AsyncBaseTransport | None, agent: str) -> httpx2.AsyncClient:
-    """Make an HTTP client that waits for ever and goes nowhere by itself."""
+    """Make an HTTP client without timeouts of its own that follows no redirect."""
     return httpx2.AsyncClient(
         transport=transport,
         timeout=None,  # whoever calls has a deadline for everything
@@ -76,12 +83,15 @@ async def fetch(
 def _check(reply: httpx2.Response) -> None:
     if reply.is_redirect or reply.has_redirect_location:
         target = reply.headers.get("location", "")[:200]
-        raise NoAnswer(f"it redirects to {target!r}; name that place instead")
+        raise NoAnswer(
+            f"it redirects to {target!r}; name that place instead", status=reply.status_code
+        )
     if not reply.is_success:
         seconds = reply.headers.get("retry-after", "")
         wait_s = int(seconds) if seconds.isdecimal() and len(seconds) < 8 else None
         raise NoAnswer(
             f"it answered {reply.status_code}",
+            status=reply.status_code,
             again=reply.is_server_error and wait_s is None,
             retry_after_s=wait_s,
         )

@@ -1,4 +1,4 @@
-"""Sources: where peers of a community can be learned, and what came of asking there."""
+"""Sources: where peers of a community can be learned, and how asking there went."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from capsules.fields import COMMUNITY
 from capsules.keys import VerifyKey
+from muster.errors import BadValue
 
 MAINNET = "mainnet"
 """The community of whoever names none, as for existing clients."""
@@ -48,8 +49,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of asking a source: its peers, or the named reason why there are none.
+class Attempt:
+    """How it went with one source: its peers, or the named reason why there are none.
 
     Times are milliseconds since the search began. ``announced`` is None where no ticket was
     left, True where it was taken, and False where it was not, for ``not_announced``.
@@ -74,7 +75,7 @@ class Outcome:
         return not self.reason
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outcome for programs."""
+        """Return it for programs."""
         members: dict[str, Any] = {
             "kind": str(self.source.kind),
             "url": self.source.url,
@@ -101,34 +102,34 @@ def capsule(text: str) -> Source:
 
     ``URL#KEY`` names the root key; ``URL#capsule=KEY`` pins the capsule's own key, for
     capsules of existing tools, which have no manifest. Keys are base64 in either alphabet.
-    Raises `ValueError` with a hint.
+    Raises `BadValue`, a `ValueError`.
     """
     url, _, fragment = text.strip().partition("#")
     _check(url)
     if not fragment:
-        raise ValueError(f"'{url}' needs the key to believe it by; write {url}#KEY")
+        raise BadValue(f"'{url}' needs the key to believe it by", f"write {url}#KEY")
     pinned = fragment.startswith(_PINNED)
     key = fragment.removeprefix(_PINNED if pinned else _ROOT)
     return Source(Kind.CAPSULE, url, verify_key(unquote(key)), pinned=pinned)
 
 
 def beacon(text: str) -> Source:
-    """Read the base URL of a beacon; raises `ValueError` with a hint."""
+    """Read the base URL of a beacon; raises `BadValue`."""
     url = text.strip()
     _check(url)
     if "#" in url or "?" in url:
-        raise ValueError(f"'{url}' is not a beacon: its URL has no '?' or '#' in it")
+        raise BadValue(f"'{url}' is not a beacon: its URL has no '?' or '#' in it")
     return Source(Kind.BEACON, url.rstrip("/"))
 
 
 def verify_key(text: str) -> VerifyKey:
-    """Read a verify key from base64 in either alphabet; raises `ValueError` with a hint."""
+    """Read a verify key from base64 in either alphabet; raises `BadValue`."""
     standard = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
         raw = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
         return VerifyKey(raw)
     except ValueError:
-        raise ValueError(f"'{text}' is not a key; it has 43 letters, digits, '-' and '_'") from None
+        raise BadValue(f"'{text}' is not a key", "it has 43 letters, digits, '-' and '_'") from None
 
 
 def fragment(key: VerifyKey) -> str:
@@ -175,6 +176,6 @@ def _check(url: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise ValueError(f"'{url}' is not a URL; it looks like https://host/path")
+        raise BadValue(f"'{url}' is not a URL", "it looks like https://host/path")
     if parts.username is not None:
-        raise ValueError(f"'{parts.hostname}': a user name has no place in a source's URL")
+        raise BadValue(f"'{parts.hostname}': a user name has no place in a source's URL")

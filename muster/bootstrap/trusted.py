@@ -1,7 +1,7 @@
 """What a search believes: the trust machine's states, kept as soon as they change.
 
-For one thread at a time; the search has one for it, so that checking signatures stops
-nobody from asking further sources.
+For one thread at a time; the search has one for it, so that checking signatures does not
+delay asking further sources.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Trust:
         return replace(self._rules, revoked=self._rules.revoked | self.revoked)
 
     def open(self, keys: Iterable[VerifyKey]) -> None:
-        """Read what was learned about these keys before; damage is noted, and passed over."""
+        """Read what was learned about these keys before; a damaged file goes to `damage`."""
         for key in keys:
             state = None
             try:
@@ -70,13 +70,20 @@ class Trust:
         return self._learn(key, ask)
 
     def accept(
-        self, key: VerifyKey, manifest: bytes, capsule: bytes, *, community: str, now: int
+        self,
+        key: VerifyKey,
+        manifest: bytes,
+        capsule: bytes,
+        signature: bytes | None = None,
+        *,
+        community: str,
+        now: int,
     ) -> Accepted:
         """Believe a published capsule (`capsules.trust.accept`)."""
 
         def ask(state: State) -> Accepted:
             return trust.accept(
-                state, manifest, capsule, community=community, now=now, rules=self.rules
+                state, manifest, capsule, signature, community=community, now=now, rules=self.rules
             )
 
         return self._learn(key, ask)

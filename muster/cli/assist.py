@@ -9,7 +9,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from muster.cli import hints, output
-from muster.cli.base import base_url
+from muster.cli.base import base_url, open_client
 from muster.cli.output import Failure, Misuse
 from muster.errors import InvalidToken
 from muster.felund import assist_records as wire
@@ -56,14 +56,11 @@ def _path(text: str, number: int) -> wire.PathHint:
 
 
 async def _ask(base: str, ask: wire.AskAdvice, token: str, *, timeout_s: float) -> wire.Advice:
-    """Ask as a member of a circle of the moment: the advice is the same for every circle."""
-    from muster.backoff import Backoff
+    """Ask as a member of a new circle: the advice is the same for every circle."""
     from muster.felund.circle import Circle
-    from muster.felund.client import Client
 
     node_id = secrets.token_hex(8)
-    once = Backoff(attempts=1)
-    async with Client(base, Circle.new(), node_id, backoff=once, timeout_s=timeout_s) as client:
+    async with open_client(base, Circle.new(), node_id, timeout_s=timeout_s) as client:
         try:
             return await client.assist(ask, token=token)
         except InvalidToken as refusal:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from muster.cli.output import Failure, Misuse
+
+if TYPE_CHECKING:
+    from muster.felund.circle import Circle
+    from muster.felund.client import Client
 
 HERE = "http://127.0.0.1:8787"
 
@@ -16,17 +23,41 @@ PATIENCE_S = 2.0
 
 def base_url(named: str | None) -> str:
     """Return the service's base URL: as named, from ``MUSTER_BASE``, or on this machine."""
-    from muster.felund.client import service_url
+    from muster.errors import BadValue
+    from muster.felund.exchange import service_url
 
     try:
         return service_url(named or os.environ.get("MUSTER_BASE") or HERE)
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
+
+
+def open_client(
+    base: str, circle: Circle, node_id: str, *, attempts: int = 1, timeout_s: float = 10.0
+) -> Client:
+    """Return a client that soon says what is wrong: somebody waits for the answer."""
+    from muster.backoff import Backoff
+    from muster.felund.client import Client
+
+    backoff = Backoff(attempts=attempts)
+    return Client(base, circle, node_id, backoff=backoff, timeout_s=timeout_s)
+
+
+@contextmanager
+def explained(base: str) -> Iterator[None]:
+    """Turn what a service refuses, or the network, into a line with a hint."""
+    from muster.cli import hints
+    from muster.errors import Refused
+    from muster.felund.sockets import Unreachable
+
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise hints.explain(error, base) from None
 
 
 def silence(base: str) -> Failure | None:
-    """Say why no service answers at a URL, or None if one does; never waits long.
+    """Return why no service answers at a URL, or None if one does; never waits long.
 
     The thread is left behind if need be: a look-up in a broken DNS cannot be cancelled.
     """
@@ -52,7 +83,7 @@ def _ask(base: str) -> None:
     import httpx2
     import msgspec
 
-    from muster.felund.client import BadReply
+    from muster.felund.exchange import BadReply
     from muster.felund.records import Health
     from muster.felund.sockets import Unreachable
 

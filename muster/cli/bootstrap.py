@@ -10,43 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster.cli import output
+from muster.cli.bars import bar
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
+from muster.errors import BadValue
 
 if TYPE_CHECKING:
     from capsules.ticket import Ticket
-    from muster.bootstrap import Found, Outcome
+    from muster.bootstrap import Attempt, Found
     from muster.bootstrap.cache import Cache
-
-BAR_CELLS = 24
-
-CLOCK = "does this machine's clock tell the right time?"
-WRONG_KEY = "compare the key with the one the community's maintainer shows"
-SHOWN_TWICE = "somebody shows an old list; another source may have the new one"
-
-HINTS = {
-    "UNREACHABLE": "is the URL right, and this machine online?",
-    "TIMEOUT": "a source that is slow today; --deadline gives it more time",
-    "CLOCK_WRONG": CLOCK,
-    "EXPIRED": CLOCK,
-    "FROZEN": f"nobody has published for long, or it is an old copy; {CLOCK}",
-    "NOT_YET_VALID": CLOCK,
-    "CERTIFICATE_EXPIRED": f"the maintainer has to certify the publisher again; {CLOCK}",
-    "CERTIFICATE_NOT_YET_VALID": CLOCK,
-    "CERTIFICATE_INVALID": WRONG_KEY,
-    "ROOT_CHAIN_BROKEN": WRONG_KEY,
-    "SIGNATURE_INVALID": WRONG_KEY,
-    "REVOKED_KEY": "the maintainer has revoked this key; ask for the new one",
-    "WRONG_COMMUNITY": "--community says which one is meant",
-    "ROLLBACK": SHOWN_TWICE,
-    "EQUIVOCATION": "the publisher's key says two things at once; tell its maintainer",
-    "MALFORMED": "something else lives at this URL",
-    "TOO_LARGE": "something else lives at this URL",
-}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the peers to trust, where each came from, and what came of every source."""
+    """Print the peers to trust, where each came from, and how it went with each source."""
     from muster.bootstrap import bootstrap
 
     if not arguments.capsule and not arguments.beacon:
@@ -68,9 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
                 deadline_s=arguments.deadline,
             )
         )
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
     if arguments.json:
         output.dump(found.to_json())
     else:
@@ -121,55 +96,46 @@ def draw(found: Found) -> None:
             justify="right" if column == "time" else "left",
         )
     longest_ms = max((o.started_ms + o.took_ms for o in found.sources), default=0.0)
-    for outcome in found.sources:
-        style = "green" if outcome.ok else "bold red"
+    for attempt in found.sources:
+        style = "green" if attempt.ok else "bold red"
         table.add_row(
-            Text(marks[outcome.ok], style=style),
-            Text(output.clean(str(outcome.source)), style="" if outcome.ok else "red"),
-            Text(_summary(outcome), style="dim" if outcome.ok else style),
-            Text(f"{outcome.took_ms:.1f} ms"),
-            Text(bar(outcome, longest_ms, ascii_only=ascii_only), style=style),
+            Text(marks[attempt.ok], style=style),
+            Text(output.clean(str(attempt.source)), style="" if attempt.ok else "red"),
+            Text(_summary(attempt), style="dim" if attempt.ok else style),
+            Text(f"{attempt.took_ms:.1f} ms"),
+            Text(_bar(attempt, longest_ms, ascii_only=ascii_only), style=style),
         )
-    console = output.console()
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        output.show(line.rstrip())
-    for outcome in found.sources:
-        for note in _notes(outcome):
-            output.show(output.clean(f"{outcome.source}: {note}"))
+    output.print_table(table, output.console())
+    for attempt in found.sources:
+        for note in _notes(attempt):
+            output.show(output.clean(f"{attempt.source}: {note}"))
     _list(found)
     _conclude(found)
 
 
-def bar(outcome: Outcome, all_ms: float, *, ascii_only: bool, cells: int = BAR_CELLS) -> str:
-    """Draw when a source was asked: never shorter than a cell, never outside the picture."""
-    if all_ms <= 0:
-        return " " * cells
-    first = min(int(outcome.started_ms / all_ms * cells), cells - 1)
-    length = max(1, min(round(outcome.took_ms / all_ms * cells), cells - first))
-    return (" " * first + ("#" if ascii_only else "█") * length).ljust(cells)
+def _bar(attempt: Attempt, all_ms: float, *, ascii_only: bool) -> str:
+    return bar(attempt.started_ms, attempt.took_ms, all_ms, ascii_only=ascii_only)
 
 
-def _summary(outcome: Outcome) -> str:
-    """Say in a word what came of a source."""
-    peers = f"{outcome.peers} {'peer' if outcome.peers == 1 else 'peers'}"
-    return peers if outcome.ok else outcome.reason
+def _summary(attempt: Attempt) -> str:
+    """Say in a word how it went with a source."""
+    peers = f"{attempt.peers} {'peer' if attempt.peers == 1 else 'peers'}"
+    return peers if attempt.ok else attempt.reason
 
 
-def _notes(outcome: Outcome) -> list[str]:
+def _notes(attempt: Attempt) -> list[str]:
     """Say what else there is to say."""
-    notes = [outcome.message] if outcome.reason else []
-    if outcome.skipped:
-        named = ", ".join(f"{count} {reason}" for reason, count in outcome.skipped.items())
+    notes = [attempt.message] if attempt.reason else []
+    if attempt.skipped:
+        named = ", ".join(f"{count} {reason}" for reason, count in attempt.skipped.items())
         notes.append(f"not believed: {named}")
-    if outcome.announced:
+    if attempt.announced:
         notes.append("announced")
-    if outcome.not_announced:
-        notes.append(f"not announced: {outcome.not_announced}")
-    if not outcome.fresh:
+    if attempt.not_announced:
+        notes.append(f"not announced: {attempt.not_announced}")
+    if not attempt.fresh:
         notes.append("a newer one should exist")
-    if outcome.source.learned:
+    if attempt.source.learned:
         notes.append("named by a manifest")
     return notes
 
@@ -184,18 +150,20 @@ def _list(found: Found) -> None:
 
 
 def _conclude(found: Found) -> None:
+    from muster.cli.hints import REASONS
+
     if found.peers and found.first_peer_ms is not None:
         count = f"{len(found.peers)} {'peer' if len(found.peers) == 1 else 'peers'}"
         output.show(f"{count} in {found.community}; the first after {found.first_peer_ms:.0f} ms.")
         return
     output.say(f"No peer was found in {found.community}.")
     for reason in dict.fromkeys(_reasons(found)):
-        if reason in HINTS:
-            output.say(f"  {reason}: {HINTS[reason]}")
-    if any(outcome.ok and outcome.source.kind != "cache" for outcome in found.sources):
+        if reason in REASONS:
+            output.say(f"  {reason}: {REASONS[reason]}")
+    if any(attempt.ok and attempt.source.kind != "cache" for attempt in found.sources):
         output.say("  A source answered: perhaps nobody is there; --announce makes you the first.")
 
 
 def _reasons(found: Found) -> list[str]:
-    refused = [outcome.reason for outcome in found.sources if outcome.reason]
-    return refused + [reason for outcome in found.sources for reason in outcome.skipped]
+    refused = [attempt.reason for attempt in found.sources if attempt.reason]
+    return refused + [reason for attempt in found.sources for reason in attempt.skipped]

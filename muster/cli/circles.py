@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from muster.cli import output
-from muster.cli.base import PATIENCE_S, base_url, is_this_machine, silence
+from muster.cli.base import PATIENCE_S, base_url, is_this_machine, open_client, silence
 from muster.cli.home import NAME, Home, Membership, check_name
 from muster.cli.output import Misuse
 from muster.felund.circle import Circle
@@ -65,13 +65,13 @@ def invite(arguments: argparse.Namespace) -> int:
 
 
 def join(arguments: argparse.Namespace) -> int:
-    """Keep the circle of an invite code; joining twice is no mistake."""
+    """Keep the circle of an invite code; joining twice does no harm."""
     home = Home.from_environment()
     invite = _read_invite(arguments.code)
     base = base_url(arguments.base or invite.base_url)
     known = next((m for m in home.memberships() if m.circle == invite.circle), None)
     if known is not None and arguments.name not in (None, known.name):
-        raise Misuse(f"you are in this circle already, as '{known.name}'", "leave --name away")
+        raise Misuse(f"you are in this circle already, as '{known.name}'", "omit --name")
     name = known.name if known else arguments.name or home.free_name()
     membership = Membership(check_name(name), invite.circle, base)
     home.keep(membership, new=known is None)
@@ -131,7 +131,7 @@ def use(arguments: argparse.Namespace) -> int:
 
 
 def rename(arguments: argparse.Namespace) -> int:
-    """Call a circle otherwise in this home; others do not notice."""
+    """Give a circle another name in this home; others do not notice."""
     home = Home.from_environment()
     renamed = home.rename(home.chosen(arguments.name), check_name(arguments.new))
     if arguments.json:
@@ -176,19 +176,12 @@ def _agreed(membership: Membership) -> bool:
 
 async def _unregister(membership: Membership, node_id: str) -> bool:
     """Tell the service; say whether it knew this node, and knows it no longer."""
-    from muster.backoff import Backoff
     from muster.errors import Refused
-    from muster.felund.client import Client
     from muster.felund.sockets import Unreachable
 
+    base, circle = membership.base_url, membership.circle
     with suppress(Refused, Unreachable):
-        async with Client(
-            membership.base_url,
-            membership.circle,
-            node_id,
-            backoff=Backoff(attempts=1),
-            timeout_s=PATIENCE_S,
-        ) as client:
+        async with open_client(base, circle, node_id, timeout_s=PATIENCE_S) as client:
             return (await client.unregister()).removed
     return False
 
@@ -210,8 +203,7 @@ def _read_invite(code: str) -> Invite:
     try:
         return Invite.parse(code)
     except InvalidInvite as error:
-        message, _, hint = str(error).partition("; ")
-        raise Misuse(message, hint) from None
+        raise Misuse(error.message, error.hint) from None
 
 
 def _told(membership: Membership) -> dict[str, str]:

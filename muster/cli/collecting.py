@@ -12,6 +12,8 @@ from capsules import canonical, fields, ticket
 from capsules.errors import Refused
 from capsules.ticket import Rules, Ticket
 from muster import __version__
+from muster.bootstrap import fetch
+from muster.bootstrap.fetch import NoAnswer
 
 WITHIN_S = 8.0
 MOST_BYTES = 4 * 1024 * 1024
@@ -37,25 +39,20 @@ async def collect(
     within_s: float = WITHIN_S,
 ) -> list[Answer]:
     """Ask every beacon for its list; those that fail say why."""
-    async with httpx2.AsyncClient(
-        transport=transport,
-        timeout=within_s,
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": f"muster/{__version__}",
-        },
-    ) as client:
+    async with fetch.client(transport, f"muster/{__version__}") as http:
 
         async def ask(beacon: str) -> Answer:
+            url = beacon.strip().rstrip("/") + "/peers"
             try:
                 async with asyncio.timeout(within_s):
-                    raw = await _read(client, beacon, community)
+                    raw = await fetch.fetch(
+                        http, url, most=MOST_BYTES, query={"community": community}
+                    )
                 return _judge(beacon, raw, now_ms=now_ms, rules=rules)
             except TimeoutError:
                 return Answer(beacon, error=f"it did not answer within {within_s:g} s")
-            except (httpx2.HTTPError, httpx2.InvalidURL, Refused, _Bad) as error:
-                return Answer(beacon, error=str(error) or type(error).__name__)
+            except Refused as refusal:
+                return Answer(beacon, error=_why(refusal))
 
         return list(await asyncio.gather(*(ask(beacon) for beacon in beacons)))
 
@@ -66,21 +63,10 @@ def merge(answers: Iterable[Answer], *, most: int) -> list[Ticket]:
     return sorted(merged, key=lambda one: (-one.expires_at_ms, one.peer_id))[:most]
 
 
-class _Bad(Exception):
-    """An answer that is not a beacon's."""
-
-
-async def _read(client: httpx2.AsyncClient, beacon: str, community: str) -> bytes:
-    url = beacon.strip().rstrip("/") + "/peers"
-    async with client.stream("GET", url, params={"community": community}) as reply:
-        if reply.status_code != 200:
-            raise _Bad(f"it answered with status {reply.status_code}")
-        body = bytearray()
-        async for piece in reply.aiter_raw():
-            body += piece
-            if len(body) > MOST_BYTES:
-                raise _Bad(f"its answer has more than {MOST_BYTES} bytes")
-    return bytes(body)
+def _why(refusal: Refused) -> str:
+    if isinstance(refusal, NoAnswer) and refusal.status is not None:
+        return f"it answered with status {refusal.status}"
+    return refusal.message
 
 
 def _judge(beacon: str, raw: bytes, *, now_ms: int, rules: Rules) -> Answer:

@@ -1,4 +1,4 @@
-"""Hints: what a failure on the way to a service means, and what to do about it."""
+"""Hints: what to do about a failure, whether on the way to a service or with a capsule."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from capsules.errors import Reason
 from muster import errors
 from muster.cli.output import Failure
-from muster.felund.client import BadReply
+from muster.felund.exchange import NOT_OURS, BadReply
 from muster.felund.sockets import Closed, Unreachable
 
-NOT_OURS = "is this the service's URL?"
 START_ONE = "is it running? 'muster serve' starts one"
 
 _REFUSED: dict[type[errors.Refused], str] = {
@@ -31,15 +31,44 @@ _REFUSED: dict[type[errors.Refused], str] = {
 }
 
 
+CLOCK = "does this machine's clock tell the right time?"
+_WRONG_KEY = "is this the root key of this publisher? compare the key with its maintainer's"
+_NOT_TOGETHER = "the files do not belong together; fetch them once more"
+_ELSEWHERE = "something else lives at this URL, or in this file"
+
+REASONS: dict[str, str] = {
+    Reason.UNREACHABLE: "is the URL right, and this machine online?",
+    Reason.TIMEOUT: "the source is slow; --deadline gives it more time",
+    Reason.CLOCK_WRONG: CLOCK,
+    Reason.EXPIRED: f"it was not published for a day, or it is an old copy; {CLOCK}",
+    Reason.FROZEN: f"it was not published for a day, or it is an old copy; {CLOCK}",
+    Reason.NOT_YET_VALID: CLOCK,
+    Reason.CERTIFICATE_EXPIRED: f"the publisher must 'muster capsule rotate --online'; {CLOCK}",
+    Reason.CERTIFICATE_NOT_YET_VALID: CLOCK,
+    Reason.CERTIFICATE_INVALID: _WRONG_KEY,
+    Reason.ROOT_CHAIN_BROKEN: _WRONG_KEY,
+    Reason.SIGNATURE_INVALID: f"it was changed, or another key signed it; {_WRONG_KEY}",
+    Reason.REVOKED_KEY: "the maintainer has revoked this key; ask for the new one",
+    Reason.WRONG_COMMUNITY: "--community says which one is meant",
+    Reason.ROLLBACK: "this is an older list than one seen before; try another source",
+    Reason.EQUIVOCATION: "the publisher's key signed two different lists; tell its maintainer",
+    Reason.HASH_MISMATCH: _NOT_TOGETHER,
+    Reason.LENGTH_MISMATCH: _NOT_TOGETHER,
+    Reason.MALFORMED: _ELSEWHERE,
+    Reason.TOO_LARGE: _ELSEWHERE,
+}
+"""What to do about a capsule, ticket or source that is not believed, by its `Reason`."""
+
+
 def explain(error: BaseException, base_url: str) -> Failure:
     """Turn what was raised on the way to a service into a failure with a hint."""
     match error:
         case Failure():
             return error
         case errors.Refused():
-            return _refused(error)
+            return _explain_refusal(error)
         case BadReply():
-            return Failure(_first_line(error).removesuffix(f"; {NOT_OURS}"), NOT_OURS)
+            return Failure(_first_line(error), error.hint or NOT_OURS)
         case Closed():
             return Failure(
                 "the WebSocket was closed", "a proxy may close long connections; try again"
@@ -55,10 +84,9 @@ def explain(error: BaseException, base_url: str) -> Failure:
     )
 
 
-def _refused(refusal: errors.Refused) -> Failure:
-    said, separator, ours = refusal.message.partition(f"; {NOT_OURS}")
-    if separator:
-        return Failure(said, NOT_OURS + ours)
+def _explain_refusal(refusal: errors.Refused) -> Failure:
+    if refusal.hint:
+        return Failure(refusal.message, refusal.hint)
     message = f"refused: {refusal.message}"
     if isinstance(refusal, errors.RateLimited):
         wait_s = refusal.retry_after_s
@@ -146,5 +174,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+def _first_line(error: errors.Hinted) -> str:
+    return error.message.partition("\n")[0] or type(error).__name__

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from muster import whole_file
 from muster.cli.output import Failure, Misuse
 from muster.felund.circle import Circle
 
@@ -116,7 +117,7 @@ class Home:
             ) from None
 
     def rename(self, membership: Membership, name: str) -> Membership:
-        """Call a circle otherwise; whatever happens meanwhile, it is kept under a name."""
+        """Give a circle another name; an interruption leaves it under one of the two."""
         if any(known.name == name for known in self.memberships()):
             raise Misuse(f"there is a circle '{name}' already", "choose another name")
         usual, renamed = self.usual(), replace(membership, name=name)
@@ -194,26 +195,15 @@ class Home:
         return content
 
     def _write(self, path: Path, text: str, *, new: bool = False) -> None:
-        """Write a file whole; a *new* one raises `FileExistsError` where there is one."""
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        """Write a file; a *new* one raises `FileExistsError` where there is one."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            if new:
-                os.link(fresh, path)
-            else:
-                fresh.replace(path)
+            whole_file.write(path, text + "\n", new=new)
         except FileExistsError:
             raise
         except OSError as error:
             raise _unusable(error, path) from None
-        finally:
-            with suppress(OSError):
-                fresh.unlink()
 
 
 def check_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """Keys: `muster keygen`, `muster capsule rotate` and `revoke`: what the maintainer signs.
 
 All of them work on files and none on the network. Where the root key was used, the
-publishing keys are written anew: the server reads them at its next run.
+publishing keys are written again: the server reads them at its next run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from capsules import fields
 from capsules.errors import Refused
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.manifest import Publisher
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import DAY_S, RootKey, Unusable
-from muster.cli import output
-from muster.cli.output import Failure, Misuse
+from muster import whole_file
+from muster.cli import names, output
+from muster.cli.output import Failure
 
 SAFE = "Keep it off every server, and a copy of it elsewhere: nothing can replace it."
 
@@ -31,7 +31,7 @@ def make_root(arguments: argparse.Namespace) -> int:
     path = Path(arguments.out)
     root = RootKey.first(_fresh(), now=_now())
     _keep_new(path, root.encode())
-    _tell(arguments, {"root": _place(path)} | _named(root.verify_key), SAFE)
+    _tell(arguments, {"root": str(path)} | _named(root.verify_key), SAFE)
     return output.OK
 
 
@@ -42,7 +42,7 @@ def make_online(arguments: argparse.Namespace) -> int:
     if path.is_dir() or arguments.out.endswith("/"):
         path /= key_files.PUBLISHING
     for name in arguments.community or ():
-        check_community(name)
+        names.community(name)
     with _usable(arguments.root):
         keys = root.certify(
             _imported(arguments.imported) if arguments.imported else _fresh(),
@@ -77,7 +77,7 @@ def rotate(arguments: argparse.Namespace) -> int:
         # First the key, then what it signed: what is certified can be certified again.
         _keep_new(Path(arguments.new_root), new.encode())
         told = {
-            "root": _place(Path(arguments.new_root)),
+            "root": arguments.new_root,
             **_named(new.verify_key),
             "root_keys": len(new.documents),
         }
@@ -90,7 +90,7 @@ def rotate(arguments: argparse.Namespace) -> int:
 def revoke(arguments: argparse.Namespace) -> int:
     """Let nobody believe these keys again."""
     root, keys = _both(arguments)
-    revoked = [verify_key(text) for text in arguments.verify_keys]
+    revoked = [names.verify_key(text) for text in arguments.verify_keys]
     with _usable(arguments.root):
         newer = root.revoke(revoked, now=_now(), known=keys)
         renewed = keys._replace(revocations=newer.revocations)
@@ -103,7 +103,7 @@ def revoke(arguments: argparse.Namespace) -> int:
             "This is the online key: nothing is published with it any more. "
             "'muster capsule rotate --online' makes another."
         )
-    _tell(arguments, {"revoked": list(newer.revoked), "keys": _place(path)}, advice)
+    _tell(arguments, {"revoked": list(newer.revoked), "keys": str(path)}, advice)
     return output.OK
 
 
@@ -120,27 +120,6 @@ def read_publishing(name: str) -> Publisher:
     """Read a server's publishing keys."""
     with _usable(name):
         return key_files.read_publishing(Path(name))
-
-
-def verify_key(text: str) -> VerifyKey:
-    """Read a verify key in base64."""
-    try:
-        return VerifyKey.from_base64(text)
-    except ValueError:
-        raise Misuse(
-            f"'{text[:60]}' is not a verify key", "it is 44 characters of base64, ending in ="
-        ) from None
-
-
-def check_community(name: str) -> str:
-    """Return a community's name if it can be one."""
-    try:
-        return fields.community({"community": name})
-    except Refused:
-        raise Misuse(
-            f"'{name[:80]}' cannot name a community",
-            "use up to 64 letters, digits, dots, dashes and underscores",
-        ) from None
 
 
 def _both(arguments: argparse.Namespace) -> tuple[RootKey, Publisher]:
@@ -167,9 +146,8 @@ def _usable(name: str) -> Iterator[None]:
     try:
         yield
     except Unusable as error:
-        message, _, hint = str(error).partition("; ")
-        named = message if name in message else f"{name}: {message}"
-        raise Failure(named, hint) from None
+        named = error.message if name in error.message else f"{name}: {error.message}"
+        raise Failure(named, error.hint) from None
     except (Refused, ValueError) as error:
         raise Failure(f"{name}: {error}") from None
     except OSError as error:
@@ -187,7 +165,7 @@ def _keep_new(path: Path, raw: bytes) -> None:
 
 def _replace(path: Path, raw: bytes) -> None:
     try:
-        key_files.replace(path, raw)
+        whole_file.write(path, raw)
     except OSError as error:
         raise _unusable(error, path) from None
 
@@ -205,35 +183,14 @@ def _tell(arguments: argparse.Namespace, told: Mapping[str, Any], advice: str) -
     if arguments.json:
         output.dump(dict(told))
         return
-    show(told)
+    output.show_facts(told)
     output.say(advice)
-
-
-def show(told: Mapping[str, Any]) -> None:
-    """Print names and values, a line each."""
-    width = max(len(name) for name in told) + 2
-    for name, value in told.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        for place, one in enumerate(values or ["none"]):
-            label = name.replace("_", " ") if place == 0 else ""
-            output.show(f"{label:<{width}}{output.clean(_said(name, one))}")
-
-
-def _said(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return when(value) if name.endswith(("_at", "_until")) else str(value)
-
-
-def when(second: int) -> str:
-    """Write an instant for people, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(max(second, 0), 253402300799)))
 
 
 def _published(path: Path, keys: Publisher) -> dict[str, Any]:
     found = keyring.certificate(keys)
     return {
-        "keys": _place(path),
+        "keys": str(path),
         **_named(keys.key.verify_key),
         "certified_until": found.expires_at,
         "communities": list(found.communities) if found.communities is not None else "all",
@@ -243,10 +200,6 @@ def _published(path: Path, keys: Publisher) -> dict[str, Any]:
 
 def _named(key: VerifyKey) -> dict[str, str]:
     return {"verify_key": key.to_base64(), "key_id": key.key_id}
-
-
-def _place(path: Path) -> str:
-    return str(path)
 
 
 def _fresh() -> SigningKey:

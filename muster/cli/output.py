@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
+
+from muster.errors import Hinted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 OK, FAILED, USAGE = 0, 1, 2
 
 
-class Failure(Exception):
+class Failure(Hinted):
     """Something that did not work, and what to do about it."""
 
     exit_code = FAILED
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class Misuse(Failure):
@@ -47,6 +43,16 @@ def say(text: str, *, stream: TextIO | None = None) -> None:
 def show(text: str) -> None:
     """Print text, other people's included, at once."""
     print(_encodable(text, sys.stdout), flush=True)
+
+
+def show_facts(told: Mapping[str, Any]) -> None:
+    """Print names and values, a line each; instants as people read them."""
+    width = max(len(name) for name in told) + 2
+    for name, value in told.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        for place, one in enumerate(values or ["none"]):
+            label = name.replace("_", " ") if place == 0 else ""
+            show(f"{label:<{width}}{clean(_said(name, one))}")
 
 
 def dump(value: Any) -> None:
@@ -78,6 +84,17 @@ def console() -> Console:
     )
 
 
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; without a terminal, also without the blanks at the ends of lines."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        show(line.rstrip())
+
+
 def plain(stream: TextIO | None = None) -> bool:
     """Say whether only ASCII can be drawn."""
     encoding = (stream or sys.stdout).encoding or "ascii"
@@ -86,6 +103,14 @@ def plain(stream: TextIO | None = None) -> bool:
     except (UnicodeEncodeError, LookupError):
         return True
     return False
+
+
+def _said(name: str, value: Any) -> str:
+    from muster.cli.times import when
+
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return when(value) if name.endswith(("_at", "_until")) else str(value)
 
 
 def _obeyed(character: str) -> bool:

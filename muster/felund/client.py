@@ -8,35 +8,47 @@ with (`muster.errors`); what never reached it, as `Unreachable`.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 
-from muster import __version__, errors
 from muster.backoff import Backoff, Rim
 from muster.errors import ExpiredTimestamp, NonceReplay, Refused
 from muster.felund import assist_records, crypto, records, signing, sockets
 from muster.felund.circle import Circle, signal_session
-from muster.felund.crypto import Note, Unreadable
+from muster.felund.crypto import GENERAL, Note, Unreadable
+from muster.felund.exchange import (
+    MAX_REPLY_BYTES,
+    TIMEOUT_S,
+    BadReply,
+    Exchange,
+    Operation,
+    members,
+    service_url,
+    websocket_url,
+)
 from muster.felund.sockets import Connect, Socket, Unreachable
 
 __all__ = ["BadReply", "Client", "Note", "Unreachable", "service_url"]
 
-TIMEOUT_S = 10.0
-MAX_REPLY_BYTES = 8 * 1024 * 1024
-ASSIST = "/api/p2p/assist"
-"""The one path that is not below ``/v1``: existing clients want it at the root."""
-
 _R = TypeVar("_R", bound=records.Record)
 
-
-class BadReply(Unreachable):
-    """Something answered, but not a Muster service, or not in bounds."""
+_HEALTH = Operation(records.Health, "GET", "/health", signed=False)
+_INFO = Operation(records.Info, "GET", "/info", signed=False)
+_REGISTER = Operation(records.Registered, "POST", "/register")
+_UNREGISTER = Operation(records.Unregistered, "DELETE", "/register")
+_PEERS = Operation(records.Peers, "GET", "/peers")
+_LEAVE_MESSAGES = Operation(records.MessagesLeft, "POST", "/messages")
+_POLL_MESSAGES = Operation(records.Messages, "GET", "/messages")
+_LEAVE_SIGNAL = Operation(records.SignalLeft, "POST", "/signal")
+_POLL_SIGNALS = Operation(records.Signals, "GET", "/signal")
+_OPEN_RELAY = Operation(records.SessionOpened, "POST", "/relay/session")
+_OPEN_SUBSCRIPTION = Operation(records.SubscriptionOpened, "POST", "/relay/subscription")
+_OPEN_SESSION = Operation(assist_records.AssistOpened, "POST", "/session")
+_ASSIST = Operation(assist_records.Advice, "POST", "/api/p2p/assist", signed=False, root=True)
 
 
 class Client:
@@ -70,18 +82,13 @@ class Client:
         self.unreadable = 0
         self.rim = rim or Rim()
         self._backoff = backoff or Backoff()
-        self._timeout_s = timeout_s
-        self._max_reply_bytes = max_reply_bytes
         self._connect = connect
         self._collected: deque[Note] = deque()
-        self._http = httpx2.AsyncClient(
+        self._exchange = Exchange(
+            self.base_url,
             transport=transport,
-            timeout=timeout_s,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",  # so that a bound on bytes is a bound on work
-                "User-Agent": f"muster/{__version__}",
-            },
+            timeout_s=timeout_s,
+            max_reply_bytes=max_reply_bytes,
         )
 
     async def __aenter__(self) -> Self:
@@ -92,7 +99,12 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._exchange.http.aclose()
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        """The connections, for what the service publishes outside ``/v1``."""
+        return self._exchange.http
 
     def now(self) -> int:
         """Return the time as the service sees it, as far as we know."""
@@ -102,11 +114,11 @@ class Client:
 
     async def health(self) -> records.Health:
         """Ask whether the service lives."""
-        return await self._call(records.Health, "GET", "/health", signed=False)
+        return await self._call(_HEALTH)
 
     async def info(self) -> records.Info:
         """Ask for the service's version, limits and keys."""
-        return await self._call(records.Info, "GET", "/info", signed=False)
+        return await self._call(_INFO)
 
     # --- presence -------------------------------------------------------------
 
@@ -125,17 +137,17 @@ class Client:
             ttl_s=ttl_s,
             signing_key=self.circle.request_key.hex(),
         )
-        return await self._call(records.Registered, "POST", "/register", body=ask)
+        return await self._call(_REGISTER, ask)
 
     async def unregister(self) -> records.Unregistered:
         """Say that this node is gone."""
         ask = records.Unregister(**self._named())
-        return await self._call(records.Unregistered, "DELETE", "/register", body=ask)
+        return await self._call(_UNREGISTER, ask)
 
     async def peers(self, *, limit: int = 50) -> records.Peers:
         """List the circle's other live nodes, the newest first."""
         ask = records.ListPeers(circle_hint=self.circle.circle_hint, limit=limit)
-        return await self._call(records.Peers, "GET", "/peers", query=ask)
+        return await self._call(_PEERS, ask)
 
     # --- messages -------------------------------------------------------------
 
@@ -145,24 +157,23 @@ class Client:
             circle_hint=self.circle.circle_hint,
             messages=tuple(dict(envelope) for envelope in envelopes),
         )
-        return await self._call(records.MessagesLeft, "POST", "/messages", body=ask)
+        return await self._call(_LEAVE_MESSAGES, ask)
 
     async def poll_messages(self, *, after: int = 0, limit: int = 200) -> records.Messages:
         """Collect a page of envelopes after a cursor, in arrival order."""
         ask = records.PollMessages(circle_hint=self.circle.circle_hint, after=after, limit=limit)
-        return await self._call(records.Messages, "GET", "/messages", query=ask)
+        return await self._call(_POLL_MESSAGES, ask)
 
-    async def send(self, text: str, *, channel: str = "general", display_name: str = "") -> Note:
+    async def send(self, text: str, *, channel: str = GENERAL, display_name: str = "") -> Note:
         """Encrypt a text for the circle and leave it in the mailbox."""
-        now = self.now()
-        note = Note(
-            msg_id=crypto.new_msg_id(self.node_id, now=now, entropy=self.rim.entropy),
-            circle_id=self.circle.circle_id,
-            channel_id=channel,
-            author_node_id=self.node_id,
-            created_ts=now,
+        note = crypto.new_note(
+            self.circle,
+            self.node_id,
+            text,
+            now=self.now(),
             display_name=display_name,
-            text=text,
+            channel=channel,
+            entropy=self.rim.entropy,
         )
         nonce = self.rim.entropy(crypto.NONCE_BYTES)
         await self.leave_messages([crypto.encrypt(self.circle, note, nonce=nonce)])
@@ -171,8 +182,8 @@ class Client:
     async def receive(self) -> AsyncIterator[Note]:
         """Yield the messages since `cursor`, oldest first, until there are no more.
 
-        Call it again for what came since; breaking off in the middle loses nothing.
-        What this circle cannot read is counted in `unreadable` and passed over.
+        Call it again for what came since; stopping in the middle loses nothing.
+        What this circle cannot read is counted in `unreadable` and skipped.
         """
         more = True
         while more or self._collected:
@@ -215,7 +226,7 @@ class Client:
             payload=payload,
             ttl_s=ttl_s,
         )
-        return await self._call(records.SignalLeft, "POST", "/signal", body=ask)
+        return await self._call(_LEAVE_SIGNAL, ask)
 
     async def poll_signals(
         self, *, since_id: int = 0, session_id: str | None = None
@@ -227,23 +238,23 @@ class Client:
             session_id=session_id,
             circle_hint=self.circle.circle_hint,
         )
-        return await self._call(records.Signals, "GET", "/signal", query=ask)
+        return await self._call(_POLL_SIGNALS, ask)
 
     # --- relay ----------------------------------------------------------------
 
     async def open_relay(self, target_node_id: str, *, ttl_s: int = 60) -> records.SessionOpened:
         """Open a relay session with a node, or renew it."""
         ask = records.OpenSession(**self._named(), target_node_id=target_node_id, ttl_s=ttl_s)
-        return await self._call(records.SessionOpened, "POST", "/relay/session", body=ask)
+        return await self._call(_OPEN_RELAY, ask)
 
     async def open_subscription(self, *, ttl_s: int = 60) -> records.SubscriptionOpened:
         """Ask for a token that opens a subscription."""
         ask = records.OpenSubscription(**self._named(), ttl_s=ttl_s)
-        return await self._call(records.SubscriptionOpened, "POST", "/relay/subscription", body=ask)
+        return await self._call(_OPEN_SUBSCRIPTION, ask)
 
     async def attach(self, opened: records.SessionOpened | records.SubscriptionOpened) -> Socket:
         """Open the WebSocket of a relay session or a subscription."""
-        return await self._connect(_socket_url(self.base_url, opened.relay_url), opened.token)
+        return await self._connect(websocket_url(self.base_url, opened.relay_url), opened.token)
 
     # --- assist ---------------------------------------------------------------
 
@@ -252,16 +263,14 @@ class Client:
         ask = assist_records.OpenAssist(
             **self._named(), ttl_s=ttl_s, signing_key=self.circle.request_key.hex()
         )
-        return await self._call(assist_records.AssistOpened, "POST", "/session", body=ask)
+        return await self._call(_OPEN_SESSION, ask)
 
     async def assist(
         self, ask: assist_records.AskAdvice | None = None, *, token: str = ""
     ) -> assist_records.Advice:
         """Ask how to connect, with a token of `open_session` or of the operator."""
         token = token or (await self.open_session()).token
-        return await self._call(
-            assist_records.Advice, "POST", ASSIST, body=ask, signed=False, token=token
-        )
+        return await self._call(_ASSIST, ask, token=token)
 
     # --- one call -------------------------------------------------------------
 
@@ -269,55 +278,47 @@ class Client:
         return {"node_id": self.node_id, "circle_hint": self.circle.circle_hint}
 
     async def _call(
-        self,
-        shape: type[_R],
-        method: str,
-        path: str,
-        *,
-        query: records.Record | None = None,
-        body: records.Record | None = None,
-        signed: bool = True,
-        token: str = "",
+        self, operation: Operation[_R], ask: records.Record | None = None, *, token: str = ""
     ) -> _R:
         """Make a call and read its reply; repeat it while that can help."""
-        content = msgspec.json.encode(_members(body)) if body else b""
-        asked = _members(query) if query else None
-        failures, corrected = 0, False
+        may_correct, failures = operation.signed, 0
         while True:
-            headers = self._headers(method, path, content) if signed else {}
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
             try:
-                return await self._once(shape, method, path, asked, content, headers)
+                return await self._once(operation, ask, token)
             except ExpiredTimestamp:
-                if corrected or not signed:
+                if not may_correct:
                     raise
-                corrected = True
+                may_correct = False
                 await self._correct_clock()
-                continue
-            except Refused as refusal:
-                failure: Refused | Unreachable = refusal
-                wait_s = refusal.retry_after_s
-                # A replay of a fresh nonce was made on the way, by a proxy that tries again.
-                if not refusal.retryable and not isinstance(refusal, NonceReplay):
-                    raise
-            except BadReply:
-                raise
-            except Unreachable as error:
-                failure, wait_s = error, None
-            failures += 1
-            if not self._backoff.again(failures, retry_after_s=wait_s):
-                raise failure
-            chance = self.rim.chance()
-            await self.rim.sleep(
-                self._backoff.delay(failures - 1, chance=chance, retry_after_s=wait_s)
-            )
+            except (Refused, Unreachable) as failure:
+                failures += 1
+                await self._back_off(failure, failures)
 
-    def _headers(self, method: str, path: str, content: bytes) -> dict[str, str]:
+    async def _once(self, operation: Operation[_R], ask: records.Record | None, token: str) -> _R:
+        """Make one attempt, signed with the time and a nonce of its own."""
+        in_query = operation.method == "GET"
+        query = members(ask) if ask and in_query else {}
+        content = msgspec.json.encode(members(ask)) if ask and not in_query else b""
+        headers = {"Content-Type": "application/json"} if content else {}
+        if operation.signed:
+            headers |= self._signature(operation, content)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return await self._exchange.make(operation, query, content, headers)
+
+    async def _back_off(self, failure: Refused | Unreachable, failures: int) -> None:
+        """Wait until the next attempt; raises *failure* where another cannot help."""
+        wait_s = failure.retry_after_s if isinstance(failure, Refused) else None
+        if not _passing(failure) or not self._backoff.again(failures, retry_after_s=wait_s):
+            raise failure
+        chance = self.rim.chance()
+        await self.rim.sleep(self._backoff.delay(failures - 1, chance=chance, retry_after_s=wait_s))
+
+    def _signature(self, operation: Operation[Any], content: bytes) -> dict[str, str]:
         return signing.headers(
             self.circle.request_key,
-            method,
-            path,
+            operation.method,
+            operation.path,
             content,
             node_id=self.node_id,
             now=self.now(),
@@ -330,80 +331,13 @@ class Client:
         health = await self.health()
         self.clock_offset_s = health.time + 0.5 - (before + self.rim.now()) / 2
 
-    async def _once(
-        self,
-        shape: type[_R],
-        method: str,
-        path: str,
-        query: Mapping[str, Any] | None,
-        content: bytes,
-        headers: dict[str, str],
-    ) -> _R:
-        url = self.base_url + (path if path == ASSIST else f"/v1{path}")
-        if content:
-            headers["Content-Type"] = "application/json"
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                self._http.stream(
-                    method, url, params=query, content=content or None, headers=headers
-                ) as reply,
-            ):
-                raw = await self._bounded(reply)
-        except TimeoutError:
-            raise Unreachable(f"{url} has not answered in {self._timeout_s:g} s") from None
-        except httpx2.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"cannot reach {url}: {reason}") from error
-        if not reply.is_success:
-            raise _refusal(reply, raw)
-        try:
-            return msgspec.json.decode(raw, type=shape)
-        except msgspec.MsgspecError as error:
-            raise BadReply(f"{url} did not answer as Muster does: {error}") from None
 
-    async def _bounded(self, reply: httpx2.Response) -> bytes:
-        """Read a body, as long as it stays in bounds."""
-        if reply.headers.get("content-encoding", "identity") != "identity":
-            raise BadReply(f"{reply.url.host} answered compressed, which was not asked for")
-        raw = bytearray()
-        async for chunk in reply.aiter_bytes():
-            raw += chunk
-            if len(raw) > self._max_reply_bytes:
-                raise BadReply(f"{reply.url.host} answered more than {self._max_reply_bytes} bytes")
-        return bytes(raw)
-
-
-def service_url(text: str) -> str:
-    """Return a base URL without a slash or ``/v1`` at its end.
-
-    Raises `ValueError` with a hint if it is not an http or https URL.
-    """
-    url = text.strip()
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"'{text}' is not the URL of a service; it looks like https://host/path")
-    if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("a service's URL has no user name, '?' or '#' in it")
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def _socket_url(base_url: str, relay_url: str) -> str:
-    """Return where to open a socket; a token from an https service is not sent in clear."""
-    base, relay = urlsplit(base_url), urlsplit(relay_url)
-    if relay.scheme not in ("ws", "wss") or not relay.hostname:
-        raise BadReply("the service named a relay that is not a WebSocket URL")
-    if base.scheme.lower() == "http" or relay.scheme == "wss":
-        return relay_url
-    if relay.hostname != base.hostname:
-        raise BadReply(f"the service named a relay without encryption, {relay.hostname}")
-    return relay._replace(scheme="wss").geturl()  # the service stands behind a proxy that decrypts
-
-
-def _members(record: records.Record) -> dict[str, Any]:
-    """Return what is set in a record."""
-    members = msgspec.structs.asdict(record)
-    return {name: value for name, value in members.items() if value is not None}
+def _passing(failure: Refused | Unreachable) -> bool:
+    """Say whether the same call, made again, may succeed."""
+    if isinstance(failure, Refused):
+        # A replay of a fresh nonce was made on the way, by a proxy that tries again.
+        return failure.retryable or isinstance(failure, NonceReplay)
+    return not isinstance(failure, BadReply)
 
 
 def _object(raw: msgspec.Raw) -> Mapping[str, Any]:
@@ -411,19 +345,3 @@ def _object(raw: msgspec.Raw) -> Mapping[str, Any]:
         return msgspec.json.decode(raw, type=dict)
     except msgspec.MsgspecError:
         raise Unreadable("the message is not an object") from None
-
-
-def _refusal(reply: httpx2.Response, raw: bytes) -> Refused | Unreachable:
-    if reply.has_redirect_location:
-        target = reply.headers["location"]
-        return BadReply(f"{reply.url.host} redirects to {target}; use that as the service's URL")
-    try:
-        body = msgspec.json.decode(raw, type=dict)
-    except msgspec.MsgspecError:
-        body = {}
-    if "code" not in body:
-        hint = "without a word from Muster; is this the service's URL?"
-        body = {"message": f"{reply.url.host} answered {reply.status_code} {hint}"}
-    retry_after = reply.headers.get("retry-after", "")
-    seconds = int(retry_after) if retry_after.isdecimal() and len(retry_after) < 10 else None
-    return errors.from_json(body, status=reply.status_code, retry_after_s=seconds)

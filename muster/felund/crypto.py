@@ -26,6 +26,9 @@ from muster.felund.circle import Circle
 CONTROL = "__control"
 """The channel that carries events between programs and not text between people."""
 
+GENERAL = "general"
+"""The channel of whoever names none."""
+
 HEADS = ("msg_id", "circle_id", "channel_id", "author_node_id", "created_ts")
 """The members of an envelope that stay in clear, in the order of their authentication."""
 
@@ -61,6 +64,28 @@ def new_msg_id(node_id: str, *, now: int, entropy: Entropy = secrets.token_bytes
     """Make the name of a new message; unique without asking anyone."""
     seed = f"{node_id}|{now}|{entropy(8).hex()}"
     return hashlib.sha256(seed.encode()).hexdigest()[:32]
+
+
+def new_note(
+    circle: Circle,
+    node_id: str,
+    text: str,
+    *,
+    now: int,
+    display_name: str = "",
+    channel: str = GENERAL,
+    entropy: Entropy = secrets.token_bytes,
+) -> Note:
+    """Make a message of a node, written now."""
+    return Note(
+        msg_id=new_msg_id(node_id, now=now, entropy=entropy),
+        circle_id=circle.circle_id,
+        channel_id=channel,
+        author_node_id=node_id,
+        created_ts=now,
+        display_name=display_name,
+        text=text,
+    )
 
 
 def encrypt(circle: Circle, note: Note, *, nonce: bytes | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from muster.errors import BadValue
 from muster.felund.circle import Circle
 
 PREFIX = "felund1."
@@ -26,8 +27,8 @@ _URL = re.compile(r"(?:https?:)?//[^\s/]\S*", re.IGNORECASE)
 _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
-class InvalidInvite(ValueError):
-    """The text is not an invite code; the message says what to do."""
+class InvalidInvite(BadValue):
+    """The text is not an invite code; the hint says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Invite:
         """Refuse a peer that other clients would choke on."""
         if self.peer and not _is_peer(self.peer):
             raise InvalidInvite(
-                "the invite's peer is neither a URL nor host:port nor 'relay'; ask for a new code"
+                "the invite's peer is neither a URL nor host:port nor 'relay'", "ask for a new code"
             )
 
     @classmethod
@@ -53,13 +54,13 @@ class Invite:
         content = _content(code.strip())
         secret, peer = content.get("secret"), content.get("peer") or ""
         if content.get("v") != 1 or isinstance(content["v"], bool):
-            raise InvalidInvite("the invite has an unknown version; update muster")
+            raise InvalidInvite("the invite has an unknown version", "update muster")
         if not isinstance(secret, str) or not isinstance(peer, str):
-            raise InvalidInvite("the invite holds no circle secret; ask for a new code")
+            raise InvalidInvite("the invite holds no circle secret", "ask for a new code")
         try:
             circle = Circle.from_secret_hex(secret)
         except ValueError as error:
-            raise InvalidInvite(f"{error}; ask for a new code") from None
+            raise InvalidInvite(f"{error}", "ask for a new code") from None
         return cls(circle, peer.strip())
 
     def code(self) -> str:
@@ -79,17 +80,19 @@ class Invite:
 def _content(code: str) -> Mapping[str, Any]:
     body = code.removeprefix(PREFIX)
     if body == code:
-        raise InvalidInvite(f"an invite code starts with '{PREFIX}'; copy the whole line")
+        raise InvalidInvite(f"an invite code starts with '{PREFIX}'", "copy the whole line")
     if len(code) > _MAX_CHARS or not _CODE.fullmatch(body):
-        raise InvalidInvite("the invite code holds characters it cannot have; copy it again")
+        raise InvalidInvite("the invite code holds characters it cannot have", "copy it again")
     unpadded = body.rstrip("=")
     try:
         raw = base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4))
         content = json.loads(raw)
     except (binascii.Error, ValueError, RecursionError):
-        raise InvalidInvite("the invite code is cut off or damaged; copy the whole line") from None
+        raise InvalidInvite(
+            "the invite code is cut off or damaged", "copy the whole line"
+        ) from None
     if not isinstance(content, Mapping):
-        raise InvalidInvite("the invite code is damaged; copy the whole line")
+        raise InvalidInvite("the invite code is damaged", "copy the whole line")
     return content
 
 

@@ -22,7 +22,7 @@ import pytest
 from capsules import capsule
 from capsules.envelope import Purpose, seal
 from capsules.manifest import Files
-from muster.bootstrap import Found, Outcome, bootstrap
+from muster.bootstrap import Attempt, Found, bootstrap
 from tests.support.community import COMMUNITY, DAY, Community, key
 from tools import loopback
 from tools.loopback import Answer, Place, lists, publishes, says
@@ -41,7 +41,7 @@ def us() -> Community:
 
 async def meet(
     us: Community, answers: Answers, *, beacon: bool = False, **options: Any
-) -> tuple[Found, Outcome]:
+) -> tuple[Found, Attempt]:
     """Ask an attacker and an honest beacon; return all, and what came of the attacker."""
     async with AsyncExitStack() as stack:
         honest = await stack.enter_async_context(Place(lists(us.ticket("honest"))))
@@ -54,7 +54,7 @@ async def meet(
     return found, outcome
 
 
-def refused(us: Community, answers: Answers, reason: str, **options: Any) -> Outcome:
+def refused(us: Community, answers: Answers, reason: str, **options: Any) -> Attempt:
     """Attack; the attacker is refused by name, and the honest source serves at once."""
     found, outcome = asyncio.run(meet(us, answers, **options))
     assert outcome.reason == reason, outcome

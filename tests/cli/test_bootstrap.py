@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from muster.bootstrap import Outcome, sources
-from muster.bootstrap.sources import Kind, Source
-from muster.cli import bootstrap
+from muster.bootstrap import sources
+from muster.cli.bars import bar
 from tests.cli.terminal import Terminal
 from tests.support import node
 from tests.support.community import Community, key
@@ -270,9 +269,8 @@ def test_what_is_not_fresh_or_not_believed_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_bar_is_never_outside_the_picture() -> None:
-    source = Source(Kind.BEACON, "http://a")
     for started, took in ((0.0, 0.0), (99.0, 1.0), (100.0, 50.0), (0.0, 100.0)):
-        drawn = bootstrap.bar(Outcome(source, started, took), 100.0, ascii_only=True, cells=10)
+        drawn = bar(started, took, 100.0, ascii_only=True, cells=10)
         assert len(drawn) == 10
         assert "#" in drawn
-    assert bootstrap.bar(Outcome(source, 0, 0), 0, ascii_only=False, cells=3) == "   "
+    assert bar(0, 0, 0, ascii_only=False, cells=3) == "   "

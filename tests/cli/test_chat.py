@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli import chat
+from muster.cli import listening as verb
+from muster.cli import times
 from muster.cli.home import Home, Membership
 from muster.cli.output import Misuse
 from muster.errors import InvalidSignature, RateLimited
@@ -75,7 +76,7 @@ def test_a_restart_shows_what_was_missed_and_nothing_twice(one: Terminal, two: T
 
 def test_the_first_time_shows_the_last_messages(one: Terminal, two: Terminal) -> None:
     circle = Invite.parse(one.run("circle", "invite").stdout).circle
-    asyncio.run(_say(one.base, circle, [f"number {n}" for n in range(chat.RECENT + 2)]))
+    asyncio.run(_say(one.base, circle, [f"number {n}" for n in range(verb.RECENT + 2)]))
     with two.running("listen") as listening:
         listening.until(r"^\* 2 older messages: muster listen --since all")
         listening.until(r"one: number 2$")
@@ -187,7 +188,7 @@ def test_registering_again_is_not_repeated_where_it_does_not_help(tmp_path: Path
             self.calls += 1
 
     member = Membership("circle", Circle(bytes(range(32))), "http://127.0.0.1:9")
-    listener = chat.Listener(Home(tmp_path), member, member.base_url)
+    listener = verb.Listener(Home(tmp_path), member, member.base_url)
     client = Counting()
     with pytest.raises(InvalidSignature):
         asyncio.run(listener._follow(client, Refusing()))  # type: ignore[arg-type] # they stand in
@@ -208,13 +209,13 @@ def test_the_registration_is_renewed_until_it_is_refused_for_good(tmp_path: Path
             ]
 
         async def register(self, *, ttl_s: int) -> None:
-            assert ttl_s == chat.TTL_S
+            assert ttl_s == verb.TTL_S
             answer = self.answers.pop(0)
             if answer:
                 raise answer
 
     member = Membership("circle", Circle(bytes(range(32))), "http://127.0.0.1:9")
-    listener = chat.Listener(Home(tmp_path), member, member.base_url, ttl_s=0.001, again_s=0)
+    listener = verb.Listener(Home(tmp_path), member, member.base_url, ttl_s=0.001, again_s=0)
     client = Answering()
     with pytest.raises(InvalidSignature):
         asyncio.run(listener._stay_registered(client))  # type: ignore[arg-type] # it stands in
@@ -226,13 +227,13 @@ def test_the_registration_is_renewed_until_it_is_refused_for_good(tmp_path: Path
     [("all", 0.0), ("90s", 910.0), ("10m", 400.0), ("0h", 1000.0), ("1970-01-02T00:00Z", 86400.0)],
 )
 def test_a_start_is_a_while_ago_or_a_date(text: str, seconds: float) -> None:
-    assert chat._since(text, now=1000.0) == seconds
+    assert times.since(text, now=1000.0) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "10", "-1h", "1.5h", "2026-13-01", "9" * 10 + "d"])
 def test_another_start_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match="is no time"):
-        chat._since(text, now=1000.0)
+        times.since(text, now=1000.0)
 
 
 async def _say(base: str, circle: Circle, texts: list[str]) -> None:

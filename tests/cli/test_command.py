@@ -1,10 +1,12 @@
 """The command line itself: what it says of itself, and what it loads to say it."""
 
+import argparse
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -61,15 +63,37 @@ def test_a_wrong_call_is_one_line_and_code_2(
     assert error.count("\n") == 1
 
 
+def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield every verb of the command, those of groups too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for chosen in action.choices.values():
+                yield from verbs(chosen)
+    if parser.get_default("run"):
+        yield parser
+
+
 def test_every_command_exists() -> None:
     """Each name in the table of commands leads to a function."""
-    from importlib import import_module
+    places = [verb.get_default("run") for verb in verbs(main.parser())]
 
-    table = "".join(path.read_text() for path in Path(main.__file__).parent.glob("*.py"))
-    places = re.findall(r'"((?:muster\.cli|infra)\.\w+):(\w+)"', table)
     assert len(places) > 20
-    for module, function in places:
+    for place in places:
+        module, _, function = place.partition(":")
         assert callable(getattr(import_module(module), function))
+
+
+def test_help_lists_every_verb_under_what_it_needs() -> None:
+    said = main.parser().format_help()
+    groups = dict(re.findall(r"^(for [^\n]+):\n((?:  \S.*\n)+)", said, re.MULTILINE))
+    members, service, cloud = (
+        re.findall(r"^  (\S+)", lines, re.MULTILINE) for lines in groups.values()
+    )
+
+    assert {"circle", "send", "listen", "doctor", "bootstrap", "capsule"} <= set(members)
+    assert {"serve", "backup", "restore", "keygen"} == set(service)
+    assert {"plan", "deploy", "destroy", "cost"} <= set(cloud)
+    assert all("checkout" in heading for heading in list(groups)[1:])
 
 
 def test_output_into_a_closed_pipe_is_no_error(one: Terminal) -> None:

@@ -13,8 +13,9 @@ import pytest
 from capsules.keys import SigningKey
 from muster import errors
 from muster.backoff import Backoff
-from muster.cli import hints, waterfall
-from muster.cli.doctor import STEPS, Outcome, Report, examine
+from muster.cli import bars, hints
+from muster.cli.doctor import waterfall
+from muster.cli.doctor.examination import STEPS, Report, Result, examine
 from muster.felund import frames, sockets
 from muster.felund.circle import Circle
 from muster.felund.client import BadReply, Client
@@ -71,7 +72,7 @@ def examined(
     return asyncio.run(examine(make, base=base, **options))
 
 
-def failures(report: Report) -> dict[str, Outcome]:
+def failures(report: Report) -> dict[str, Result]:
     assert not report.ok
     return {step.name: step for step in report.failed}
 
@@ -417,21 +418,21 @@ def test_nobody_stays_registered_after_a_failure(base: str) -> None:
     ("started", "took"), [(0, 100), (0, 0), (99.99, 0.01), (100, 50), (50, 25), (0, 1000)]
 )
 def test_a_bar_stays_in_the_picture(started: float, took: float, ascii_only: bool) -> None:
-    step = Outcome("x", "x", "ok", started, took)
-    bar = waterfall.bar(step, 100.0, ascii_only=ascii_only)
-    assert len(bar) == waterfall.BAR_CELLS
+    step = Result("x", "x", "ok", started, took)
+    bar = waterfall.drawn(step, 100.0, ascii_only=ascii_only)
+    assert len(bar) == bars.CELLS
     assert bar.strip(" ")
 
 
 def test_what_was_not_tried_has_no_bar() -> None:
-    assert not waterfall.bar(Outcome("x", "x", "skipped", 1, 0), 100.0, ascii_only=True).strip()
+    assert not waterfall.drawn(Result("x", "x", "skipped", 1, 0), 100.0, ascii_only=True).strip()
 
 
 def test_a_partial_failure_shows_every_step(capsys: pytest.CaptureFixture[str]) -> None:
     steps = (
-        Outcome("a", "the first", "ok", 0, 10, detail="fine"),
-        Outcome("b", "the second", "failed", 10, 10, error="broken", hint="mend it"),
-        Outcome("c", "the third", "skipped", 20, 0, detail="needs 'b'"),
+        Result("a", "the first", "ok", 0, 10, detail="fine"),
+        Result("b", "the second", "failed", 10, 10, error="broken", hint="mend it"),
+        Result("c", "the third", "skipped", 20, 0, detail="needs 'b'"),
     )
     waterfall.draw(Report("http://x", "0", 20.0, steps))
     shown = capsys.readouterr().out
@@ -471,8 +472,9 @@ def test_what_is_not_muster_is_asked_about() -> None:
     for error in (
         BadReply("host redirects to x"),
         errors.from_json(
-            {"message": "h answered 404 without a word from Muster; is this the service's URL?"},
+            {"message": "h answered 404 without a word from Muster"},
             status=404,
+            hint="is this the service's URL?",
         ),
     ):
         assert hints.explain(error, "http://h").hint == "is this the service's URL?"
@@ -492,5 +494,5 @@ def _is(request: httpx2.Request, path: str) -> bool:
     return request.url.path == f"/v1/{path}"
 
 
-def _step(report: Report, name: str) -> Outcome:
+def _step(report: Report, name: str) -> Result:
     return next(step for step in report.steps if step.name == name)

@@ -11,7 +11,7 @@ import pytest
 
 from muster import errors
 from muster.backoff import Backoff
-from muster.cli.doctor import STEPS, examine
+from muster.cli.doctor.examination import STEPS, examine
 from muster.felund import frames, sockets
 from muster.felund.circle import Circle
 from muster.felund.client import Client

@@ -183,7 +183,7 @@ def test_it_goes_on_when_everything_fails(net: Net) -> None:
     async def scene() -> None:
         async with net.announcer() as announcer:
             await asyncio.sleep(100)
-            assert {o.reason for o in announcer.outcomes} == {"UNREACHABLE"}
+            assert {o.reason for o in announcer.attempts} == {"UNREACHABLE"}
             net.busy = lambda: None
             assert await announcer.wait_for(6)
 

@@ -20,6 +20,7 @@ from chalicelib.community.publisher import FILES
 from chalicelib.local.metrics import publishing_metrics
 from chalicelib.local.publishing import KEPT_S, NAMED, FolderPublishing
 from chalicelib.local.publishing_keys import KeyFolder, notice
+from muster import whole_file
 from muster.cli import main
 from tests.support import local
 from tests.support.circle import World, world
@@ -164,7 +165,7 @@ def test_keys_that_somebody_brings_are_read_at_the_next_run(tmp_path: Path) -> N
     keys.prepare(now=NOW)
     old = keys.load(NOW)
     root = key_files.read_root(keys.root_path)
-    key_files.replace(tmp_path / "publishing.key", keyring.encode(root.renew(old, now=NOW)))
+    whole_file.write(tmp_path / "publishing.key", keyring.encode(root.renew(old, now=NOW)))
 
     assert keyring.certificate(keys.load(NOW)).serial > keyring.certificate(old).serial
 

@@ -1,25 +1,24 @@
 """The cost model: by hand, against DynamoDB's own counting, and against what the limits allow."""
 
-import datetime
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-import boto3
-import moto
 import pytest
 
 from chalicelib.settings import Settings
-from infra import cost, cost_actual
+from infra import bill, ceilings, cost
+from infra.bill import Estimate
+from infra.ceilings import Ceilings
 from muster.cli.output import Misuse
 from tools.bench import units
 
-PRICES = cost.PRICES["regions"]["us-east-1"]
+PRICES = bill.PRICES["regions"]["us-east-1"]
 HOURS = 730
 
 
-def usd(estimate: cost.Estimate, what: str) -> float:
+def usd(estimate: Estimate, what: str) -> float:
     """Return the list price of one line."""
     return sum(row.usd for row in estimate.rows if row.what == what)
 
@@ -98,7 +97,7 @@ def test_our_client_is_priced_by_its_own_constants() -> None:
 @pytest.mark.parametrize("factor", [2, 10])
 def test_a_bill_grows_with_its_nodes_and_hours(factor: int) -> None:
     """All but what the clock does, which costs the same for everybody."""
-    clock = cost.bill(cost.idle()).list_usd
+    clock = bill.bill(cost.idle()).list_usd
     one = cost.estimate(nodes=1, client="web", messages=0).list_usd - clock
     many = cost.estimate(nodes=factor, client="web", messages=0).list_usd - clock
     shorter = cost.estimate(nodes=factor, hours=24 / factor, client="web", messages=0).list_usd
@@ -108,7 +107,7 @@ def test_a_bill_grows_with_its_nodes_and_hours(factor: int) -> None:
 
 
 def test_a_service_that_nobody_uses_costs_next_to_nothing() -> None:
-    found = cost.bill(cost.idle())
+    found = bill.bill(cost.idle())
 
     assert found.total_usd < 0.05
     assert found.list_usd < 1.05  # nine alarms at ten cents, which every account has for nothing
@@ -125,14 +124,14 @@ def test_nothing_is_free_twice() -> None:
 
 
 def test_every_price_is_dated_sourced_and_used() -> None:
-    for region in cost.PRICES["regions"].values():
+    for region in bill.PRICES["regions"].values():
         assert set(region) == set(PRICES)
     names = {name.removesuffix("_arm64").removesuffix("_x86_64") for name in PRICES}
 
-    assert names - {"backup_gb_month"} == set(cost.WHAT)
-    assert cost.PRICES["as_of"]
-    assert all(url.startswith("https://aws.amazon.com/") for url in cost.PRICES["sources"].values())
-    assert "check" in cost.PRICES["note"]
+    assert names - {"backup_gb_month"} == set(bill.WHAT)
+    assert bill.PRICES["as_of"]
+    assert all(url.startswith("https://aws.amazon.com/") for url in bill.PRICES["sources"].values())
+    assert "check" in bill.PRICES["note"]
 
 
 def test_programs_get_the_same_sum() -> None:
@@ -162,14 +161,14 @@ LEAST = 55
 def test_the_worst_month_stays_below_what_was_asked(usd: int, region: str) -> None:
     if region != "us-east-1":
         usd += 10  # everything is dearer there
-    limits = cost.ceilings(usd, region=region)
+    limits = ceilings.below(usd, region=region)
 
     assert limits.worst(region=region).total_usd <= usd
     assert min(limits.rest_rate, limits.socket_rate, limits.concurrency, limits.pushes_per_s) >= 1
 
 
 def test_more_money_allows_more() -> None:
-    found = [cost.ceilings(usd) for usd in (60, 200, 1_000, 5_000, 50_000)]
+    found = [ceilings.below(usd) for usd in (60, 200, 1_000, 5_000, 50_000)]
 
     assert [limits.rest_rate for limits in found] == sorted(limits.rest_rate for limits in found)
     assert found[-1].rest_rate > 100 * found[0].rest_rate
@@ -179,21 +178,21 @@ def test_more_money_allows_more() -> None:
 @pytest.mark.parametrize("usd", [0.5, 10, LEAST - 1])
 def test_what_no_limits_can_hold_is_refused_with_the_least(usd: float) -> None:
     with pytest.raises(Misuse, match=rf"the lowest ones allow \${LEAST}"):
-        cost.ceilings(usd)
+        ceilings.below(usd)
 
 
 def test_the_worst_month_counts_every_limit() -> None:
-    low = cost.Ceilings(1, 1, 1, 256, 1, 1, 1)
-    for name in cost.PARAMETERS:
-        twice = {field: getattr(low, field) for field in cost.PARAMETERS} | {
+    low = Ceilings(1, 1, 1, 256, 1, 1, 1)
+    for name in ceilings.PARAMETERS:
+        twice = {field: getattr(low, field) for field in ceilings.PARAMETERS} | {
             name: 2 * getattr(low, name)
         }
-        assert cost.Ceilings(**twice).worst().total_usd > low.worst().total_usd + 1, name
+        assert Ceilings(**twice).worst().total_usd > low.worst().total_usd + 1, name
 
 
 def test_the_worst_month_by_hand() -> None:
     seconds = 365 / 12 * 86_400
-    rows = {row.what: row.usd for row in cost.Ceilings(10, 20, 3, 512, 30, 40, 5).worst().rows}
+    rows = {row.what: row.usd for row in Ceilings(10, 20, 3, 512, 30, 40, 5).worst().rows}
 
     assert rows["HTTP calls"] == pytest.approx(10 * seconds * 3.50 / 1e6)
     assert rows["sockets held open"] == pytest.approx(20 * 10 * seconds * 0.25 / 1e6)
@@ -203,11 +202,11 @@ def test_the_worst_month_by_hand() -> None:
 
 
 def test_limits_are_the_template_s_parameters_and_back() -> None:
-    limits = cost.ceilings(500)
+    limits = ceilings.below(500)
     declared = json.loads((Path(cost.__file__).parent / "resources.json").read_text())["Parameters"]
 
     assert set(limits.parameters()) <= set(declared)
-    assert cost.Ceilings.from_parameters(limits.parameters() | limits.settings()) == limits
+    assert Ceilings.from_parameters(limits.parameters() | limits.settings()) == limits
     for name, value in limits.parameters().items():
         assert declared[name]["MinValue"] <= int(value) <= declared[name]["MaxValue"], name
 
@@ -216,68 +215,5 @@ def test_the_limits_of_a_deployment_as_it_comes_are_the_template_s() -> None:
     declared = json.loads((Path(cost.__file__).parent / "resources.json").read_text())["Parameters"]
     defaults = {name: str(told.get("Default", "")) for name, told in declared.items()}
 
-    assert cost.Ceilings.from_parameters(defaults) == cost.Ceilings()
-    assert cost.Ceilings().pushes_per_s == Settings().pushes_per_s
-
-
-# --- what was really used ----------------------------------------------------------------
-
-
-def test_what_cloudwatch_counted_is_priced() -> None:
-    now = datetime.datetime(2026, 1, 15, 12, tzinfo=datetime.UTC)
-    with moto.mock_aws():
-        cloudformation = boto3.client("cloudformation", "us-east-1")
-        cloudwatch = boto3.client("cloudwatch", "us-east-1")
-        table = {
-            "Type": "AWS::DynamoDB::Table",
-            "Properties": {
-                "TableName": "muster-dev-mail",
-                "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
-                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-                "BillingMode": "PAY_PER_REQUEST",
-            },
-        }
-        api = {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "muster-dev"}}
-        body = json.dumps({"Resources": {"Mail": table, "RestAPI": api}})
-        cloudformation.create_stack(StackName="muster-dev", TemplateBody=body)
-        for days_ago in (1, 5, 40):  # the last is too long ago
-            for namespace, metric, dimension, value in (
-                ("AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName=muster-dev-mail", 7e6),
-                ("AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName=muster-dev-mail", 14e6),
-                ("AWS/ApiGateway", "Count", "ApiName=muster-dev", 7e6),
-                ("AWS/ApiGateway", "Count", "ApiName=another", 9e9),
-            ):
-                name, _, whose = dimension.partition("=")
-                cloudwatch.put_metric_data(
-                    Namespace=namespace,
-                    MetricData=[
-                        {
-                            "MetricName": metric,
-                            "Dimensions": [{"Name": name, "Value": whose}],
-                            "Timestamp": now - datetime.timedelta(days=days_ago),
-                            "Value": value,
-                        }
-                    ],
-                )
-        found = cost_actual.price(
-            cloudformation, cloudwatch, stack="muster-dev", region="us-east-1", now=now
-        )
-    month = 365 / 12 / 14
-
-    assert usd(found.estimate, "store, written") == pytest.approx(14e6 * month * 0.625 / 1e6)
-    assert usd(found.estimate, "store, read") == pytest.approx(28e6 * month * 0.125 / 1e6)
-    assert usd(found.estimate, "HTTP calls") == pytest.approx(14e6 * month * 3.50 / 1e6)
-
-
-def test_every_part_that_costs_is_counted() -> None:
-    kinds = {
-        "AWS::DynamoDB::Table": {"write_unit", "read_unit"},
-        "AWS::Lambda::Function": {"lambda_request", "lambda_gb_s"},
-        "AWS::ApiGateway::RestApi": {"http_call"},
-        "AWS::ApiGatewayV2::Api": {"socket_message"},
-        "AWS::Logs::LogGroup": {"log_gb"},
-        "AWS::SNS::Topic": set(),
-    }
-    for kind, uses in kinds.items():
-        one = {"ResourceType": kind, "PhysicalResourceId": "x"}
-        assert {count.use for count in cost_actual._counts(one, "muster-dev")} == uses
+    assert Ceilings.from_parameters(defaults) == Ceilings()
+    assert Ceilings().pushes_per_s == Settings().pushes_per_s

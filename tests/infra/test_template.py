@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.aws import edge
 from chalicelib.routes import PATHS
-from infra import cost, linting, stack
+from infra import bill, cost, linting, stack
 from infra.cloud import Names
 from infra.difference import Conditions, Deployed
 from infra.gateway_responses import EXTENSION, gateway_responses
@@ -270,7 +270,7 @@ def test_alarms_go_to_the_topic(template: Template) -> None:
 
 
 def test_what_a_day_costs_is_counted_with_the_regions_prices(template: Template) -> None:
-    known = cost.PRICES["regions"]["us-east-1"]
+    known = bill.PRICES["regions"]["us-east-1"]
     told = template["Mappings"]["Prices"]["USD"]
 
     assert float(told["Call"]) == known["http_call"]

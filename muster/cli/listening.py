@@ -1,122 +1,43 @@
-"""Chat: `muster send` and `muster listen`, enough for people to talk through a service."""
+"""Listening: `muster listen`, which shows what is said in a circle."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
-import os
-import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from importlib import import_module
 
-from muster.backoff import Backoff
-from muster.cli import hints, output
-from muster.cli.base import base_url
+from muster.cli import output, times
+from muster.cli.base import base_url, explained, open_client
 from muster.cli.home import Home, Membership
-from muster.cli.output import Misuse
+from muster.cli.sending import ATTEMPTS, told
 from muster.errors import InvalidSignature, Refused
-from muster.felund import crypto
 from muster.felund.client import Client
 from muster.felund.crypto import CONTROL, Note
 from muster.felund.sockets import Unreachable
 from muster.felund.subscription import Event, Joined, Left, Subscription
 
 TTL_S = 600
-CHANNEL = "general"
 RECENT = 20
 """How many messages the first `listen` shows."""
 
 PATIENCE_S = 3.0
-"""How long a socket may take to open, or to come back, before we speak of it."""
-
-BACKOFF = Backoff(attempts=3)
-"""A person waits: a few quick attempts, then say what is wrong."""
-
-_AGO = re.compile(r"(\d{1,9})([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-# --- send ---------------------------------------------------------------------
-
-
-def send(arguments: argparse.Namespace) -> int:
-    """Leave a text in the circle's mailbox."""
-    home = Home.from_environment()
-    membership = home.chosen(arguments.circle)
-    base = base_url(arguments.base or membership.base_url)
-    text = _text(arguments.text)
-    name = arguments.name or os.environ.get("MUSTER_NAME") or _user()
-    note = asyncio.run(_send(membership, base, home.node_id(), text, name=name))
-    if arguments.json:
-        output.dump({"circle": membership.name, **_told(note)})
-    else:
-        output.show(f"sent to '{membership.name}'")
-    return output.OK
-
-
-async def _send(membership: Membership, base: str, node_id: str, text: str, *, name: str) -> Note:
-    # The service does not echo to the node that posts, but a `listen` in the next
-    # terminal, of the same home, is to hear it: so the call is another node's.
-    async with _client(base, membership, f"{node_id}-send") as client:
-        with _explained(base):
-            try:
-                return await _post(client, node_id, text, name=name)
-            except InvalidSignature:
-                await client.register(ttl_s=30)  # pins the circle's key, if nobody was here yet
-                note = await _post(client, node_id, text, name=name)
-                await client.unregister()
-                return note
-
-
-async def _post(client: Client, node_id: str, text: str, *, name: str) -> Note:
-    now = client.now()
-    note = Note(
-        msg_id=crypto.new_msg_id(node_id, now=now),
-        circle_id=client.circle.circle_id,
-        channel_id=CHANNEL,
-        author_node_id=node_id,
-        created_ts=now,
-        display_name=name,
-        text=text,
-    )
-    await client.leave_messages([crypto.encrypt(client.circle, note)])
-    return note
-
-
-def _text(words: list[str]) -> str:
-    text = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
-    if not text.strip():
-        raise Misuse("there is nothing to send", "muster send TEXT")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Misuse("the text is not UTF-8", "check the terminal's locale") from None
-    return text
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "somebody"
-
-
-# --- listen -------------------------------------------------------------------
+"""How long there may be no live connection before we speak of it."""
 
 
 def listen(arguments: argparse.Namespace) -> int:
     """Show what was said since the last time, and what is said from now on."""
+    import_module("websockets")  # say now that it is missing: in the background nobody would
     home = Home.from_environment()
     membership = home.chosen(arguments.circle)
     base = base_url(arguments.base or membership.base_url)
-    since = None if arguments.since is None else _since(arguments.since, now=time.time())
+    since = None if arguments.since is None else times.since(arguments.since, now=time.time())
     listener = Listener(home, membership, base, as_json=arguments.json)
     asyncio.run(listener.run(since=since))
     return output.OK
@@ -137,10 +58,11 @@ class Listener:
     kept: int = 0
 
     async def run(self, *, since: float | None) -> None:
-        """Listen until Ctrl-C, SIGTERM, or a refusal that waiting does not mend."""
+        """Listen until Ctrl-C, SIGTERM, or a refusal that is not retryable."""
         node_id = self.home.node_id()
-        async with _client(self.base, self.membership, node_id) as client, _stopping() as stop:
-            with _explained(self.base):
+        opened = open_client(self.base, self.membership.circle, node_id, attempts=ATTEMPTS)
+        async with opened as client, _stopping() as stop:
+            with explained(self.base):
                 await client.register(ttl_s=TTL_S)
                 try:
                     await self._catch_up(client, since=since)
@@ -214,7 +136,7 @@ class Listener:
             await self._register(client)
 
     async def _register(self, client: Client) -> None:
-        """Register, as soon as that is possible; raises a refusal that waiting does not mend."""
+        """Register, as soon as that is possible; raises a refusal that is not retryable."""
         while True:
             try:
                 await client.register(ttl_s=TTL_S)
@@ -226,7 +148,7 @@ class Listener:
                 return
 
     async def _watch(self, events: Subscription) -> None:
-        """Say when there is no live connection, once it lasts, and when it is back."""
+        """Report a live connection that stays lost, and its return."""
         said_lost, down_s, step_s = False, 0.0, 0.25
         while True:
             await asyncio.sleep(step_s)
@@ -257,7 +179,7 @@ class Listener:
             case Note():
                 self.names[event.author_node_id] = event.display_name
                 if self.as_json:
-                    output.dump({"t": "message", **_told(event)})
+                    output.dump({"t": "message", **told(event)})
                 elif event.channel_id != CONTROL:
                     self._show_note(event)
             case Joined():
@@ -289,39 +211,8 @@ class Listener:
             self._remark(f"{called} {what}")
 
     def _remark(self, text: str) -> None:
-        """Say something about the listening, beside what is heard."""
+        """Say something about the connection; it goes to stderr."""
         output.say(f"* {text}")
-
-
-def _since(text: str, *, now: float) -> float:
-    """Read when to start: a while ago, a date, or everything."""
-    if text == "all":
-        return 0.0
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return now - int(ago[1]) * _UNITS[ago[2]]
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise Misuse(
-            f"--since {text} is no time", "write 10m, 2h, 3d, 2026-01-31, 2026-01-31T12:00 or all"
-        ) from None
-
-
-# --- both ---------------------------------------------------------------------
-
-
-def _client(base: str, membership: Membership, node_id: str) -> Client:
-    return Client(base, membership.circle, node_id, backoff=BACKOFF)
-
-
-@contextmanager
-def _explained(base: str) -> Iterator[None]:
-    """Turn what a service refuses, or the network, into a line with a hint."""
-    try:
-        yield
-    except (Refused, Unreachable) as error:
-        raise hints.explain(error, base) from None
 
 
 @asynccontextmanager
@@ -336,14 +227,3 @@ async def _stopping() -> AsyncIterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-def _told(note: Note) -> dict[str, Any]:
-    return {
-        "msg_id": note.msg_id,
-        "node_id": note.author_node_id,
-        "name": note.display_name,
-        "channel": note.channel_id,
-        "created_at": note.created_ts,
-        "text": note.text,
-    }

@@ -1,191 +1,26 @@
-"""Doctor: two fresh peers meet through a running service, and each step is timed.
-
-The steps are a table and know no network: whoever calls `examine` says how a
-client is made, so the same steps run against a URL and, in tests, against the
-AWS host without a gateway.
-"""
+"""The steps in a circle: nodes register, find each other, exchange messages and frames."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from capsules import ticket
-from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
-from muster.cli import beacons as bootstrap
-from muster.cli import hints
+from muster.cli.doctor.visit import BROKEN, SPLIT, TTL_S, Step, Visit
 from muster.cli.output import Failure
-from muster.errors import InvalidSignature, Refused
+from muster.errors import InvalidSignature
 from muster.felund import crypto, frames, records, signing
-from muster.felund.circle import Circle, signal_session
+from muster.felund.circle import signal_session
 from muster.felund.client import Client
-from muster.felund.sockets import Socket, Unreachable
+from muster.felund.sockets import Socket
 
 PROTOCOL = 1
-DEADLINE_S = 10.0
-TTL_S = 60
-COMMUNITY = "doctor"
-LOOK_S = 0.25
 LOOSE_S = 2.0
 """Clocks that differ by less are said to agree; the service tells whole seconds."""
 
-Make = Callable[[Circle, str], Client]
-"""Makes a client for a node of a circle, pointed at the service to be examined."""
-
-Status = Literal["ok", "failed", "skipped"]
 _F = TypeVar("_F", bound=frames.FromService)
-
-
-@dataclass(slots=True)
-class Visit:
-    """What the steps share: two nodes of a fresh circle, and what they have got so far."""
-
-    make: Make
-    circle: Circle
-    near: Client
-    far: Client
-    stranger: Client
-    version: str = ""
-    subscription: Socket | None = None
-    seats: tuple[Socket, Socket] | None = None
-    session_id: str = ""
-    texts: list[str] = field(default_factory=list)
-    capsule_root: str | None = None
-    announced: tuple[str, ...] = ()
-
-
-class Step(NamedTuple):
-    """One thing that must work: what it is called, what it does, what it needs."""
-
-    name: str
-    what: str
-    work: Callable[[Visit], Awaitable[str]]
-    needs: tuple[str, ...] = ()
-    opens_websocket: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a step went, and when; times in milliseconds since the start."""
-
-    name: str
-    what: str
-    status: Status
-    started_ms: float
-    took_ms: float
-    detail: str = ""
-    error: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How the whole examination went."""
-
-    base: str
-    version: str
-    took_ms: float
-    steps: tuple[Outcome, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything worked."""
-        return all(step.status == "ok" for step in self.steps)
-
-    @property
-    def failed(self) -> list[Outcome]:
-        """The steps that failed."""
-        return [step for step in self.steps if step.status == "failed"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report for programs."""
-        return {"ok": self.ok, **asdict(self)}
-
-
-async def examine(
-    make: Make,
-    *,
-    base: str,
-    deadline_s: float = DEADLINE_S,
-    starting: Callable[[Step], None] | None = None,
-) -> Report:
-    """Take every step that can be taken, each within its deadline, and report."""
-    circle = Circle.new()
-    visit = Visit(
-        make=make,
-        circle=circle,
-        near=make(circle, "doctor-near-" + secrets.token_hex(6)),
-        far=make(circle, "doctor-far-" + secrets.token_hex(6)),
-        stranger=make(_forged(circle), "doctor-stranger-" + secrets.token_hex(6)),
-    )
-    started = time.perf_counter()
-    outcomes: dict[str, Outcome] = {}
-    try:
-        for step in STEPS:
-            if starting is not None:
-                starting(step)
-            outcomes[step.name] = await _take(
-                step, visit, outcomes, base=base, started=started, deadline_s=deadline_s
-            )
-    finally:
-        await _tidy(visit)
-    return Report(base, visit.version, _ms(started), tuple(outcomes.values()))
-
-
-async def _take(
-    step: Step,
-    visit: Visit,
-    before: dict[str, Outcome],
-    *,
-    base: str,
-    started: float,
-    deadline_s: float,
-) -> Outcome:
-    begun = _ms(started)
-    missing = [name for name in step.needs if before[name].status != "ok"]
-    if missing:
-        return Outcome(step.name, step.what, "skipped", begun, 0.0, detail=f"needs '{missing[0]}'")
-    try:
-        async with asyncio.timeout(deadline_s):
-            detail = await step.work(visit)
-    except Exception as error:
-        explain = hints.websocket if step.opens_websocket else hints.explain
-        failure = explain(error, base)
-        if isinstance(error, TimeoutError):
-            failure = Failure(f"not done after {deadline_s:g} s", failure.hint)
-        took = round(_ms(started) - begun, 3)
-        return Outcome(
-            step.name,
-            step.what,
-            "failed",
-            begun,
-            took,
-            error=failure.message,
-            hint=failure.hint,
-        )
-    return Outcome(step.name, step.what, "ok", begun, round(_ms(started) - begun, 3), detail=detail)
-
-
-async def _tidy(visit: Visit) -> None:
-    """Close what is open; leave nobody registered, whatever happened."""
-    for socket in (visit.subscription, *(visit.seats or ())):
-        if socket is not None:
-            await socket.close()
-    for client in (visit.near, visit.far):
-        with suppress(Refused, Unreachable, TimeoutError):
-            async with asyncio.timeout(1):
-                await client.unregister()
-        await client.aclose()
-    await visit.stranger.aclose()
-
-
-# --- the steps ----------------------------------------------------------------
 
 
 async def _reach(visit: Visit) -> str:
@@ -234,10 +69,10 @@ async def _find(visit: Visit) -> str:
         if list(found) != [other.node_id]:
             raise Failure(
                 f"{_name(client, visit)} does not see exactly the other node",
-                "do several services share this address without sharing their store?",
+                SPLIT,
             )
         if not found[other.node_id].endpoints:
-            raise Failure("the other node's endpoint was lost", "the service is broken")
+            raise Failure("the other node's endpoint was lost", BROKEN)
     return "each sees the other"
 
 
@@ -265,7 +100,7 @@ async def _signal(visit: Visit) -> str:
     await far.leave_signal(near.node_id, "answer", f"an answer to {offer.payload}")
     answer = _signal_for(await near.poll_signals(session_id=session), "answer", far)
     if answer.payload != "an answer to an offer":
-        raise Failure("a signal was changed on the way", "the service is broken")
+        raise Failure("a signal was changed on the way", BROKEN)
     return "offer and answer"
 
 
@@ -317,7 +152,7 @@ async def _relay(visit: Visit) -> str:
     mine = await near.open_relay(far.node_id)
     theirs = await far.open_relay(near.node_id)
     if mine.session_id != theirs.session_id:
-        raise Failure("the two nodes were given different sessions", "the service is broken")
+        raise Failure("the two nodes were given different sessions", BROKEN)
     visit.session_id = mine.session_id
     seats = [await near.attach(mine)]
     try:
@@ -353,13 +188,11 @@ async def _pass(visit: Visit, origin: Socket, target: Socket, *, seq: int, paylo
     came = await _next(target, frames.Frame)
     took = time.perf_counter() - sent
     if (came.seq, came.payload_b64) != (seq, frame.payload_b64):
-        raise Failure("a frame was changed on the way", "the service is broken")
+        raise Failure("a frame was changed on the way", BROKEN)
     await target.send(frames.Ack(session_id=visit.session_id, seq=seq))
     acks = [await _next(origin, frames.Ack) for _ in range(2)]
     if {ack.from_ is None for ack in acks} != {True, False} or any(ack.seq != seq for ack in acks):
-        raise Failure(
-            "a frame was not acknowledged by service and peer, once each", "the service is broken"
-        )
+        raise Failure("a frame was not acknowledged by service and peer, once each", BROKEN)
     return took
 
 
@@ -368,57 +201,11 @@ async def _leave(visit: Visit) -> str:
         if not (await client.unregister()).removed:
             raise Failure(
                 f"{_name(client, visit)} was not registered any more",
-                "do several services share this address without sharing their store?",
+                SPLIT,
             )
     if (await visit.near.peers()).peers:
-        raise Failure("a node that left is still listed", "the service is broken")
+        raise Failure("a node that left is still listed", BROKEN)
     return "nobody is left"
-
-
-async def _announce(visit: Visit) -> str:
-    names = []
-    for number in range(2):
-        name = f"doctor-{number}-{secrets.token_hex(6)}"
-        made = ticket.create(
-            SigningKey(secrets.token_bytes(KEY_BYTES)),
-            peer_id=name,
-            user_id="doctor",
-            now_ms=visit.near.now() * 1000,
-            nonce=secrets.token_bytes(12),
-            ttl_ms=TTL_S * 1000,
-        )
-        answer = await bootstrap.announce(visit.near, COMMUNITY, made)
-        if answer is not None:
-            raise Failure(f"a ticket was refused: {answer}", "which tickets does it trust?")
-        names.append(name)
-    visit.announced = tuple(names)
-    return f"tickets taken, community {COMMUNITY}"
-
-
-async def _list(visit: Visit) -> str:
-    while True:
-        listed = await bootstrap.listed(visit.near, COMMUNITY)
-        if set(visit.announced) <= set(listed):
-            return f"{len(listed)} listed, both of ours"
-        await asyncio.sleep(LOOK_S)  # another process may remember its list for two seconds
-
-
-async def _published(visit: Visit) -> str:
-    if visit.capsule_root is None:
-        return "this service publishes none"
-    while True:
-        found = await bootstrap.manifest(visit.near, COMMUNITY)
-        if found is not None and found.fresh_until > visit.near.now():
-            return f"{max(visit.near.now() - found.issued_at, 0)} s old"
-        await asyncio.sleep(LOOK_S)
-
-
-async def _verify(visit: Visit) -> str:
-    if visit.capsule_root is None:
-        return "nothing to verify"
-    key = VerifyKey.from_base64(visit.capsule_root)
-    count = await bootstrap.verified(visit.near, COMMUNITY, key)
-    return f"{count} live tickets"
 
 
 STEPS = (
@@ -435,14 +222,7 @@ STEPS = (
     Step("relay", "both attach to the relay", _relay, ("register",)),
     Step("frames", "frames pass both ways", _frames, ("relay",)),
     Step("unregister", "they leave", _leave, ("register",)),
-    Step("announce", "two nodes announce", _announce, ("reach",)),
-    Step("list", "the beacon lists them", _list, ("announce",)),
-    Step("publish", "a capsule is published", _published, ("info", "announce")),
-    Step("verify", "the capsule verifies", _verify, ("publish",)),
 )
-
-
-# --- what steps need ----------------------------------------------------------
 
 
 async def _next(socket: Socket, wanted: type[_F]) -> _F:
@@ -463,30 +243,16 @@ def _signal_for(found: records.Signals, kind: str, sender: Client) -> records.Si
             return signal
     raise Failure(
         f"the {kind} did not arrive",
-        "do several services share this address without sharing their store?",
+        SPLIT,
     )
 
 
 def _envelope(author: Client, text: str) -> dict[str, Any]:
     """Encrypt a text for the circle."""
-    now = author.now()
-    note = crypto.Note(
-        msg_id=crypto.new_msg_id(author.node_id, now=now),
-        circle_id=author.circle.circle_id,
-        channel_id="general",
-        author_node_id=author.node_id,
-        created_ts=now,
-        display_name="doctor",
-        text=text,
+    note = crypto.new_note(
+        author.circle, author.node_id, text, now=author.now(), display_name="doctor"
     )
     return crypto.encrypt(author.circle, note)
-
-
-def _forged(circle: Circle) -> Circle:
-    """Return what an outsider can have: the circle's hint, and a key of its own."""
-    forged = copy.copy(circle)
-    object.__setattr__(forged, "request_key", secrets.token_bytes(32))
-    return forged
 
 
 def _endpoint(port: int) -> records.Endpoint:
@@ -496,7 +262,3 @@ def _endpoint(port: int) -> records.Endpoint:
 
 def _name(client: Client, visit: Visit) -> str:
     return "the first node" if client is visit.near else "the second node"
-
-
-def _ms(since: float) -> float:
-    return round((time.perf_counter() - since) * 1000, 3)

@@ -1,18 +1,16 @@
-"""The command that asks how to connect, as the command line has it."""
+"""`muster assist`, as the command line has it."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from typing import Any
 
-Add = Callable[[Any, str, str, str], argparse.ArgumentParser]
-"""Adds a command: to which, its name, where it lives, and what it is for."""
+from muster.cli.arguments import values
+from muster.cli.arguments.table import add_json, verb
 
 
-def add(commands: Any, command: Add) -> None:
+def add(commands: Any) -> None:
     """Add `assist`."""
-    assist = command(commands, "assist", "muster.cli.assist:assist", "ask a service how to connect")
+    assist = verb(commands, "assist", "muster.cli.assist:assist", "ask a service how to connect")
     assist.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
     assist.add_argument(
         "--token",
@@ -36,9 +34,9 @@ def add(commands: Any, command: Add) -> None:
     assist.add_argument("--overhead", type=float, metavar="X", help="repair packets for each one")
     assist.add_argument(
         "--timeout",
-        type=float,
+        type=values.seconds,
         default=10.0,
         metavar="S",
         help="longest wait, in seconds (%(default)g)",
     )
-    assist.add_argument("--json", action="store_true", help="print the answer as JSON")
+    add_json(assist)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from muster.cli import output
-from muster.cli.doctor import Outcome, Report
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-BAR_CELLS = 24
+from muster.cli.bars import bar
+from muster.cli.doctor.examination import Report, Result
 
 
 def draw(report: Report) -> None:
@@ -39,10 +32,10 @@ def draw(report: Report) -> None:
             Text(step.what, style="" if step.status == "ok" else style),
             Text("failed" if step.error else output.clean(step.detail), style="dim"),
             Text("" if step.status == "skipped" else f"{step.took_ms:.1f} ms"),
-            Text(bar(step, report.took_ms, ascii_only=ascii_only), style=style),
+            Text(drawn(step, report.took_ms, ascii_only=ascii_only), style=style),
         )
     console = output.console()
-    _print(console, table)
+    output.print_table(table, console)
     console.print(Text(output.clean(_verdict(report)), style=_verdict_style(report)))
     for step in report.failed:
         console.print(Text(output.clean(f"{step.what}: {step.error}"), style="red"))
@@ -50,24 +43,11 @@ def draw(report: Report) -> None:
             console.print(Text(output.clean(f"  hint: {step.hint}")))
 
 
-def _print(console: Console, table: Table) -> None:
-    """Print a table; without a terminal, also without the blanks at the ends of lines."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        output.show(line.rstrip())
-
-
-def bar(step: Outcome, all_ms: float, *, ascii_only: bool, cells: int = BAR_CELLS) -> str:
-    """Draw when a step was: never shorter than a cell, never outside the picture."""
-    if step.status == "skipped" or all_ms <= 0:
-        return " " * cells
-    first = min(int(step.started_ms / all_ms * cells), cells - 1)
-    length = max(1, min(round(step.took_ms / all_ms * cells), cells - first))
-    return (" " * first + ("#" if ascii_only else "█") * length).ljust(cells)
+def drawn(step: Result, all_ms: float, *, ascii_only: bool) -> str:
+    """Draw when a step was taken; nothing for one that was not."""
+    if step.status == "skipped":
+        return ""
+    return bar(step.started_ms, step.took_ms, all_ms, ascii_only=ascii_only)
 
 
 def _verdict(report: Report) -> str:

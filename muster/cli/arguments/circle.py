@@ -1,0 +1,85 @@
+"""`muster circle`, as the command line has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.cli.arguments.table import Parser, add_json, group, listed, verb, verbs_of
+
+NAME_HERE = "what to call the circle here"
+
+
+def add(commands: Any) -> None:
+    """Add `circle` and its verbs."""
+    circle = group(
+        commands,
+        "circle",
+        "make, join, list and leave circles",
+        "A circle is people who share a secret. It is kept in MUSTER_HOME.",
+    )
+    verbs = verbs_of(circle)
+    _add_new(verbs)
+    _add_invite(verbs)
+    _add_join(verbs)
+    add_json(verb(verbs, "list", "muster.cli.circles:show_all", "list the circles"))
+    _add_use(verbs)
+    _add_rename(verbs)
+    _add_leave(verbs)
+    listed(circle, verbs)
+
+
+def add_base(command: Parser, what: str) -> None:
+    """Let a verb use another service."""
+    command.add_argument("--base", metavar="URL", help=what)
+
+
+def add_circle(command: Parser) -> None:
+    """Let a verb mean another circle than the default."""
+    command.add_argument("--circle", metavar="NAME", help="which circle, if there are several")
+
+
+def _add_new(verbs: Any) -> None:
+    new = verb(verbs, "new", "muster.cli.circles:new", "make a circle")
+    where = new.add_mutually_exclusive_group()
+    where.add_argument("base", metavar="BASE", nargs="?", help="the service where it meets")
+    where.add_argument("--base", dest="at", metavar="URL", help="the same")
+    new.add_argument("--name", metavar="NAME", help=NAME_HERE)
+    add_json(new)
+
+
+def _add_invite(verbs: Any) -> None:
+    invite = verb(
+        verbs, "invite", "muster.cli.circles:invite", "print the code that lets people in"
+    )
+    add_circle(invite)
+    add_base(invite, "where the code leads, if not where the circle meets")
+    add_json(invite)
+
+
+def _add_join(verbs: Any) -> None:
+    join = verb(verbs, "join", "muster.cli.circles:join", "join the circle of an invite code")
+    join.add_argument("code", metavar="CODE", help="felund1.…, or - to read it from stdin")
+    join.add_argument("--name", metavar="NAME", help=NAME_HERE)
+    add_base(join, "where it meets, if not where the code says")
+    add_json(join)
+
+
+def _add_use(verbs: Any) -> None:
+    use = verb(verbs, "use", "muster.cli.circles:use", "choose the circle that commands mean")
+    use.add_argument("name", metavar="NAME", help="the circle")
+    add_base(use, "let it meet at this service from now on")
+    add_json(use)
+
+
+def _add_rename(verbs: Any) -> None:
+    rename = verb(verbs, "rename", "muster.cli.circles:rename", "give a circle another name here")
+    rename.add_argument("name", metavar="OLD", help="the circle")
+    rename.add_argument("new", metavar="NEW", help="what to call it")
+    add_json(rename)
+
+
+def _add_leave(verbs: Any) -> None:
+    leave = verb(verbs, "leave", "muster.cli.circles:leave", "leave a circle and forget its secret")
+    leave.add_argument("name", metavar="NAME", help="the circle")
+    leave.add_argument("--yes", action="store_true", help="do not ask")
+    add_json(leave)

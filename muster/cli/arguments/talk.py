@@ -1,0 +1,55 @@
+"""The verbs that talk with a service: `send`, `listen`, `doctor` and `info`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.cli.arguments import values
+from muster.cli.arguments.circle import add_base, add_circle
+from muster.cli.arguments.table import add_json, verb
+
+
+def add_chat(commands: Any) -> None:
+    """Add `send` and `listen`."""
+    send = verb(commands, "send", "muster.cli.sending:send", "say something in a circle")
+    send.add_argument(
+        "text", metavar="TEXT", nargs="+", help="the text, or - to read it from stdin"
+    )
+    send.add_argument(
+        "--name", metavar="NAME", help="how you are called (MUSTER_NAME, else your user name)"
+    )
+    listen = verb(
+        commands, "listen", "muster.cli.listening:listen", "show what is said in a circle"
+    )
+    listen.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="start earlier: 10m, 2h, 3d, 2026-01-31, 2026-01-31T12:00 or all "
+        "(default: where the last 'listen' stopped)",
+    )
+    for command in (send, listen):
+        add_circle(command)
+        add_base(command, "the service, if not where the circle meets")
+        add_json(command)
+
+
+def add_looking(commands: Any) -> None:
+    """Add `doctor` and `info`."""
+    for name, run, what in (
+        (
+            "doctor",
+            "muster.cli.doctor:doctor",
+            "let two nodes meet through a service, and say what works",
+        ),
+        ("info", "muster.cli.info:info", "show a service's version, policy, limits and keys"),
+    ):
+        command = verb(commands, name, run, what)
+        command.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
+        command.add_argument(
+            "--timeout",
+            type=values.seconds,
+            default=10.0,
+            metavar="S",
+            help="longest wait for each step, in seconds (%(default)g)",
+        )
+        add_json(command)

@@ -1,0 +1,56 @@
+"""Doctor: `muster doctor`, which lets two nodes meet through a service and says what works."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from muster.cli import output
+from muster.cli.base import base_url, open_client
+
+if TYPE_CHECKING:
+    from muster.cli.doctor.examination import Report
+    from muster.cli.doctor.visit import Step
+    from muster.felund.circle import Circle
+    from muster.felund.client import Client
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Examine a service, and show what works and what does not."""
+    base, seconds = base_url(arguments.base), arguments.timeout
+    if arguments.json:
+        report = examined(base, timeout_s=seconds)
+        output.dump(report.to_json())
+        return output.OK if report.ok else output.FAILED
+    from muster.cli.doctor import waterfall
+
+    with _progress() as starting:
+        report = examined(base, timeout_s=seconds, starting=starting)
+    waterfall.draw(report)
+    return output.OK if report.ok else output.FAILED
+
+
+def examined(
+    base: str, *, timeout_s: float, starting: Callable[[Step], None] | None = None
+) -> Report:
+    """Examine the service at a URL, without a second attempt: a failure is what we look for."""
+    from muster.cli.doctor.examination import examine
+
+    def make(circle: Circle, node_id: str) -> Client:
+        return open_client(base, circle, node_id, timeout_s=timeout_s)
+
+    return asyncio.run(examine(make, base=base, deadline_s=timeout_s, starting=starting))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Step], None]]:
+    """Say on a terminal which step is being taken; elsewhere the report is enough."""
+    console = output.console()
+    if not console.is_terminal:
+        yield lambda step: None
+        return
+    with console.status("") as status:
+        yield lambda step: status.update(step.what)

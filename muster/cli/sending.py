@@ -1,0 +1,88 @@
+"""Sending: `muster send`, which leaves a text in the circle's mailbox."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+from typing import Any
+
+from muster.cli import output
+from muster.cli.base import base_url, explained, open_client
+from muster.cli.home import Home, Membership
+from muster.cli.output import Misuse
+from muster.errors import InvalidSignature
+from muster.felund import crypto
+from muster.felund.client import Client
+from muster.felund.crypto import Note
+
+ATTEMPTS = 3
+"""A person waits: a few quick attempts, then say what is wrong."""
+
+
+def send(arguments: argparse.Namespace) -> int:
+    """Leave a text in the circle's mailbox."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.circle)
+    base = base_url(arguments.base or membership.base_url)
+    text = _text(arguments.text)
+    name = arguments.name or os.environ.get("MUSTER_NAME") or _user()
+    note = asyncio.run(_send(membership, base, home.node_id(), text, name=name))
+    if arguments.json:
+        output.dump({"circle": membership.name, **told(note)})
+    else:
+        output.show(f"sent to '{membership.name}'")
+    return output.OK
+
+
+async def _send(membership: Membership, base: str, node_id: str, text: str, *, name: str) -> Note:
+    # The service does not echo to the node that posts, but a `listen` in the next
+    # terminal, of the same home, is to hear it: so the call is another node's.
+    circle = membership.circle
+    async with open_client(base, circle, f"{node_id}-send", attempts=ATTEMPTS) as client:
+        with explained(base):
+            try:
+                return await _post(client, node_id, text, name=name)
+            except InvalidSignature:
+                await client.register(ttl_s=30)  # pins the circle's key, if nobody was here yet
+                note = await _post(client, node_id, text, name=name)
+                await client.unregister()
+                return note
+
+
+async def _post(client: Client, node_id: str, text: str, *, name: str) -> Note:
+    note = crypto.new_note(client.circle, node_id, text, now=client.now(), display_name=name)
+    await client.leave_messages([crypto.encrypt(client.circle, note)])
+    return note
+
+
+def _text(words: list[str]) -> str:
+    text = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
+    if not text.strip():
+        raise Misuse("there is nothing to send", "muster send TEXT")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Misuse("the text is not UTF-8", "check the terminal's locale") from None
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
+
+
+def told(note: Note) -> dict[str, Any]:
+    """Return a message for programs."""
+    return {
+        "msg_id": note.msg_id,
+        "node_id": note.author_node_id,
+        "name": note.display_name,
+        "channel": note.channel_id,
+        "created_at": note.created_ts,
+        "text": note.text,
+    }

@@ -1,0 +1,33 @@
+"""Times: as people write them on the command line, and as they read them."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+
+from muster.cli.output import Misuse
+
+_AGO = re.compile(r"(\d{1,9})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_YEAR_9999 = 253_402_300_799
+
+
+def since(text: str, *, now: float) -> float:
+    """Read when to start, in Unix seconds: a while ago, a date, or ``all`` for 0."""
+    if text == "all":
+        return 0.0
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return now - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise Misuse(
+            f"--since {text} is no time", "write 10m, 2h, 3d, 2026-01-31, 2026-01-31T12:00 or all"
+        ) from None
+
+
+def when(second: int) -> str:
+    """Write an instant for people, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(max(second, 0), _YEAR_9999)))
