@@ -13,6 +13,7 @@ occupied seats    presence seats          CONNECTION          the same
 journal start     mail start#JOURNAL      -                   a minute
 messages          mail mail#HINT          number              30 days
 message names     mail mid#HINT           MSG_ID              30 days
+large messages    mail piece#HINT ID      piece               an hour longer
 signals           mail signal#HINT NODE   number              5 minutes
 signals of all    mail signals#NODE       number              5 minutes
 claim             presence claim#NAME     -                   as long as its ticket
@@ -151,6 +152,11 @@ def count(stores: Stores, counter: str, amount: int, *, now: int) -> int:
 def mail_key(circle_hint: str) -> str:
     """Return the partition of a circle's journal of messages."""
     return "mail#" + circle_hint
+
+
+def pieces_key(circle_hint: str, name: str) -> str:
+    """Return the partition of a large message's pieces."""
+    return f"piece#{circle_hint} {name}"
 
 
 def signal_key(circle_hint: str, node_id: str) -> str:

@@ -5,6 +5,7 @@ server: the terminal client, which signs nearly everything, and the browser
 client, which signs half of its calls and obeys CORS.
 """
 
+import base64
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from chalicelib.settings import Settings
+from tests.support import aws
 from tests.support.felund import (
     PAGE_ORIGIN,
     Browser,
@@ -34,7 +36,8 @@ from tests.support.felund import (
     signature,
     signed,
 )
-from tests.support.local import Server, running
+from tests.support.local import GENEROUS, Server, running
+from tests.support.serving import serving
 
 
 def named(value: object) -> str:
@@ -55,6 +58,22 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server as it is by default: it refuses unsigned calls."""
     with running(tmp_path_factory.mktemp("refuse"), "--unsigned=refuse") as made:
         yield made
+
+
+@pytest.fixture(params=["one machine", *aws.ENGINES])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where each host is that accepts unsigned calls, on AWS with each engine behind it."""
+    if request.param == "one machine":
+        yield request.getfixturevalue("server").base
+        return
+    url = request.getfixturevalue("dynalite_url") if request.param == "dynalite" else ""
+    settings = GENEROUS | {"MUSTER_UNSIGNED": "allow"}
+    with (
+        aws.running(request.param, directory=tmp_path, dynalite_url=url, **settings) as made,
+        serving(made) as base,
+    ):
+        yield base
+    assert made.crashes == []
 
 
 @pytest.fixture
@@ -637,6 +656,36 @@ def test_large_messages_pass_whole(ann: PythonClient, bob: PythonClient, size: i
 
     assert ann.leave([message]).json()["stored"] == 1
     assert bob.pull() == [message]
+
+
+def test_messages_of_300_and_700_kib_are_heard_on_every_host(
+    anywhere: str, circle: Circle, browser: Browser
+) -> None:
+    """Each alone and both in one batch, left by both clients, and heard by both."""
+    ann, bob = PythonClient(anywhere, circle), PythonClient(anywhere, circle)
+    web, wim = (WebClient(anywhere, circle, browser) for _ in range(2))
+    ann.register()
+    sent = {}
+    with wim.socket() as socket:
+        for number, kib in enumerate((0, 300, 700, 0, 300, 700)):
+            ciphertext = base64.b64encode(os.urandom(kib * 768)).decode()
+            message = sealed(circle, ann.node_id, number)
+            message["enc"] |= {"ciphertext": ciphertext}
+            sent[message["msg_id"]] = message
+        left = list(sent.values())
+        assert ann.leave(left[1:2]).json()["stored"] == 1
+        assert web.leave(left[2]).json()["stored"] == 1
+        assert ann.leave(left[3:]).json()["stored"] == 3
+        assert ann.leave(left[3:]).json()["stored"] == 0, "it repeats itself"
+        assert web.leave(left[0]).json()["stored"] == 1
+        told = pushed(socket)
+    for _ in range(8):
+        for client in (bob, web, wim):
+            client.pull()
+
+    assert [one["msg_id"] for one in told] == [left[3]["msg_id"], left[0]["msg_id"]]
+    for client in (bob, web, wim):
+        assert client.known == sent
 
 
 def test_a_body_beyond_a_mebibyte_is_refused_and_blocks_nothing(
