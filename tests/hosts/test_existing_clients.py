@@ -6,6 +6,7 @@ client, which signs half of its calls and obeys CORS.
 """
 
 import base64
+import itertools
 import json
 import os
 import time
@@ -27,6 +28,7 @@ from tests.support.felund import (
     Browser,
     Circle,
     Got,
+    Page,
     PythonClient,
     WebClient,
     browser_socket,
@@ -1017,6 +1019,47 @@ def test_a_poller_gets_the_signals_of_all_circles(
     other.signal(web, "media-offer", "here")
 
     assert [json.loads(one["payload"]) for one in web.signals()] == ["there", "here"]
+
+
+def test_two_pages_that_share_two_circles_do_not_cross_their_answers(
+    anywhere: str, browser: Browser
+) -> None:
+    """Whichever circle is shown, and whichever of the other page's pollers is the first."""
+    circles = new_circle(), new_circle()
+    pages = (Page(anywhere, circles, browser) for _ in range(2))
+    caller, callee = sorted(pages, key=lambda page: page.node_id)
+    rounds = list(itertools.product((0, 1), (1, -1), (1, -1)))
+    for shown, first_to_answer, first_to_hear in rounds:
+        caller.offer(shown, callee)
+        callee.poll(caller, order=first_to_answer)
+        caller.poll(callee, order=first_to_hear)
+
+    assert caller.outcomes == ["open"] * len(rounds)
+
+
+ORDERS = [
+    steps
+    for steps in itertools.permutations(["offer 0", "answer 0", "offer 1", "answer 1"])
+    if all(steps.index(f"offer {n}") < steps.index(f"answer {n}") for n in (0, 1))
+]
+
+
+@pytest.mark.parametrize("steps", ORDERS, ids="-".join)
+def test_in_whatever_order_two_circles_offer_and_answer_only_the_last_ones_answer_is_heard(
+    server: Server, browser: Browser, steps: tuple[str, ...]
+) -> None:
+    circles = new_circle(), new_circle()
+    ann, bob = (Page(server.base, circles, browser) for _ in range(2))
+    for step in steps:
+        kind, _, which = step.partition(" ")
+        who, other = (ann, bob) if kind == "offer" else (bob, ann)
+        who.pollers[int(which)].signal(other.pollers[0], kind, step)
+    last = [step for step in steps if step.startswith("offer")][-1][-1]
+
+    for poller in ann.pollers:
+        assert [json.loads(one["payload"]) for one in poller.signals()] == [f"answer {last}"]
+    for poller in bob.pollers:
+        assert {json.loads(one["payload"]) for one in poller.signals()} == {"offer 0", "offer 1"}
 
 
 LIFETIMES: tuple[Any, ...] = (0, 10, 60, 120.5, 10**9, None, "60", [])
