@@ -436,6 +436,34 @@ def test_without_the_concession_every_unsigned_call_is_refused(
     assert web.peers() == []
 
 
+def test_the_refusal_of_an_unsigned_call_and_the_log_say_what_would_let_it_in(
+    tmp_path: Path, circle: Circle, browser: Browser
+) -> None:
+    with running(tmp_path) as server:
+        web = WebClient(server.base, circle, browser)
+        for _ in range(3):
+            said = web.leave(sealed(circle, web.node_id, 1)).json()["message"]
+            assert "--unsigned allow" in said
+            assert "MUSTER_UNSIGNED=allow" in said
+        server.stop()
+        logged = server.errors()
+
+    assert logged.count("MUSTER_UNSIGNED=allow") == 1
+    assert circle.hint not in logged
+    assert "127.0.0.1" not in logged
+
+
+@pytest.mark.parametrize("engine", aws.ENGINES)
+def test_the_refusal_of_an_unsigned_call_says_it_on_aws_too(
+    engine: str, tmp_path: Path, circle: Circle, dynalite_url: str
+) -> None:
+    with aws.running(engine, directory=tmp_path, dynalite_url=dynalite_url) as gateway:
+        refusal = gateway.call("GET", "/v1/messages", query=f"circle_hint={circle.hint}")
+
+    assert refusal.status == 401
+    assert "MUSTER_UNSIGNED=allow" in refusal.json()["message"]
+
+
 def test_a_circle_with_a_key_still_takes_unsigned_mail_but_no_unsigned_presence(
     web: WebClient, wim: WebClient, server: Server
 ) -> None:
