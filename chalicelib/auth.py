@@ -6,6 +6,7 @@ then is the nonce spent: a stranger's call writes nothing.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,12 @@ Guard = Callable[[Service, Call, Any], None]
 
 _NODE = re.compile(r"[!-~]{8,128}")
 
+UNSIGNED_TOLD_S = 3600
+"""How often a process tells its log that unsigned calls come, and are refused."""
+
+_ALLOWS = "for clients that do not sign, start it with --unsigned allow or MUSTER_UNSIGNED=allow"
+_log = logging.getLogger("muster")
+
 BELIEVED_S = 300
 """How long a process believes a pinned key it has read; a live pin never changes."""
 
@@ -40,7 +47,7 @@ def member(service: Service, call: Call, ask: Any) -> None:
     if signing.is_signed(call.headers):
         _verify(service, call, ask)
     else:
-        _allow_unsigned(service)
+        _allow_unsigned(service, call)
 
 
 def owner(service: Service, call: Call, ask: Any) -> None:
@@ -48,7 +55,7 @@ def owner(service: Service, call: Call, ask: Any) -> None:
     if signing.is_signed(call.headers):
         _verify(service, call, ask)
         return
-    _allow_unsigned(service)
+    _allow_unsigned(service, call)
     if _pinned(service, ask.circle_hint, now=call.now) is not None:
         raise InvalidSignature("this circle has a request key; sign the call with it")
 
@@ -60,10 +67,13 @@ def signed(service: Service, call: Call, ask: Any) -> None:
     _verify(service, call, ask)
 
 
-def _allow_unsigned(service: Service) -> None:
+def _allow_unsigned(service: Service, call: Call) -> None:
     if service.settings.unsigned == "refuse":
+        if not service.heard.recall("unsigned", now=call.now):
+            service.heard.keep("unsigned", True, until=call.now + UNSIGNED_TOLD_S)
+            _log.warning("refused an unsigned call; %s", _ALLOWS)
         raise InvalidSignature(
-            "this service refuses unsigned calls: send the four X-Felund headers"
+            f"this service refuses unsigned calls: send the four X-Felund headers; {_ALLOWS}"
         )
 
 

@@ -138,8 +138,11 @@ def _answer(service: Service, call: Call) -> Reply | Wait:
     try:
         service.limits.spend_address(call.source_ip, clock=call.clock)
         route = _route(call)
+        if route.guard_first:
+            route.guard(service, call, None)
         ask = _read(service, call, route)
-        route.guard(service, call, ask)
+        if not route.guard_first:
+            route.guard(service, call, ask)
         use = route.unasked if route.unasked and not call.body else route.use
         done = use(service, call, ask)
     except RateLimited:

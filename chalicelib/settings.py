@@ -81,7 +81,7 @@ class Settings:
     circle_members: int = 512
     pin_s: int = 30 * DAY_S
 
-    message_bytes: int = 256 * 1024
+    message_bytes: int = 1024 * 1024
     message_s: int = 30 * DAY_S
     mailbox_messages: int = 20_000
     mailbox_bytes: int = 64 * 1024 * 1024

@@ -13,8 +13,10 @@ occupied seats    presence seats          CONNECTION          the same
 journal start     mail start#JOURNAL      -                   a minute
 messages          mail mail#HINT          number              30 days
 message names     mail mid#HINT           MSG_ID              30 days
+large messages    mail piece#HINT ID      piece               an hour longer
 signals           mail signal#HINT NODE   number              5 minutes
 signals of all    mail signals#NODE       number              5 minutes
+newest offer      mail offer#SESSION      -                   5 minutes
 claim             presence claim#NAME     -                   as long as its ticket
 listed tickets    presence slots#NAME     slot                as long as each ticket
 communities       presence communities    COMMUNITY           20 minutes
@@ -153,6 +155,11 @@ def mail_key(circle_hint: str) -> str:
     return "mail#" + circle_hint
 
 
+def pieces_key(circle_hint: str, name: str) -> str:
+    """Return the partition of a large message's pieces."""
+    return f"piece#{circle_hint} {name}"
+
+
 def signal_key(circle_hint: str, node_id: str) -> str:
     """Return the partition of a node's journal of signals in a circle."""
     return f"signal#{circle_hint} {node_id}"
@@ -161,6 +168,32 @@ def signal_key(circle_hint: str, node_id: str) -> str:
 def all_signals_key(node_id: str) -> str:
     """Return the partition of a node's journal of signals from every circle."""
     return "signals#" + node_id
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """In which circle a session was offered last, by whom, and whether that was signed.
+
+    *after* is the last signal from any circle that the offering node had been left then.
+    """
+
+    circle_hint: str
+    from_node: str
+    after: int
+    signed: bool
+
+
+_offers = msgspec.json.Decoder(Offer)
+
+
+def save_offer(stores: Stores, session_id: str, offer: Offer, *, until: int) -> None:
+    """Note in which circle a session was offered last."""
+    stores.mail.put(Item("offer#" + session_id, "-", until, msgspec.json.encode(offer)))
+
+
+def offer(stores: Stores, session_id: str, *, now: int) -> Offer | None:
+    """Return in which circle a session was offered last."""
+    item = stores.mail.get("offer#" + session_id, "-", now=now)
+    return _offers.decode(item.body) if item else None
 
 
 def known_messages(

@@ -98,9 +98,11 @@ def _advice(
 
 
 def _seen(probes: Mapping[Target, Future[Probe]], path: Path) -> Probe:
-    """Return what the path's probe saw, if it was made and came back in time."""
+    """Return what the path's probe saw, if one was made."""
     probe = probes.get(path.target) if path.target else None
-    return probe.result() if probe is not None and probe.done() else Probe()
+    if probe is None:
+        return Probe()
+    return probe.result() if probe.done() else Probe(nowhere=True)
 
 
 def _noise(service: Service) -> wire.NoiseAdvice:

@@ -52,8 +52,7 @@ def foundation(ip: str) -> str:
 
 
 def _server(server: IceServerPlan, ufrag: str, *, ttl_s: int, now: int) -> wire.IceServer:
-    username, credential, expires_at = server.username or None, server.password or None, None
-    left_s = 0
+    username, credential, expires_at, left_s = server.username, server.password, None, 0
     if server.secret:  # coturn's use-auth-secret: the name says how long it is good
         left_s = max(MIN_TURN_TTL_S, ttl_s)
         username = f"{now + left_s}:{ufrag}"

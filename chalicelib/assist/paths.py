@@ -49,10 +49,14 @@ class Target(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What a probe saw: how often it tried, and the round trips that came back."""
+    """What a probe saw: how often it tried, and the round trips that came back.
+
+    A name that does not resolve, or not in time, leads *nowhere*: nobody can try.
+    """
 
     tries: int = 0
     rtts_ms: tuple[float, ...] = ()
+    nowhere: bool = False
 
 
 class Prober(Protocol):
@@ -111,13 +115,25 @@ def chosen(plan: Plan, ask: wire.AskAdvice, *, relay_url: str) -> list[Path]:
 
 
 def in_order(found: Iterable[Measured], *, prefer_reality: bool) -> list[Measured]:
-    """Return the paths by priority, and within it those that answered first, the dead last."""
+    """Return the paths by priority, and within it those that answered first, the dead last.
 
-    def rank(one: Measured) -> tuple[bool, int, int]:
-        disliked = prefer_reality and one.path.transport != "Reality"
-        return disliked, one.path.priority, 1 if not one.probed else 2 if one.dead else 0
+    What is dead or leads nowhere comes after all that answered, whatever its priority.
+    """
+    listed = list(found)
 
-    return sorted(found, key=rank)
+    def wish(one: Measured) -> tuple[bool, int]:
+        return prefer_reality and one.path.transport != "Reality", one.path.priority
+
+    last = max((wish(one) for one in listed if one.probe.rtts_ms), default=(False, 0))
+
+    def rank(one: Measured) -> tuple[tuple[bool, int], int]:
+        if one.probe.rtts_ms:
+            return wish(one), 0
+        if one.dead or one.probe.nowhere:
+            return max(wish(one), last), 1 + one.dead
+        return wish(one), 1
+
+    return sorted(listed, key=rank)
 
 
 def _configured(plan: Plan, path: PathPlan) -> Path:
@@ -188,7 +204,7 @@ def _target(path: PathPlan) -> Target | None:
 
 def quality(measured: Measured) -> wire.NetworkQuality:
     """Return what the probe found, by the published formulas."""
-    tries, rtts = measured.probe
+    tries, rtts = measured.probe.tries, measured.probe.rtts_ms
     if not tries:
         return wire.NetworkQuality()
     method: wire.ProbeMethod = "tls" if measured.path.target and measured.path.target.tls else "tcp"

@@ -126,7 +126,7 @@ class SocketProber(Prober):
         seen = Probe()
         try:
             seen = self._look(target, until=self._clock() + self._most_s)
-        except (Inward, OSError, ValueError):
+        except (Inward, ValueError):
             pass  # nobody was asked, so nothing was seen
         finally:
             self._land(flight, seen)
@@ -138,7 +138,10 @@ class SocketProber(Prober):
         flight.future.set_result(seen)
 
     def _look(self, target: Target, *, until: float) -> Probe:
-        address = self.address(target)
+        try:
+            address = self.address(target)
+        except OSError:
+            return Probe(nowhere=True)
         tries, rtts = 0, []
         while tries < TRIES and (left_s := until - self._clock()) > 0:
             tries += 1

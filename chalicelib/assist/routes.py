@@ -26,6 +26,7 @@ ROUTES = (
         assist_records.Advice,
         unasked=advise.unasked,
         refusal=advise.problem,
+        guard_first=True,
         body_bytes="assist_body_bytes",
     ),
     Route(
@@ -36,5 +37,6 @@ ROUTES = (
         advise.unasked,
         assist_records.Advice,
         refusal=advise.problem,
+        guard_first=True,
     ),
 )

@@ -14,7 +14,7 @@ first agree on that number, or one of them could write below what was read.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,14 +33,27 @@ ENTRY_BYTES = 256 * 1024
 
 SECOND_PARTS = 1_000
 SECOND_BYTES = 512 * 1024
-"""What one second may hold; more is dated a second later, so that any two seconds fit one page."""
+"""What one second may hold; more is dated a second later, so that any two seconds fit one page.
+
+An entry that is larger than `ENTRY_BYTES`, as its one part is, has a second to itself and an
+empty one on both sides, so that a page can hold it alone.
+"""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """One thing written: its name (empty where names do not matter) and its bytes."""
+    """One thing written: its name (empty where names do not matter) and its bytes.
+
+    Where *apart* is not 0, so many bytes are kept elsewhere and *body* says where.
+    """
 
     name: str
     body: bytes
+    apart: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has, wherever they are kept."""
+        return self.apart or len(self.body)
 
 
 class _Line(msgspec.Struct, frozen=True, array_like=True):
@@ -72,7 +85,7 @@ class Entry:
     @property
     def size(self) -> int:
         """The bytes of its parts."""
-        return sum(len(part.body) for part in self.parts)
+        return _size(self.parts)
 
 
 Prepare = Callable[[Entry | None], Sequence[Part]]
@@ -212,14 +225,10 @@ def _start(store: Store, pk: str, *, clock: float, lifetime_s: int) -> int:
 
 
 def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
-    size = sum(len(part.body) for part in parts)
+    size = _size(parts)
     if tail is None:
         return _Line(now, len(parts), size, len(parts), size, tuple(parts))
-    date = max(now, tail.written_at)
-    if date == tail.written_at and (
-        tail.second_parts >= SECOND_PARTS or tail.second_bytes >= SECOND_BYTES
-    ):
-        date += 1
+    date = _date(tail, size, now=now)
     same = date == tail.written_at
     return _Line(
         date,
@@ -231,10 +240,22 @@ def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
     )
 
 
+def _date(tail: Entry, size: int, *, now: int) -> int:
+    """Return the date of an entry of *size* bytes after *tail*."""
+    if max(size, tail.size) > ENTRY_BYTES:
+        return max(now, tail.written_at + 2)
+    full = tail.second_parts >= SECOND_PARTS or tail.second_bytes >= SECOND_BYTES
+    return max(now, tail.written_at + full)
+
+
+def _size(parts: Iterable[Part]) -> int:
+    return sum(part.size for part in parts)
+
+
 def _fitting(parts: Sequence[Part]) -> Sequence[Part]:
     size = 0
     for count, part in enumerate(parts):
-        size += len(part.body)
+        size += part.size
         if size > ENTRY_BYTES:
             return parts[: max(count, 1)]
     return parts

@@ -7,12 +7,13 @@ sealed. Messages are told apart by id within their circle: the first copy wins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from chalicelib import tables
 from chalicelib.call import Call, Done, Effect, Send
-from chalicelib.circle import journal, rooms
+from chalicelib.circle import journal, pieces, rooms
 from chalicelib.service import Service
 from muster.errors import MailboxFull, PayloadTooLarge
 from muster.felund import frames, records
@@ -22,9 +23,11 @@ GRACE_S = 20
 
 PAGE_MOST = 500
 REPLY_BYTES = 1024 * 1024
-"""When an answer has so many bytes it ends with the entry, or the second, at hand.
+"""How many bytes of messages an answer has, unless the first of them needs more.
 
-Lambda passes 6 MB, counted with everything escaped: three bytes for one at worst.
+One message may have as many as `message_bytes`, and two seconds as many as the journal
+puts into them: 1.5 MiB. Lambda passes 6 MB, counted with everything escaped: three bytes
+for one at worst.
 """
 BACKLOG = 200
 BELIEVED_S = 3600
@@ -37,6 +40,7 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
     """Keep the messages that are new to the circle, all or none, and push them to its room."""
     parts = _parts(service, ask)
     pk = tables.mail_key(ask.circle_hint)
+    batch = pieces.Batch(service, call, ask.circle_hint)
     cursor, admitted = 0, False
 
     def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
@@ -49,7 +53,7 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
                 _admit(service, pk, tail, new, now=call.now)
                 admitted = True
             _name_last(service, ask.circle_hint, tail, now=call.now)
-        return new
+        return [batch.fit(part, tail) for part in new]
 
     runs = journal.append(
         service.stores.mail,
@@ -58,6 +62,7 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
         clock=call.clock,
         lifetime_s=service.settings.message_s,
     )
+    batch.tidy(runs)
     answer = records.MessagesLeft(
         stored=sum(len(run.parts) for run in runs),
         server_time=call.now,
@@ -71,8 +76,20 @@ def poll(service: Service, call: Call, ask: records.PollMessages) -> records.Mes
     limit = min(max(ask.limit, 1), PAGE_MOST)
     pk = tables.mail_key(ask.circle_hint)
     if ask.after is not None:
-        return _poll_after(service, call, pk, ask.after, limit=limit)
-    return _poll_since(service, call, pk, ask.since, limit=limit)
+        page = _page_after(service, pk, ask.after, limit=limit, now=call.now)
+    else:
+        page = _page_since(service, pk, ask.since, limit=limit, now=call.now)
+    bodies = (
+        pieces.body(service, ask.circle_hint, part, now=call.now)
+        for entry in page.entries
+        for part in entry.parts
+    )
+    return records.Messages(
+        messages=tuple(msgspec.Raw(body) for body in bodies if body is not None),
+        server_time=max(page.server_time, 0),
+        cursor=page.cursor,
+        more=page.more,
+    )
 
 
 def backlog(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
@@ -166,7 +183,7 @@ def _admit(
 ) -> None:
     """Refuse what would take the mailbox over its bounds; nothing that waits is dropped for it."""
     chosen = service.settings
-    count, size = len(new), sum(len(part.body) for part in new)
+    count, size = len(new), sum(part.size for part in new)
     if tail is None or (
         tail.total_parts + count <= chosen.mailbox_messages
         and tail.total_bytes + size <= chosen.mailbox_bytes
@@ -200,52 +217,68 @@ def _push(
     )
 
 
-def _poll_after(
-    service: Service, call: Call, pk: str, after: int, *, limit: int
-) -> records.Messages:
+class _Page(NamedTuple):
+    """The entries of an answer, and where the next one begins."""
+
+    entries: Sequence[journal.Entry]
+    server_time: int
+    cursor: int
+    more: bool = False
+
+
+def _page_after(service: Service, pk: str, after: int, *, limit: int, now: int) -> _Page:
     taken: list[journal.Entry] = []
     count = size = 0
-    entries = journal.following(service.stores.mail, pk, after, now=call.now)
-    for entry in entries:
-        if count >= limit or size >= REPLY_BYTES:
-            return _page(taken, server_time=call.now, cursor=taken[-1].number, more=True)
+    for entry in journal.following(service.stores.mail, pk, after, now=now):
+        if count >= limit or (taken and size + entry.size > REPLY_BYTES):
+            return _Page(taken, now, taken[-1].number, more=True)
         taken.append(entry)
         count += len(entry.parts)
         size += entry.size
-    return _page(
-        taken, server_time=call.now, cursor=taken[-1].number if taken else after, more=False
-    )
+    return _Page(taken, now, taken[-1].number if taken else after)
 
 
-def _poll_since(
-    service: Service, call: Call, pk: str, since: int, *, limit: int
-) -> records.Messages:
+def _page_since(service: Service, pk: str, since: int, *, limit: int, now: int) -> _Page:
     """Return whole seconds of messages and a `server_time` that loses none.
 
     Existing clients ask next for what is dated after the `server_time` they got
     (or the second before it), so that must be a date C that nothing unseen can
     have: dates never fall along the journal, so the second before the last entry
     is safe, and so is any time at which every writer still at work has started
-    later. A page that is cut is cut between seconds and spans at least two of
-    them, or a client that steps back one second would stay where it is.
+    later.
     """
-    newest, entries = _dated_after(service, pk, since, now=call.now)
-    settled = call.now - 1 - GRACE_S
+    newest, entries = _dated_after(service, pk, since, now=now)
+    settled = now - 1 - GRACE_S
     if newest is None:
-        return _page([], server_time=settled, cursor=0, more=False)
+        return _Page([], settled, 0)
+    taken, following = _whole_seconds(entries, limit=limit)
+    if following is not None:
+        return _Page(taken, following - 1, taken[-1].number, more=True)
+    end = taken[-1] if taken else newest
+    return _Page(taken, max(end.written_at - 1, settled), end.number)
+
+
+def _whole_seconds(
+    entries: Iterable[journal.Entry], *, limit: int
+) -> tuple[Sequence[journal.Entry], int | None]:
+    """Return what fits an answer, cut between two seconds, and the date of what follows it.
+
+    What is returned spans two seconds at least, empty ones counted, or a client that
+    steps back one second would stay where it is.
+    """
     taken: list[journal.Entry] = []
-    dates: list[int] = []
-    count = size = 0
+    count = size = fitting = following = 0
     for entry in entries:
-        if not dates or entry.written_at != dates[-1]:
-            if (count >= limit or size >= REPLY_BYTES) and len(dates) >= 2:
-                return _page(taken, server_time=dates[-1], cursor=taken[-1].number, more=True)
-            dates.append(entry.written_at)
+        if taken and entry.written_at >= max(taken[-1].written_at + 1, taken[0].written_at + 2):
+            fitting, following = len(taken), entry.written_at
+            if count >= limit:
+                return taken, following
         taken.append(entry)
         count += len(entry.parts)
         size += entry.size
-    end = taken[-1] if taken else newest
-    return _page(taken, server_time=max(end.written_at - 1, settled), cursor=end.number, more=False)
+        if fitting and size > REPLY_BYTES:
+            return taken[:fitting], following
+    return taken, None
 
 
 def _dated_after(
@@ -264,17 +297,6 @@ def _dated_after(
     return found[-1], journal.following(store, pk, start, now=now)
 
 
-def _page(
-    entries: Sequence[journal.Entry], *, server_time: int, cursor: int, more: bool
-) -> records.Messages:
-    return records.Messages(
-        messages=tuple(msgspec.Raw(part.body) for entry in entries for part in entry.parts),
-        server_time=max(server_time, 0),
-        cursor=cursor,
-        more=more,
-    )
-
-
 def _packed(runs: Iterable[journal.Run], *, now: int) -> Iterator[frames.Messages]:
     """Pack messages into frames that a gateway passes.
 
@@ -284,7 +306,7 @@ def _packed(runs: Iterable[journal.Run], *, now: int) -> Iterator[frames.Message
     held: list[journal.Run] = []
     size = 0
     for run in runs:
-        length = sum(len(part.body) + 1 for part in run.parts)
+        length = sum(part.size + 1 for part in run.parts)
         if held and (size + length > _FRAME_ROOM or held[-1].number != run.before):
             yield _frame(held, now=now)
             held, size = [], 0
@@ -311,14 +333,14 @@ def _pieces(run: journal.Run, *, now: int) -> Iterator[frames.Messages]:
     held: list[msgspec.Raw] = []
     size = 0
     for part in run.parts:
-        if size + len(part.body) + 1 > _FRAME_ROOM and held:
+        if size + part.size + 1 > _FRAME_ROOM and held:
             yield frames.Messages(
                 messages=tuple(held), server_time=now, after=run.before, cursor=run.before
             )
             held, size = [], 0
-        if len(part.body) + 1 <= _FRAME_ROOM:
+        if part.size + 1 <= _FRAME_ROOM:
             held.append(msgspec.Raw(part.body))
-            size += len(part.body) + 1
+            size += part.size + 1
     yield frames.Messages(
         messages=tuple(held), server_time=now, after=run.before, cursor=run.before
     )

@@ -7,6 +7,9 @@ higher would go deaf.
 A node has a journal in each circle, so that no other circle can fill it. Readers
 of the existing browser client name no circle and expect the signals of all; for
 them, where unsigned calls are allowed, there is a second journal of each node.
+Two such clients that share two circles have one session id for both, and each
+takes the answers of either circle for its own: what does not belong to the circle
+of the session's newest offer is left out of what they are told.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ _STALE = {
     "offer": frozenset({"offer", "answer", "candidate"}),
     "media-offer": frozenset({"media-offer"}),
 }
+_FOLLOWING = frozenset({"answer", "candidate"})
+"""What belongs to an offer; calls have sessions of their own in each circle."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -65,6 +70,8 @@ def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
         signed=signing.is_signed(call.headers),
     )
     if service.settings.unsigned == "allow":
+        if kept.type == "offer":
+            _note_offer(service, call, kept)
         _keep_for_all(service, call, ask.to_node_id, kept)
     number = _keep(service, call, tables.signal_key(ask.circle_hint, ask.to_node_id), kept)
     frame = frames.Signals(signals=(_signal(number, ask.to_node_id, kept),))
@@ -91,7 +98,10 @@ def poll(service: Service, call: Call, ask: records.PollSignals) -> records.Sign
                 size += len(part.body)
         if len(found) >= PAGE or size >= PAGE_BYTES or scanned >= SCAN_BYTES:
             break
-    signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in _fresh(found))
+    fresh = _fresh(found)
+    if ask.circle_hint is None:
+        fresh = _of_newest_offers(service, ask.to_node_id, fresh, now=call.now)
+    signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in fresh)
     return records.Signals(signals=signals, server_time=call.now)
 
 
@@ -140,6 +150,36 @@ def _fresh(found: Iterable[tuple[int, _Kept]]) -> list[tuple[int, _Kept]]:
             ]
         fresh.append((number, kept))
     return fresh
+
+
+def _note_offer(service: Service, call: Call, kept: _Kept) -> None:
+    """Note an offer before anybody can answer it; an unsigned one displaces no signed one."""
+    known = tables.offer(service.stores, kept.session_id, now=call.now)
+    if known is not None and known.signed and not kept.signed:
+        return
+    pk = tables.all_signals_key(kept.from_node)
+    tail = journal.last(service.stores.mail, pk, now=call.now)
+    after = tail.number if tail else 0
+    offer = tables.Offer(kept.circle_hint, kept.from_node, after, kept.signed)
+    until = call.now + tables.SIGNAL_KEPT_S
+    tables.save_offer(service.stores, kept.session_id, offer, until=until)
+
+
+def _of_newest_offers(
+    service: Service, to_node_id: str, found: Sequence[tuple[int, _Kept]], *, now: int
+) -> list[tuple[int, _Kept]]:
+    """Leave out what follows an older offer of its session than the newest, in any circle."""
+    sessions = {kept.session_id for _, kept in found if kept.type in _FOLLOWING}
+    offers = {name: tables.offer(service.stores, name, now=now) for name in sessions}
+
+    def follows(number: int, kept: _Kept) -> bool:
+        offer = offers.get(kept.session_id) if kept.type in _FOLLOWING else None
+        if offer is None:
+            return True
+        late = number > offer.after or offer.from_node != to_node_id
+        return late and offer.circle_hint == kept.circle_hint
+
+    return [one for one in found if follows(*one)]
 
 
 def _room_for_one(service: Service, pk: str, tail: journal.Entry | None, *, now: int) -> None:

@@ -97,7 +97,7 @@ class PqKeys(Record, frozen=True, kw_only=True):
 
 
 class IceServer(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A STUN or TURN server, and what it is to be shown."""
+    """A STUN or TURN server and its login, empty if it wants none; older services omit that."""
 
     urls: tuple[str, ...]
     ttl_secs: Annotated[int, Meta(ge=0)]
@@ -210,8 +210,8 @@ class ReconnectAdvice(Record, frozen=True, kw_only=True):
     """How to connect again; no attempts at most means without end."""
 
     strategy: Literal["exponential_backoff"] = "exponential_backoff"
-    initial_delay_secs: int = 1
-    max_delay_secs: int = 60
+    initial_backoff_secs: int = 1
+    max_backoff_secs: int = 60
     max_attempts: int = 0
 
 

@@ -204,6 +204,16 @@ def test_what_a_resolver_answers_must_be_an_address(listener: Listener) -> None:
     assert listener.came == 0
 
 
+def test_a_name_that_does_not_resolve_leads_nowhere(listener: Listener) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    found = probe(probing.SocketProber(resolve=resolve), "no-such.example.org", listener.port)
+
+    assert found == Probe(nowhere=True)
+    assert listener.came == 0
+
+
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450::1"]
 )
@@ -248,6 +258,28 @@ def test_an_allowed_host_is_looked_at_and_no_other_port_of_it(listener: Listener
     found = {one["path_id"]: one["network_quality"] for one in answer["transports"]}
     assert found.pop(str(listener.port))["probe_method"] == "tcp"
     assert {one["probe_method"] for one in found.values()} == {"none"}
+    assert listener.came == probing.TRIES
+
+
+def test_a_name_that_does_not_resolve_ranks_below_a_path_that_answered(listener: Listener) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        if host.startswith("no-such"):
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return ["127.0.0.1"]
+
+    paths = [
+        {"id": name, "address": f"{name}.example.org", "port": listener.port, "priority": n}
+        for n, name in enumerate(("no-such", "here"))
+    ]
+    plan_ = {"paths": [path | {"transport": "Shadowsocks"} for path in paths]}
+    w = assist(
+        probing.SocketProber(resolve=resolve, allows=lambda address: True), assist=json.dumps(plan_)
+    )
+
+    _, answer = w.call("POST", "/api/p2p/assist", {}, headers={})
+
+    assert [one["path_id"] for one in answer["transports"]] == ["here", "no-such"]
+    assert answer["multipath"]["primary_path"] == "here"
     assert listener.came == probing.TRIES
 
 

@@ -119,8 +119,8 @@ def test_text_can_come_from_a_pipe(one: Terminal) -> None:
 
 def test_what_is_refused_has_a_hint(one: Terminal, two: Terminal) -> None:
     one.run("send", "hello")
-    line = two.run("send", "-", says="x" * 400_000, expect=1).stderr
-    assert "a message may have 262144 bytes" in line
+    line = two.run("send", "-", says="x" * 800_000, expect=1).stderr
+    assert "a body may have 1048576 bytes" in line
     assert "; send less at a time" in line
     assert line.count("\n") == 1
 

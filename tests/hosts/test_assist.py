@@ -148,6 +148,18 @@ def test_the_guides_client_is_refused_in_the_guides_words(server: Server) -> Non
     assert (said["type"], said["title"], said["status"]) == ("about:blank", "Unauthorized", 401)
 
 
+BAD_BODIES = (b"", b"{", b"[]", b'{"paths":7}', b" ", b"\xff", b"x" * 70_000)
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: str(body[:12]))
+def test_a_bad_token_is_said_before_a_bad_body(server: Server, body: bytes) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        answer = server.call("POST", PATH, body, headers)
+        assert (answer.status, answer.json()["title"]) == (401, "Unauthorized")
+    answer = server.call("POST", PATH, body, {"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status == (413 if len(body) > 65_536 else 400 if body else 200)
+
+
 def test_a_member_gets_in_by_a_signed_call(server: Server) -> None:
     [ann] = circle(server, "ann")
     opened = ann.ask("POST", "/v1/session", {"node_id": ann.node_id, "circle_hint": ann.hint})
@@ -245,6 +257,13 @@ def test_the_aws_host_answers_alike_on_every_engine(gateway: Gateway) -> None:
     refused = gateway.call("POST", PATH, body=b"{}")
     assert (refused.status, refused.json()["title"]) == (401, "Unauthorized")
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_a_bad_token_is_said_before_a_bad_body_on_aws_too(gateway: Gateway) -> None:
+    for body in BAD_BODIES:
+        for headers in ([], [("Authorization", "Bearer wrong")]):
+            answer = gateway.call("POST", PATH, body=body, headers=headers)
+            assert (answer.status, answer.json()["title"]) == (401, "Unauthorized"), body[:12]
 
 
 def test_another_machine_tells_the_same_keys(gateway: Gateway) -> None:

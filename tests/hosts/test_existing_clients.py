@@ -5,6 +5,8 @@ server: the terminal client, which signs nearly everything, and the browser
 client, which signs half of its calls and obeys CORS.
 """
 
+import base64
+import itertools
 import json
 import os
 import time
@@ -20,11 +22,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from chalicelib.settings import Settings
+from tests.support import aws
 from tests.support.felund import (
     PAGE_ORIGIN,
     Browser,
     Circle,
     Got,
+    Page,
     PythonClient,
     WebClient,
     browser_socket,
@@ -34,7 +38,8 @@ from tests.support.felund import (
     signature,
     signed,
 )
-from tests.support.local import Server, running
+from tests.support.local import GENEROUS, Server, running
+from tests.support.serving import serving
 
 
 def named(value: object) -> str:
@@ -55,6 +60,22 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server as it is by default: it refuses unsigned calls."""
     with running(tmp_path_factory.mktemp("refuse"), "--unsigned=refuse") as made:
         yield made
+
+
+@pytest.fixture(params=["one machine", *aws.ENGINES])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where each host is that accepts unsigned calls, on AWS with each engine behind it."""
+    if request.param == "one machine":
+        yield request.getfixturevalue("server").base
+        return
+    url = request.getfixturevalue("dynalite_url") if request.param == "dynalite" else ""
+    settings = GENEROUS | {"MUSTER_UNSIGNED": "allow"}
+    with (
+        aws.running(request.param, directory=tmp_path, dynalite_url=url, **settings) as made,
+        serving(made) as base,
+    ):
+        yield base
+    assert made.crashes == []
 
 
 @pytest.fixture
@@ -415,6 +436,34 @@ def test_without_the_concession_every_unsigned_call_is_refused(
     assert web.peers() == []
 
 
+def test_the_refusal_of_an_unsigned_call_and_the_log_say_what_would_let_it_in(
+    tmp_path: Path, circle: Circle, browser: Browser
+) -> None:
+    with running(tmp_path) as server:
+        web = WebClient(server.base, circle, browser)
+        for _ in range(3):
+            said = web.leave(sealed(circle, web.node_id, 1)).json()["message"]
+            assert "--unsigned allow" in said
+            assert "MUSTER_UNSIGNED=allow" in said
+        server.stop()
+        logged = server.errors()
+
+    assert logged.count("MUSTER_UNSIGNED=allow") == 1
+    assert circle.hint not in logged
+    assert "127.0.0.1" not in logged
+
+
+@pytest.mark.parametrize("engine", aws.ENGINES)
+def test_the_refusal_of_an_unsigned_call_says_it_on_aws_too(
+    engine: str, tmp_path: Path, circle: Circle, dynalite_url: str
+) -> None:
+    with aws.running(engine, directory=tmp_path, dynalite_url=dynalite_url) as gateway:
+        refusal = gateway.call("GET", "/v1/messages", query=f"circle_hint={circle.hint}")
+
+    assert refusal.status == 401
+    assert "MUSTER_UNSIGNED=allow" in refusal.json()["message"]
+
+
 def test_a_circle_with_a_key_still_takes_unsigned_mail_but_no_unsigned_presence(
     web: WebClient, wim: WebClient, server: Server
 ) -> None:
@@ -637,6 +686,36 @@ def test_large_messages_pass_whole(ann: PythonClient, bob: PythonClient, size: i
 
     assert ann.leave([message]).json()["stored"] == 1
     assert bob.pull() == [message]
+
+
+def test_messages_of_300_and_700_kib_are_heard_on_every_host(
+    anywhere: str, circle: Circle, browser: Browser
+) -> None:
+    """Each alone and both in one batch, left by both clients, and heard by both."""
+    ann, bob = PythonClient(anywhere, circle), PythonClient(anywhere, circle)
+    web, wim = (WebClient(anywhere, circle, browser) for _ in range(2))
+    ann.register()
+    sent = {}
+    with wim.socket() as socket:
+        for number, kib in enumerate((0, 300, 700, 0, 300, 700)):
+            ciphertext = base64.b64encode(os.urandom(kib * 768)).decode()
+            message = sealed(circle, ann.node_id, number)
+            message["enc"] |= {"ciphertext": ciphertext}
+            sent[message["msg_id"]] = message
+        left = list(sent.values())
+        assert ann.leave(left[1:2]).json()["stored"] == 1
+        assert web.leave(left[2]).json()["stored"] == 1
+        assert ann.leave(left[3:]).json()["stored"] == 3
+        assert ann.leave(left[3:]).json()["stored"] == 0, "it repeats itself"
+        assert web.leave(left[0]).json()["stored"] == 1
+        told = pushed(socket)
+    for _ in range(8):
+        for client in (bob, web, wim):
+            client.pull()
+
+    assert [one["msg_id"] for one in told] == [left[3]["msg_id"], left[0]["msg_id"]]
+    for client in (bob, web, wim):
+        assert client.known == sent
 
 
 def test_a_body_beyond_a_mebibyte_is_refused_and_blocks_nothing(
@@ -968,6 +1047,47 @@ def test_a_poller_gets_the_signals_of_all_circles(
     other.signal(web, "media-offer", "here")
 
     assert [json.loads(one["payload"]) for one in web.signals()] == ["there", "here"]
+
+
+def test_two_pages_that_share_two_circles_do_not_cross_their_answers(
+    anywhere: str, browser: Browser
+) -> None:
+    """Whichever circle is shown, and whichever of the other page's pollers is the first."""
+    circles = new_circle(), new_circle()
+    pages = (Page(anywhere, circles, browser) for _ in range(2))
+    caller, callee = sorted(pages, key=lambda page: page.node_id)
+    rounds = list(itertools.product((0, 1), (1, -1), (1, -1)))
+    for shown, first_to_answer, first_to_hear in rounds:
+        caller.offer(shown, callee)
+        callee.poll(caller, order=first_to_answer)
+        caller.poll(callee, order=first_to_hear)
+
+    assert caller.outcomes == ["open"] * len(rounds)
+
+
+ORDERS = [
+    steps
+    for steps in itertools.permutations(["offer 0", "answer 0", "offer 1", "answer 1"])
+    if all(steps.index(f"offer {n}") < steps.index(f"answer {n}") for n in (0, 1))
+]
+
+
+@pytest.mark.parametrize("steps", ORDERS, ids="-".join)
+def test_in_whatever_order_two_circles_offer_and_answer_only_the_last_ones_answer_is_heard(
+    server: Server, browser: Browser, steps: tuple[str, ...]
+) -> None:
+    circles = new_circle(), new_circle()
+    ann, bob = (Page(server.base, circles, browser) for _ in range(2))
+    for step in steps:
+        kind, _, which = step.partition(" ")
+        who, other = (ann, bob) if kind == "offer" else (bob, ann)
+        who.pollers[int(which)].signal(other.pollers[0], kind, step)
+    last = [step for step in steps if step.startswith("offer")][-1][-1]
+
+    for poller in ann.pollers:
+        assert [json.loads(one["payload"]) for one in poller.signals()] == [f"answer {last}"]
+    for poller in bob.pollers:
+        assert {json.loads(one["payload"]) for one in poller.signals()} == {"offer 0", "offer 1"}
 
 
 LIFETIMES: tuple[Any, ...] = (0, 10, 60, 120.5, 10**9, None, "60", [])

@@ -122,10 +122,14 @@ class Reader:
 KINDS = ("python", "web", "exact")
 
 
-def machine(stores: Stores, *, skew_s: float = 0.0) -> Machine:
+def machine(stores: Stores, *, skew_s: float = 0.0, **chosen: Any) -> Machine:
     """Make a machine over shared stores; its limits are out of the way."""
     settings = Settings(
-        unsigned="allow", address_burst=PLENTY, address_per_s=PLENTY, signals_waiting=PLENTY
+        unsigned="allow",
+        address_burst=PLENTY,
+        address_per_s=PLENTY,
+        signals_waiting=PLENTY,
+        **chosen,
     )
     return Machine(Service(settings, stores, Nobody(), lambda size: bytes(size)), skew_s=skew_s)
 

@@ -416,6 +416,43 @@ class WebClient:
         return self.browser.fetch(method, url, _dumps(body), {"Content-Type": "application/json"})
 
 
+class Page:
+    """One page with several circles: a poller for each of them, and all of them hear everything.
+
+    It offers a data channel in the circle that is shown, and answers whatever offer a
+    poller hears in that poller's own circle. What comes first is taken, and whether it
+    was meant for this circle shows when the two ends prove the circle's secret.
+    """
+
+    def __init__(self, base: str, circles: Iterable[Circle], browser: Browser) -> None:
+        node_id = os.urandom(16).hex()
+        self.pollers = [WebClient(base, circle, browser, node_id=node_id) for circle in circles]
+        self.node_id = node_id
+        self.offered: Circle | None = None
+        self.outcomes: list[str] = []
+
+    def offer(self, shown: int, to: "Page") -> None:
+        """Show a circle and offer the other page a data channel in it."""
+        own = self.pollers[shown]
+        self.offered = own.circle
+        assert own.signal(to.pollers[0], "offer", own.circle.hint).status == 200
+
+    def poll(self, of: "Page", *, order: int = 1) -> None:
+        """Let each poller ask, in this order or the other, and act on what it hears."""
+        for own in self.pollers[::order]:
+            for one in own.signals():
+                self._hear(own, of.pollers[0], one["type"], json.loads(one["payload"]))
+
+    def _hear(self, own: WebClient, of: WebClient, kind: str, circle_hint: str) -> None:
+        if kind == "offer":
+            for answer in ("answer", "candidate"):
+                assert own.signal(of, answer, own.circle.hint).status == 200
+        elif kind == "answer" and own.circle == self.offered:
+            self.offered = None
+            right = circle_hint == own.circle.hint
+            self.outcomes.append("open" if right else "auth failed")
+
+
 def session_id(one: str, other: str, *, call: str = "") -> str:
     """Name a data channel's session, or with *call* a call's."""
     joined = ":".join(sorted((one, other)))

@@ -386,14 +386,14 @@ def test_a_shared_secret_makes_a_login_that_coturn_checks(chosen: int, ttl_s: in
     assert "shared" not in json.dumps(found)
 
 
-def test_fixed_logins_are_told_as_they_are_and_stun_needs_none() -> None:
+def test_fixed_logins_are_told_as_they_are_and_stun_has_an_empty_one() -> None:
     servers = [
         {"urls": ["turn:b.example.org"], "username": "ann", "password": "pw"},
         {"urls": ["stun:a.example.org"]},
     ]
     assert ask(service({"ice_servers": servers}))["ice"]["servers"] == [
         {"urls": ["turn:b.example.org"], "ttl_secs": 0, "username": "ann", "credential": "pw"},
-        {"urls": ["stun:a.example.org"], "ttl_secs": 0},
+        {"urls": ["stun:a.example.org"], "ttl_secs": 0, "username": "", "credential": ""},
     ]
 
 
@@ -522,6 +522,38 @@ def test_a_reachable_path_of_a_lower_priority_stays_behind() -> None:
     assert [one["path_id"] for one in ask(w, {})["transports"]] == ["ws", "real", "wg"]
 
 
+NOWHERE = Probe(nowhere=True)
+
+
+@pytest.mark.parametrize("silent", [Probe(3), NOWHERE], ids=["dead", "no such name"])
+@pytest.mark.parametrize("body", [b"", {}], ids=["prefers reality", "prefers nothing"])
+def test_what_leads_nowhere_ranks_below_all_that_answered_whatever_its_priority(
+    body: Any, silent: Probe
+) -> None:
+    names = ("real", "ws", "wg")
+    kinds = {path["id"]: path for path in PLAN["paths"]}
+    paths = [kinds[name] | {"priority": n, "probe": "tcp"} for n, name in enumerate(names)]
+    w = service({"paths": paths}, Seen(real=silent, ws=Probe(3, (20.0,) * 3)))
+
+    answer = ask(w, body)
+
+    assert [one["path_id"] for one in answer["transports"]] == ["ws", "real", "wg"]
+    assert answer["multipath"]["primary_path"] == "ws"
+
+
+def test_a_name_that_does_not_resolve_is_not_called_probed_and_stays_where_nothing_answered() -> (
+    None
+):
+    w = service(PLAN, Seen(ws=NOWHERE, real=NOWHERE))
+
+    answer = ask(w, {})
+
+    assert [one["path_id"] for one in answer["transports"]] == ["ws", "real", "wg"]
+    methods = {one["network_quality"]["probe_method"] for one in answer["transports"]}
+    assert methods == {"none"}
+    assert answer["multipath"]["primary_path"] == "ws"
+
+
 def test_where_every_path_is_dead_there_is_no_primary() -> None:
     plan = {"paths": PLAN["paths"][:2]}
     answer = ask(service(plan, Seen(ws=Probe(3), real=Probe(3))), {})
@@ -634,8 +666,8 @@ def test_keepalive_and_reconnect_are_the_known_constants() -> None:
     }
     assert answer["reconnect"] == {
         "strategy": "exponential_backoff",
-        "initial_delay_secs": 1,
-        "max_delay_secs": 60,
+        "initial_backoff_secs": 1,
+        "max_backoff_secs": 60,
         "max_attempts": 0,
     }
 

@@ -1,4 +1,5 @@
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -276,3 +277,32 @@ def test_the_request_id_comes_back() -> None:
     reply = http.handle(world().service, Call("GET", "/v1/health", request_id="r-77"))
 
     assert reply.headers["X-Request-Id"] == "r-77"
+
+
+def test_the_log_says_once_an_hour_that_unsigned_calls_come_and_not_who_makes_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = world()
+    with caplog.at_level(logging.INFO, logger="muster"):
+        for clock, told in ((0, 1), (1, 1), (3_599, 1), (3_600, 2), (5_000, 2)):
+            here.clock = START + clock
+            reply = call(here, "GET", "/v1/messages", circle_hint=HINT)
+            assert len(caplog.records) == told
+
+    for said in (json.loads(reply.body)["message"], caplog.text):
+        assert "--unsigned allow" in said
+        assert "MUSTER_UNSIGNED=allow" in said
+    assert HINT not in caplog.text
+    assert "192.0.2.1" not in caplog.text
+
+
+def test_a_service_that_takes_unsigned_calls_has_nothing_to_say_of_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = world(unsigned="allow")
+    with caplog.at_level(logging.INFO, logger="muster"):
+        assert call(here, "GET", "/v1/messages", circle_hint=HINT).status == 200
+        here.register()
+        assert call(here, "GET", "/v1/peers", circle_hint=HINT).status == 401
+
+    assert caplog.records == []

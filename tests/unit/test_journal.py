@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from chalicelib.circle import journal
@@ -166,3 +167,27 @@ def test_a_journal_from_a_copy_goes_on_above_what_was_handed_out(store: Store) -
     assert [len(entry.parts) for entry in found] == [0, 1]
     assert found[-1].total_parts == 2
     assert journal.leap(store, "empty", clock=1_010.0, lifetime_s=60) == 0
+
+
+def test_a_large_entry_has_a_second_to_itself_between_two_empty_ones(store: Store) -> None:
+    """So a page that is cut between seconds can hold it alone."""
+    for size, clock in ((1, 1_000.0), (700_000, 1_000.1), (300_000, 1_002.5), (1, 1_005.2)):
+        part = journal.Part("", b"elsewhere", size)
+        journal.append(store, PK, lambda tail, part=part: [part], clock=clock, lifetime_s=100)  # type: ignore[misc]
+    write(store, "a", clock=1_006.0)
+
+    entries = list(journal.following(store, PK, 0, now=1_006))
+
+    assert [entry.written_at for entry in entries] == [1_000, 1_002, 1_004, 1_006, 1_006]
+    assert [entry.size for entry in entries] == [1, 700_000, 300_000, 1, 1]
+    assert entries[-1].total_bytes == 1_000_003
+
+
+def test_an_entry_of_before_there_were_pieces_is_read(store: Store) -> None:
+    line = (1_000, 1, 3, 1, 3, (("a", b"old"),))
+    store.put(Item(PK, f"{1_000_000:016d}", 1_100, msgspec.msgpack.encode(line)))
+
+    [entry] = journal.following(store, PK, 0, now=1_000)
+
+    assert entry.parts == (journal.Part("a", b"old"),)
+    assert entry.size == 3

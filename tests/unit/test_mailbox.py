@@ -343,6 +343,21 @@ def test_large_messages_travel_in_frames_a_gateway_passes_or_wait_in_the_mailbox
     assert frames[3]["after"] != frames[2]["cursor"]
 
 
+def test_a_message_too_large_for_any_frame_is_a_hint_to_poll() -> None:
+    here = world()
+    here.register()
+    bob = here.subscribe(BOB, "c-bob")
+
+    here.leave("m-000001", text="x" * 700_000)
+    carl = here.subscribe("carl-003", "c-carl")
+
+    for listener in (bob, carl):
+        [frame] = here.gateway.take(listener.id)
+        assert (frame["t"], ids(frame)) == ("MESSAGES", [])
+        assert frame["after"] == frame["cursor"]
+        assert ids(here.poll(after=frame["after"])) == ["m-000001"]
+
+
 def test_a_gone_connection_is_forgotten_and_no_other() -> None:
     here = world()
     here.register()
