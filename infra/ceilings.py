@@ -22,7 +22,7 @@ from muster.cli.output import Misuse
 
 TABLES = 3
 IDLE_MINUTES = 10
-"""After so long without a frame API Gateway ends a socket; each frame counts as an event."""
+"""API Gateway ends a socket after this time without a frame; each frame counts as an event."""
 
 READ_UNIT_BYTES = 4_096
 PIECE_BYTES = 32 * 1024
@@ -148,7 +148,7 @@ def below(
 
 
 def _shape(rate: float) -> Ceilings:
-    """Return limits that fit one another around so many calls a second."""
+    """Return limits in the proportions that *rate* calls a second need."""
 
     def scaled(by: float, most: int) -> int:
         return min(max(1, int(rate * by)), most)

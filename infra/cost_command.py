@@ -125,7 +125,7 @@ class _Drawing:
         self.say(f"{row.what:<20}{quantity:>28}  {_usd(usd)}  {drawn}".rstrip())
 
     def bars(self, things: Iterable[tuple[str, float, str]]) -> None:
-        """Print sums beside one another."""
+        """Print sums with bars to compare them."""
         rows = list(things)
         most = max(usd for _, usd, _ in rows)
         for name, usd, what in rows:

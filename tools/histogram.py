@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from muster.cli.bars import bar
+
 EDGES_MS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CELLS = 50
 
@@ -17,7 +19,7 @@ _STYLE = (
 
 
 def buckets(times_ms: Sequence[float], *, never: int = 0) -> list[tuple[str, int]]:
-    """Count the times between the edges, and those who waited in vain."""
+    """Count the times between the edges, and those who never found a peer."""
     found: list[tuple[str, int]] = []
     low = 0.0
     for edge in EDGES_MS:
@@ -34,8 +36,8 @@ def text(times_ms: Sequence[float], *, never: int = 0) -> list[str]:
     most = max(max(count for _, count in counts), 1)
     lines = []
     for name, count in counts:
-        bar = "#" * -(-count * CELLS // most)
-        lines.append(f"{name:>12} |{bar:<{CELLS}} {count}".rstrip())
+        drawn = bar(0, count, most, ascii_only=True, cells=CELLS) if count else " " * CELLS
+        lines.append(f"{name:>12} |{drawn} {count}".rstrip())
     return lines
 
 

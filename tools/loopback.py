@@ -125,7 +125,7 @@ async def breaks_off(asked: Asked, writer: asyncio.StreamWriter) -> None:
 
 
 def drips(every_s: float = 0.02, *, head: bool = False) -> Answer:
-    """Send a byte now and then, for ever; with *head* even of the headers."""
+    """Send a byte now and then, without end; with *head* even of the headers."""
 
     async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + (b"" if head else b"\r\n"))

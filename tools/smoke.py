@@ -14,10 +14,8 @@ import argparse
 import asyncio
 import json
 import random
-import secrets
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -25,14 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from capsules import manifest, root, ticket
-from capsules.keys import KEY_BYTES, SigningKey
-from capsules.manifest import Files, Publisher
-from capsules.ticket import Ticket
-from muster.bootstrap import Found, bootstrap, sources
+from muster.bootstrap import Found, bootstrap
 from muster.bootstrap.cache import Cache, Known
-from tools import histogram, loopback
-from tools.loopback import Answer, Asked, Place, lists, publishes, says
+from tools import histogram, smoke_world
+from tools.smoke_world import BEACONS, COMMUNITY, HOSTS, OK, World
 
 WITHIN_MS = 5000
 WANTED = 0.99
@@ -40,20 +34,6 @@ FAILING = 1 / 3
 """How often a source fails; all six at once do so about once in 700."""
 
 AT_ONCE = 20
-COMMUNITY = "mainnet"
-PATH = f"/capsules/{COMMUNITY}/peers.json"
-BEACONS, HOSTS = 3, 3
-OK = "ok"
-
-
-class World(NamedTuple):
-    """Everything a client may know: places by what they do, and keys and tickets behind them."""
-
-    beacons: Mapping[str, list[str]]
-    hosts: Mapping[str, list[str]]
-    key: str
-    live: Ticket
-    past: Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,132 +109,37 @@ class Report:
 async def run(
     count: int, *, seed: int = 1, deadline_s: float = WITHIN_MS / 1000, failing: float = FAILING
 ) -> Report:
-    """Let so many clients reconnect, a few of them at a time."""
+    """Let *count* clients reconnect, a few of them at a time."""
     chance = random.Random(seed)  # noqa: S311 - chance, so that it can be repeated
     loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(AT_ONCE)
     with tempfile.TemporaryDirectory(prefix="muster-smoke-") as name:
         async with AsyncExitStack() as stack:
-            world = await _world(stack, chance)
-            plans = [_plan(world, chance, Path(name) / str(n), failing) for n in range(count)]
+            world = await smoke_world.build(stack, chance)
+            clients = [_drawn(world, chance, Path(name) / str(n), failing) for n in range(count)]
 
-            async def reconnect(plan: _Plan) -> Reconnect:
+            async def reconnect(client: _Reconnecting) -> Reconnect:
                 async with gate:
-                    return await _reconnect(world, plan, deadline_s)
+                    return await _reconnect(world, client, deadline_s)
 
             begun = loop.time()
-            done = await asyncio.gather(*(reconnect(plan) for plan in plans))
+            done = await asyncio.gather(*(reconnect(client) for client in clients))
             took_s = loop.time() - begun
     return Report(seed, tuple(done), took_s)
-
-
-# --- the world ----------------------------------------------------------------
-
-
-async def _world(stack: AsyncExitStack, chance: random.Random) -> World:
-    now = int(time.time())
-    first, online, node = (SigningKey(chance.randbytes(KEY_BYTES)) for _ in range(3))
-    live = [_ticket(node, f"peer-{n}", now) for n in range(20)]
-    publisher = Publisher(
-        online,
-        root.certify(
-            first,
-            online.verify_key,
-            serial=1,
-            not_before=now - 100_000,
-            expires_at=now + 100_000,
-        ),
-        (root.first(first, now=now - 100_000),),
-    )
-    good = manifest.publish(publisher, live, community=COMMUNITY, now=now)
-    stale = manifest.publish(publisher, live, community=COMMUNITY, now=now - 90_000)
-    other = manifest.publish(publisher, live, community="testnet", now=now)
-    tampered = good._replace(capsule=good.capsule.replace(b"peer-1", b"peer-X", 1))
-    broken: dict[str, Answer | None] = {
-        "dead": None,
-        "hanging": loopback.hangs,
-        "dripping": loopback.drips(0.2),
-        "endless": loopback.never_ends,
-        "bomb": says(loopback.BOMB, content_encoding="gzip"),
-        "failing": loopback.page(503),
-        "a page": loopback.page(),
-        "redirecting": loopback.redirects("/peers"),
-        "breaking off": loopback.breaks_off,
-    }
-    listed = lists(*live)["/peers"]
-    forged = lists(*(_forged(one, node) for one in live))["/peers"]
-    beacons = {**broken, "forging": forged, OK: _delayed(listed, chance)}
-    hosts: dict[str, Answer | Files | None] = {
-        **broken,
-        "stale": stale,
-        "tampered": tampered,
-        "another community": other,
-        OK: good,
-    }
-    return World(
-        beacons={
-            kind: [await _beacon(stack, answer) for _ in range(BEACONS)]
-            for kind, answer in beacons.items()
-        },
-        hosts={
-            kind: [await _host(stack, answer, chance) for _ in range(HOSTS)]
-            for kind, answer in hosts.items()
-        },
-        key=sources.fragment(first.verify_key),
-        live=live[0],
-        past=_ticket(node, "peer-past", now - 3600),
-    )
-
-
-async def _beacon(stack: AsyncExitStack, answer: Answer | None) -> str:
-    if answer is None:
-        return loopback.nobody()
-    return (await stack.enter_async_context(Place({"/peers": answer}))).url
-
-
-async def _host(stack: AsyncExitStack, answer: Answer | Files | None, chance: random.Random) -> str:
-    if answer is None:
-        return loopback.nobody() + PATH
-    if isinstance(answer, Files):
-        published = publishes(answer, PATH)
-        answers = {path: _delayed(one, chance) for path, one in published.items()}
-    else:
-        answers = {f"{PATH}.manifest": answer}
-    return (await stack.enter_async_context(Place(answers))).url + PATH
-
-
-def _delayed(answer: Answer, chance: random.Random) -> Answer:
-    """Answer as from afar: after 60 ms mostly, sometimes after a second."""
-
-    async def wait(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(min(chance.lognormvariate(-2.8, 0.9), 3.0))
-        await answer(asked, writer)
-
-    return wait
-
-
-def _ticket(key: SigningKey, peer_id: str, now: int) -> Ticket:
-    nonce = secrets.token_bytes(ticket.NONCE_BYTES)
-    return ticket.create(key, peer_id=peer_id, user_id="", now_ms=now * 1000, nonce=nonce)
-
-
-def _forged(good: Ticket, key: SigningKey) -> Ticket:
-    payload = {**good.envelope["payload"], "peerId": "peer-forged"}
-    return Ticket.from_json({**good.envelope, "payload": payload})
 
 
 # --- a client -----------------------------------------------------------------
 
 
-class _Plan(NamedTuple):
+class _Reconnecting(NamedTuple):
     beacons: tuple[tuple[str, str], ...]
     hosts: tuple[tuple[str, str], ...]
     cache: str
     folder: Path
 
 
-def _plan(world: World, chance: random.Random, folder: Path, failing: float) -> _Plan:
-    return _Plan(
+def _drawn(world: World, chance: random.Random, folder: Path, failing: float) -> _Reconnecting:
+    return _Reconnecting(
         _chosen(world.beacons, chance, BEACONS, failing),
         _chosen(world.hosts, chance, HOSTS, failing),
         chance.choices(("none", "empty", "past", "damaged", "live"), (30, 30, 20, 12, 8))[0],
@@ -271,34 +156,34 @@ def _chosen(
     return tuple((kind, places[kind][n]) for n, kind in enumerate(kinds))
 
 
-async def _reconnect(world: World, plan: _Plan, deadline_s: float) -> Reconnect:
-    cache = await asyncio.to_thread(_cache, world, plan)
+async def _reconnect(world: World, client: _Reconnecting, deadline_s: float) -> Reconnect:
+    cache = await asyncio.to_thread(_cache, world, client)
     found: Found = await bootstrap(
-        *(f"{url}#{world.key}" for _, url in plan.hosts),
-        beacons=[url for _, url in plan.beacons],
+        *(f"{url}#{world.key}" for _, url in client.hosts),
+        beacons=[url for _, url in client.beacons],
         cache=cache,
         deadline_s=deadline_s,
         linger_s=0.1,
     )
     return Reconnect(
-        beacons=tuple(kind for kind, _ in plan.beacons),
-        hosts=tuple(kind for kind, _ in plan.hosts),
-        cache=plan.cache,
+        beacons=tuple(kind for kind, _ in client.beacons),
+        hosts=tuple(kind for kind, _ in client.hosts),
+        cache=client.cache,
         first_peer_ms=found.first_peer_ms,
         refusals=tuple(outcome.reason for outcome in found.sources if outcome.reason),
     )
 
 
-def _cache(world: World, plan: _Plan) -> Cache | None:
-    if plan.cache == "none":
+def _cache(world: World, client: _Reconnecting) -> Cache | None:
+    if client.cache == "none":
         return None
-    cache = Cache(plan.folder)
-    if plan.cache in ("past", "live"):
-        kept = world.live if plan.cache == "live" else world.past
+    cache = Cache(client.folder)
+    if client.cache in ("past", "live"):
+        kept = world.live if client.cache == "live" else world.past
         cache.keep_known(COMMUNITY, Known(tickets=(kept,)))
-    elif plan.cache == "damaged":
+    elif client.cache == "damaged":
         cache.keep_known(COMMUNITY, Known())
-        for path in plan.folder.iterdir():
+        for path in client.folder.iterdir():
             path.write_text("{")
     return cache
 

@@ -1,7 +1,7 @@
 """Keyring: the keys with which capsules are published, and the two files that hold them.
 
 The root key (`root.key`) belongs to the maintainer and off the server: it says which
-online key may publish, and which keys nobody shall believe again. The publishing key
+online key may publish, and which keys are revoked. The publishing key
 (`publishing.key`) is what a server needs: the online key and everything that the root
 key has signed about it. Nothing here touches a disk (docs/capsules.md, The keys).
 """
@@ -216,8 +216,8 @@ def _read(raw: bytes, kind: str) -> dict[str, Any]:
         data = fields.members(canonical.loads(raw[:MAX_FILE_BYTES]), "the file")
         fields.constant(data, "type", kind)
         fields.constant(data, "version", 1)
-    except Refused as refused:
-        raise Unusable(f"this is no {kind.removeprefix('muster-')}: {refused.message}") from None
+    except Refused as refusal:
+        raise Unusable(f"this is no {kind.removeprefix('muster-')}: {refusal.message}") from None
     return data
 
 

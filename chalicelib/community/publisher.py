@@ -27,13 +27,13 @@ from chalicelib.store import Unavailable
 
 EVERY_S = 300
 ENTRIES = 100
-"""How many tickets a capsule holds, half of them of long-lived nodes if there are so many."""
+"""How many tickets a capsule holds; up to half are of long-lived nodes, newcomers permitting."""
 
 LEASE_S = 240
 """How long one run keeps others away from a community; longer than a run can take."""
 
 ALARM_AT = 2
-"""So many failures in a row raise the alarm."""
+"""How many failures in a row raise the alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Terms:
 
 
 class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of publishing one community."""
+    """How publishing one community went."""
 
     community: str
     at: int
@@ -90,7 +90,7 @@ class Press:
         self._uncounted = 0
 
     def run(self, *, now: int, only: Collection[str] | None = None) -> list[PublishOutcome]:
-        """Publish every community, or *only* these; return what came of it."""
+        """Publish every community, or *only* these; return how it went."""
         try:
             return self._run(now, only)
         except Exception as error:
@@ -129,7 +129,7 @@ def publish(
 
 
 def fail(service: Service, reason: str, *, now: int) -> list[PublishOutcome]:
-    """Count a failure that met all communities alike."""
+    """Count a failure that affects all communities."""
     done = []
     for community in _waiting(service, now=now):
         if _places(service, community, now=now):
@@ -152,10 +152,10 @@ def outcomes(service: Service, *, now: int) -> list[PublishOutcome]:
 
 
 def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[tables.Slot]:
-    """Choose whose tickets are published: long-lived nodes first, then newcomers by lot.
+    """Choose whose tickets are published: long-lived nodes first, then newcomers at random.
 
-    The lot is drawn with the time, so that it is the same on every machine and
-    nobody can stand in front by choosing its name.
+    The order is a hash with the time in it, so that it is the same on every machine and
+    nobody can come first by choosing its name.
     """
     live = [place for place in places if place.expires_at_ms > now * 1000]
     long = [place for place in live if place.slot.startswith(LONG)][:ENTRIES]
@@ -181,7 +181,7 @@ def _waiting(service: Service, *, now: int) -> list[str]:
 def _publish(
     service: Service, shelf: Shelf, terms: Terms, community: str, *, now: int
 ) -> PublishOutcome | None:
-    """Publish one community; None if there is nothing to publish or somebody else is at it."""
+    """Publish one community; None if there is nothing to publish or another run has the lease."""
     if not keyring.certificate(terms.keys).covers(community):
         return None
     try:
@@ -246,7 +246,7 @@ def write(
 
     Whoever reads between the writes sees that the files do not belong together and
     reads again; whoever publishes an older sequence at the same time finds that its
-    versions are gone. If the last cannot be written, the first are taken back.
+    versions are gone. If the last cannot be written, the first are rolled back.
     """
     names = [f"{community}/{name}" for name in FILES]
     old_files = [shelf.read(name) for name in names]
@@ -267,7 +267,7 @@ def write(
             written.append((name, body, old))
             _put(shelf, name, body, over=old)
     except Exception:
-        _take_back(shelf, written)
+        _roll_back(shelf, written)
         raise
 
 
@@ -276,8 +276,8 @@ def _put(shelf: Shelf, name: str, body: bytes, *, over: Shelved | None) -> None:
         raise ValueError(f"somebody else published {name} at the same time")
 
 
-def _take_back(shelf: Shelf, written: Sequence[tuple[str, bytes, Shelved | None]]) -> None:
-    """Put back what stood there before, as far as that can be done."""
+def _roll_back(shelf: Shelf, written: Sequence[tuple[str, bytes, Shelved | None]]) -> None:
+    """Restore the earlier versions, as far as that is possible."""
     with contextlib.suppress(Unavailable):
         for name, body, old in written:
             now_there = shelf.read(name)

@@ -1,7 +1,7 @@
-"""Shelves: where published files stand, for everybody to fetch and nobody to overwrite blindly.
+"""Shelves: where published files are stored, and replaced only by who has read the last version.
 
 A file is written against the version that was read, so that of two who publish at
-once one learns that it came second. `FolderShelf` is a directory, `S3Shelf` a bucket.
+once the second is refused. `FolderShelf` is a directory, `S3Shelf` a bucket.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CACHE_CONTROL = "public, max-age=30, stale-if-error=600"
 
 MAX_BYTES = 2 * 1024 * 1024
 
-_CAME_SECOND = {
+_TOO_LATE = {
     *("PreconditionFailed", "ConditionalRequestConflict", "412", "409"),
     *("NoSuchKey", "404"),  # what was to be replaced is gone
 }
@@ -119,7 +119,7 @@ class S3Shelf:
                 **condition,
             )
         except Exception as error:
-            if code_of(error) in _CAME_SECOND:
+            if code_of(error) in _TOO_LATE:
                 return False
             raise Unavailable(f"cannot write {name}: {code_of(error)}") from error
         return True

@@ -2,7 +2,7 @@
 
 It leaves the same ticket at every beacon, also at those that manifests name, every 30 to 45
 seconds, and signs a new one before the old one ends. When few peers are left it searches
-everywhere again, more and more seldom while that does not help.
+everywhere again, less and less often while that does not help.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from muster.bootstrap.wanted import Wanted
 
 SOONEST_S, LATEST_S = 30.0, 45.0
 MARGIN_S = 15.0
-"""So long at least a ticket lives when its node announces itself the next time."""
+"""How much longer a ticket lives, at least, than until the next announcement."""
 
 SEARCH_AGAIN_S, SEARCH_LATEST_S = 30.0, 600.0
 
@@ -94,7 +94,7 @@ class Announcer:
 
     @property
     def ticket(self) -> Ticket:
-        """The ticket that is left at beacons; signed anew when too little of its life is left."""
+        """The ticket that is left at beacons; signed again when it soon expires."""
         now_ms = self._now_ms()
         left_ms = self._ticket.expires_at_ms - now_ms if self._ticket else 0
         if self._ticket is None or left_ms < (LATEST_S + MARGIN_S) * 1000:
@@ -109,7 +109,7 @@ class Announcer:
         return self._ticket
 
     async def wait_for(self, count: int = 1) -> tuple[Peer, ...]:
-        """Wait until so many peers are known."""
+        """Wait until *count* peers are known."""
         while len(self.peers) < count:
             self._raise()
             self._changed.clear()

@@ -1,7 +1,7 @@
 """The cache on disk: what was learned about signers, who was there, and where to look.
 
-One folder, readable by nobody else. Files are replaced whole; one that is damaged is passed
-over, and said. Programs that share a folder lose nothing that one of them learned about a
+One folder, readable by nobody else. Files are replaced whole; one that is damaged is reported
+and skipped. Programs that share a folder lose nothing that one of them learned about a
 signer, since what is there is read again before it is replaced.
 """
 

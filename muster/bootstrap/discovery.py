@@ -23,9 +23,9 @@ LINGER_S = 1.0
 class Options(TypedDict, total=False):
     """What both functions take, all of it by name.
 
-    ``beacons``: base URLs to ask besides. ``community``: if the capsule's folder does not say.
-    ``ticket``: ours, left at every beacon. ``peer_id``: ours, to be left out. ``cache``: a
-    folder where to remember. ``deadline_s``: for each source. ``rules``: which tickets to
+    ``beacons``: further base URLs to ask. ``community``: if the capsule's folder does not say.
+    ``ticket``: ours, left at every beacon. ``peer_id``: ours, to be omitted. ``cache``: a
+    folder that remembers. ``deadline_s``: for each source. ``rules``: which tickets to
     believe. ``transport`` and ``rim``: the network and the clock, for tests.
     """
 

@@ -1,7 +1,7 @@
-"""Fetching from strangers: so many bytes and no more, unpacked ones too, and no detours.
+"""Fetching from strangers: bounded in size, also when unpacked, and without redirects.
 
 Time is bounded by whoever calls, with one deadline for everything: a bound on each read would
-let a server drip for ever.
+let a server send a byte at a time without end.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _certificates() -> ssl.SSLContext:
 
 
 def client(transport: httpx2.AsyncBaseTransport | None, agent: str) -> httpx2.AsyncClient:
-    """Make an HTTP client that waits for ever and goes nowhere by itself."""
+    """Make an HTTP client without timeouts of its own that follows no redirect."""
     return httpx2.AsyncClient(
         transport=transport,
         timeout=None,  # whoever calls has a deadline for everything

@@ -14,7 +14,7 @@ from typing import Any
 from capsules.ticket import SKEW_MS, Ticket
 
 MAX_PEERS = 2000
-"""How many peers are gathered; a flood of names must end somewhere."""
+"""How many peers are gathered; this bounds a flood of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Gathering:
         return None
 
     def peers(self, *, now_ms: int, revoked: Collection[str] = ()) -> tuple[Peer, ...]:
-        """Return who lives: those in a believed capsule first, then who was last heard of."""
+        """Return the live peers: those in a believed capsule first, then the most recent."""
         live = [
             peer
             for peer in self._peers.values()
@@ -99,7 +99,7 @@ class Gathering:
         return tuple(live)
 
     def prune(self, *, now_ms: int) -> None:
-        """Forget who is gone."""
+        """Forget peers whose ticket has expired."""
         gone = [
             name
             for name, peer in self._peers.items()

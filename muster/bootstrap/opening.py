@@ -37,7 +37,7 @@ TORN_WAITS_S = (0.05, 0.5)
 
 
 class Fetch(Protocol):
-    """Fetches what is at a URL, up to so many bytes; raises `Refused`."""
+    """Fetches what is at a URL, at most *most* bytes; raises `Refused`."""
 
     async def __call__(self, url: str, *, most: int) -> bytes:
         """Return the bytes."""

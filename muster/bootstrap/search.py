@@ -175,8 +175,8 @@ class Search:
         try:
             async with asyncio.timeout(self._deadline_s):
                 await self._asker.ask(asking)
-        except Refused as refused:
-            refusal = refused
+        except Refused as raised:
+            refusal = raised
         except TimeoutError:
             refusal = Refused(Reason.TIMEOUT, f"it was not done after {self._deadline_s:g} s")
         except asyncio.CancelledError:
@@ -221,7 +221,7 @@ class Search:
     async def _work(
         self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs
     ) -> _T:
-        """Do what takes processor time or the disk beside the loop; one such thing at a time."""
+        """Run what takes processor time or the disk outside the event loop, one at a time."""
         work = functools.partial(function, *arguments, **named)
         return await self._loop.run_in_executor(self._worker, work)
 

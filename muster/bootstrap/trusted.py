@@ -1,7 +1,7 @@
 """What a search believes: the trust machine's states, kept as soon as they change.
 
-For one thread at a time; the search has one for it, so that checking signatures stops
-nobody from asking further sources.
+For one thread at a time; the search has one for it, so that checking signatures does not
+delay asking further sources.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Trust:
         return replace(self._rules, revoked=self._rules.revoked | self.revoked)
 
     def open(self, keys: Iterable[VerifyKey]) -> None:
-        """Read what was learned about these keys before; damage is noted, and passed over."""
+        """Read what was learned about these keys before; a damaged file goes to `damage`."""
         for key in keys:
             state = None
             try:

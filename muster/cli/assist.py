@@ -56,7 +56,7 @@ def _path(text: str, number: int) -> wire.PathHint:
 
 
 async def _ask(base: str, ask: wire.AskAdvice, token: str, *, timeout_s: float) -> wire.Advice:
-    """Ask as a member of a circle of the moment: the advice is the same for every circle."""
+    """Ask as a member of a new circle: the advice is the same for every circle."""
     from muster.felund.circle import Circle
 
     node_id = secrets.token_hex(8)

@@ -57,7 +57,7 @@ def explained(base: str) -> Iterator[None]:
 
 
 def silence(base: str) -> Failure | None:
-    """Say why no service answers at a URL, or None if one does; never waits long.
+    """Return why no service answers at a URL, or None if one does; never waits long.
 
     The thread is left behind if need be: a look-up in a broken DNS cannot be cancelled.
     """

@@ -65,13 +65,13 @@ def invite(arguments: argparse.Namespace) -> int:
 
 
 def join(arguments: argparse.Namespace) -> int:
-    """Keep the circle of an invite code; joining twice is no mistake."""
+    """Keep the circle of an invite code; joining twice does no harm."""
     home = Home.from_environment()
     invite = _read_invite(arguments.code)
     base = base_url(arguments.base or invite.base_url)
     known = next((m for m in home.memberships() if m.circle == invite.circle), None)
     if known is not None and arguments.name not in (None, known.name):
-        raise Misuse(f"you are in this circle already, as '{known.name}'", "leave --name away")
+        raise Misuse(f"you are in this circle already, as '{known.name}'", "omit --name")
     name = known.name if known else arguments.name or home.free_name()
     membership = Membership(check_name(name), invite.circle, base)
     home.keep(membership, new=known is None)
@@ -131,7 +131,7 @@ def use(arguments: argparse.Namespace) -> int:
 
 
 def rename(arguments: argparse.Namespace) -> int:
-    """Call a circle otherwise in this home; others do not notice."""
+    """Give a circle another name in this home; others do not notice."""
     home = Home.from_environment()
     renamed = home.rename(home.chosen(arguments.name), check_name(arguments.new))
     if arguments.json:

@@ -57,7 +57,7 @@ def backup(arguments: argparse.Namespace) -> int:
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Put a copy in the place of the data; what was there is kept beside it."""
+    """Put a copy in the place of the data; the old data is kept in the same folder."""
     data, file = Path(arguments.data), arguments.file
     with _explained(f"cannot restore {file}"), contextlib.ExitStack() as stack:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,12 +77,12 @@ def restore(arguments: argparse.Namespace) -> int:
     else:
         output.show(f"{data.absolute()}: {items} items and {len(keys)} key files are back.")
         if there:
-            output.show(f"What was there is kept as {KEPT}; delete it when you need it no more.")
+            output.show(f"What was there is kept as {KEPT}; delete it when you no longer need it.")
     return output.OK
 
 
 def _snapshot(source: Path, target: Path) -> int:
-    """Copy a database by SQLite's own way, which waits for no writer and sees no half of one."""
+    """Copy a database with SQLite's backup, which sees only whole transactions."""
     with (
         contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as before,
         contextlib.closing(sqlite3.connect(target)) as after,
@@ -129,7 +129,7 @@ def _unpack(file: Path, folder: Path) -> list[str]:
 
 
 def _check(database: Path, file: Path) -> int:
-    """Make sure that a database is whole and ours."""
+    """Check that a database is intact and a service's; count its items."""
     if not database.is_file():
         raise Failure(f"{file} is no copy of a service's data: it has no {DATABASE}")
     with contextlib.closing(sqlite3.connect(database)) as opened:
@@ -145,7 +145,7 @@ def _count(opened: sqlite3.Connection) -> int:
 
 
 def _leap(database: Path) -> int:
-    """Let every journal go on above what readers may have seen since the copy was made."""
+    """Let every journal continue above the numbers that readers may have seen since the copy."""
     from chalicelib.circle import journal
     from chalicelib.settings import Settings
     from chalicelib.store.sqlite import open_sqlite
@@ -165,9 +165,9 @@ def _leap(database: Path) -> int:
 
 
 def _name_last(stores: Stores, pk: str, settings: Settings, *, now: int) -> None:
-    """Write down the names of a mailbox's last messages, as the leap will stand behind them.
+    """Remember the names of a mailbox's last messages, which the leap hides from the journal.
 
-    Otherwise clients that leave them once more would have them stored twice.
+    Otherwise messages that a client leaves again would be stored twice.
     """
     from chalicelib import tables
     from chalicelib.circle import journal
@@ -198,7 +198,7 @@ def _place(data: Path, folder: Path, keys: list[str]) -> None:
 
 @contextlib.contextmanager
 def _alone_in(data: Path) -> Iterator[None]:
-    """Hold the folder as a service does, so that none runs in it."""
+    """Lock the folder as a service does, so that none runs in it."""
     with (data / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,7 +66,7 @@ def explain(error: BaseException, base_url: str) -> Failure:
         case Failure():
             return error
         case errors.Refused():
-            return _refused(error)
+            return _explain_refusal(error)
         case BadReply():
             return Failure(_first_line(error), error.hint or NOT_OURS)
         case Closed():
@@ -84,7 +84,7 @@ def explain(error: BaseException, base_url: str) -> Failure:
     )
 
 
-def _refused(refusal: errors.Refused) -> Failure:
+def _explain_refusal(refusal: errors.Refused) -> Failure:
     if refusal.hint:
         return Failure(refusal.message, refusal.hint)
     message = f"refused: {refusal.message}"

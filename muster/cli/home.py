@@ -117,7 +117,7 @@ class Home:
             ) from None
 
     def rename(self, membership: Membership, name: str) -> Membership:
-        """Call a circle otherwise; whatever happens meanwhile, it is kept under a name."""
+        """Give a circle another name; an interruption leaves it under one of the two."""
         if any(known.name == name for known in self.memberships()):
             raise Misuse(f"there is a circle '{name}' already", "choose another name")
         usual, renamed = self.usual(), replace(membership, name=name)

@@ -1,7 +1,7 @@
 """Keys: `muster keygen`, `muster capsule rotate` and `revoke`: what the maintainer signs.
 
 All of them work on files and none on the network. Where the root key was used, the
-publishing keys are written anew: the server reads them at its next run.
+publishing keys are written again: the server reads them at its next run.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Listener:
     kept: int = 0
 
     async def run(self, *, since: float | None) -> None:
-        """Listen until Ctrl-C, SIGTERM, or a refusal that waiting does not mend."""
+        """Listen until Ctrl-C, SIGTERM, or a refusal that is not retryable."""
         node_id = self.home.node_id()
         opened = open_client(self.base, self.membership.circle, node_id, attempts=ATTEMPTS)
         async with opened as client, _stopping() as stop:
@@ -136,7 +136,7 @@ class Listener:
             await self._register(client)
 
     async def _register(self, client: Client) -> None:
-        """Register, as soon as that is possible; raises a refusal that waiting does not mend."""
+        """Register, as soon as that is possible; raises a refusal that is not retryable."""
         while True:
             try:
                 await client.register(ttl_s=TTL_S)
@@ -148,7 +148,7 @@ class Listener:
                 return
 
     async def _watch(self, events: Subscription) -> None:
-        """Say when there is no live connection, once it lasts, and when it is back."""
+        """Report a live connection that stays lost, and its return."""
         said_lost, down_s, step_s = False, 0.0, 0.25
         while True:
             await asyncio.sleep(step_s)
@@ -211,7 +211,7 @@ class Listener:
             self._remark(f"{called} {what}")
 
     def _remark(self, text: str) -> None:
-        """Say something about the listening, beside what is heard."""
+        """Say something about the connection; it goes to stderr."""
         output.say(f"* {text}")
 
 

@@ -28,7 +28,7 @@ from muster.cli.collecting import Answer, collect, merge
 from muster.cli.output import Failure
 
 STATE = ".muster-publish.json"
-"""Keeps how the last runs went, beside the communities' folders."""
+"""Records how the last runs went, next to the communities' folders."""
 
 STAYS = "the last capsule stays where it is"
 
@@ -110,7 +110,7 @@ class _State:
         self._write(whole, known)
 
     def succeeded(self, *, now: int) -> None:
-        """Begin to count anew; say so if there was an alarm."""
+        """Reset the count; say so if there was an alarm."""
         whole, known = self._read()
         if known.get("alarm"):
             output.say(f"RECOVERED: publishing {self._community} works again")

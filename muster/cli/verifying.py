@@ -46,7 +46,7 @@ class _Files(dict[str, bytes]):
 
 
 def _files(paths: list[Path]) -> _Files:
-    """Read the files that are named, and those that stand beside the capsule."""
+    """Read the files that are named, and those next to the capsule."""
     if len(paths) == 1 and paths[0].is_dir():
         paths = [paths[0] / FILES[0]]
     if len(paths) == 1 and paths[0].name == FILES[0]:

@@ -182,8 +182,8 @@ class Client:
     async def receive(self) -> AsyncIterator[Note]:
         """Yield the messages since `cursor`, oldest first, until there are no more.
 
-        Call it again for what came since; breaking off in the middle loses nothing.
-        What this circle cannot read is counted in `unreadable` and passed over.
+        Call it again for what came since; stopping in the middle loses nothing.
+        What this circle cannot read is counted in `unreadable` and skipped.
         """
         more = True
         while more or self._collected:

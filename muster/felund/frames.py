@@ -27,7 +27,7 @@ MAX_PUSH_BYTES = 120 * 1024
 _PAYLOAD_CHARS = (records.MAX_FRAME_BYTES + 2) // 3 * 4
 
 SUBPROTOCOL = "muster.v1"
-"""The subprotocol that a browser names beside its token."""
+"""The subprotocol that a browser names along with its token."""
 
 
 class _Tagged(msgspec.Struct, frozen=True, tag_field="t", omit_defaults=True):

@@ -1,9 +1,9 @@
 """A link: payloads to one other node through the relay, in order, each of them once.
 
-The relay passes frames on and keeps nothing, so the two ends see to the rest
+The relay passes frames on and keeps nothing, so the two ends do the rest
 (`muster.felund.ordering`): a frame is kept until the program at the other end has taken
-it, and sent again when the other seat is taken anew, when the own socket comes
-back, and when an acknowledgement is overdue.
+it, and sent again when the other seat is taken again, when this side has
+reconnected, and when an acknowledgement is overdue.
 
 While both programs live, every payload arrives exactly once. When the receiver
 starts again, what its earlier life took without confirming arrives again; when
@@ -55,7 +55,7 @@ class Link:
     Both nodes open one, naming each other. `send` puts payloads in, ``async for``
     takes them out, and ends when the other side has closed. The link reconnects
     and renews its session by itself; `there` says whether the other seat is taken.
-    A refusal that no retry can mend is raised from `send` and the iteration.
+    A refusal that is not retryable is raised from `send` and the iteration.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Link:
         await self._until(lambda: not self._outbox)
 
     async def close(self) -> None:
-        """Tell the other side that nothing follows, and let go.
+        """Tell the other side that nothing follows, and close.
 
         What is under way has two seconds to be taken; `flush` first to be sure.
         """
@@ -290,7 +290,7 @@ class Link:
             case frames.Gone() if frame.node_id == self.target_node_id:
                 self._away()
             case frames.Error():
-                self._refused(frame)
+                self._hear_error(frame)
             case _:
                 pass
 
@@ -304,7 +304,7 @@ class Link:
             self._acknowledge(frame.seq)
         self._wake()
 
-    def _refused(self, frame: frames.Error) -> None:
+    def _hear_error(self, frame: frames.Error) -> None:
         refusal = from_json({"code": frame.code, "message": frame.message}, status=400)
         if isinstance(refusal, NotFound):
             self._away()

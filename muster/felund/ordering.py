@@ -120,7 +120,7 @@ class Outbox:
         return True
 
     def rewind(self) -> None:
-        """Make everything due: the other seat was taken anew, or ours was."""
+        """Make everything due: either seat was taken again."""
         for kept in self._kept.values():
             kept.due_at, kept.tries = 0.0, 0
 

@@ -1,4 +1,4 @@
-"""Sockets: a WebSocket that speaks frames, kept alive and known to be dead.
+"""Sockets: a WebSocket that carries frames, with heartbeats that notice a dead connection.
 
 `Socket` is the seam: subscriptions and links need these three verbs and a way to
 connect, which tests script.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 PING_S = 20.0
-"""How often a node says PING; the service ends a session that is silent for 30 s."""
+"""How often a node sends PING; the service ends a session that is silent for 30 s."""
 
 QUIET_PING_S = 240.0
 """How often it does on a subscription: API Gateway charges each, and waits ten minutes."""
@@ -71,8 +71,8 @@ async def connect(url: str, token: str) -> Socket:
             ping_interval=None,  # PING frames do that, also through API Gateway
             max_size=2 * frames.MAX_PUSH_BYTES,
         )
-    except InvalidStatus as refused:
-        raise _refusal(refused.response.status_code, bytes(refused.response.body or b"")) from None
+    except InvalidStatus as answer:
+        raise _refusal(answer.response.status_code, bytes(answer.response.body or b"")) from None
     except (OSError, TimeoutError, WebSocketException, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"cannot open a WebSocket to {url}: {reason}") from error
@@ -82,9 +82,9 @@ async def connect(url: str, token: str) -> Socket:
 async def listen(
     socket: Socket, rim: Rim, *, ping_s: float = PING_S
 ) -> AsyncGenerator[FromService]:
-    """Yield what arrives; answer PING, say PING, and raise `Closed` on a dead socket.
+    """Yield what arrives; answer and send PING (heartbeat), and raise `Closed` on a dead socket.
 
-    A service that says PING itself takes them for nothing: from then on they are
+    A service that sends PING itself does not charge for them: from then on ours are
     as frequent as on a relay session, whatever *ping_s* is.
     """
     hearing = asyncio.ensure_future(socket.receive())

@@ -28,7 +28,7 @@ POLL_S = 5.0
 """How often to poll while there is no socket."""
 
 CHECK_S = 1800.0
-"""How often to poll beside a socket, for a push that was lost and followed by no other."""
+"""How often to poll while there is a socket, in case the last push was lost."""
 
 _ORDER = _MESSAGES, _SIGNALS, _PRESENCE = "messages", "signals", "presence"
 
@@ -71,7 +71,7 @@ class Subscription:
     are where to resume after the event given last; where several messages came at
     once they move with the last of them, so a program that is killed in between
     sees some again, and misses none. `live` says whether there is a socket.
-    A refusal that no retry can mend is raised. Waiting for an event may be
+    A refusal that is not retryable is raised. Waiting for an event may be
     cancelled, and begun again, without loss.
     """
 
