@@ -15,7 +15,7 @@ of the session's newest offer is left out of what they are told.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -88,20 +88,20 @@ def poll(service: Service, call: Call, ask: records.PollSignals) -> records.Sign
         if ask.circle_hint is None
         else tables.signal_key(ask.circle_hint, ask.to_node_id)
     )
+    belongs = _of_newest_offer(service, ask, now=call.now)
     entries = journal.following(service.stores.mail, pk, max(ask.since_id, 0), now=call.now)
     for entry in entries:
         for part in entry.parts:
             scanned += len(part.body)
             kept = _decoder.decode(part.body)
-            if kept.expires_at > call.now and ask.session_id in (None, kept.session_id):
+            live = kept.expires_at > call.now
+            wanted = live and ask.session_id in (None, kept.session_id)
+            if wanted and belongs(entry.number, kept):
                 found.append((entry.number, kept))
                 size += len(part.body)
         if len(found) >= PAGE or size >= PAGE_BYTES or scanned >= SCAN_BYTES:
             break
-    fresh = _fresh(found)
-    if ask.circle_hint is None:
-        fresh = _of_newest_offers(service, ask.to_node_id, fresh, now=call.now)
-    signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in fresh)
+    signals = tuple(_signal(number, ask.to_node_id, kept) for number, kept in _fresh(found))
     return records.Signals(signals=signals, server_time=call.now)
 
 
@@ -165,21 +165,28 @@ def _note_offer(service: Service, call: Call, kept: _Kept) -> None:
     tables.save_offer(service.stores, kept.session_id, offer, until=until)
 
 
-def _of_newest_offers(
-    service: Service, to_node_id: str, found: Sequence[tuple[int, _Kept]], *, now: int
-) -> list[tuple[int, _Kept]]:
-    """Leave out what follows an older offer of its session than the newest, in any circle."""
-    sessions = {kept.session_id for _, kept in found if kept.type in _FOLLOWING}
-    offers = {name: tables.offer(service.stores, name, now=now) for name in sessions}
+def _of_newest_offer(
+    service: Service, ask: records.PollSignals, *, now: int
+) -> Callable[[int, _Kept], bool]:
+    """Return who says whether a signal belongs to its session's newest offer, in any circle.
 
-    def follows(number: int, kept: _Kept) -> bool:
-        offer = offers.get(kept.session_id) if kept.type in _FOLLOWING else None
+    Where a circle is named there is no other to tell it from. So many sessions are looked
+    up as a page may have; who floods a node with more of them only gains what it had.
+    """
+    offers: dict[str, tables.Offer | None] = {}
+
+    def belongs(number: int, kept: _Kept) -> bool:
+        if ask.circle_hint is not None or kept.type not in _FOLLOWING:
+            return True
+        if kept.session_id not in offers and len(offers) < PAGE:
+            offers[kept.session_id] = tables.offer(service.stores, kept.session_id, now=now)
+        offer = offers.get(kept.session_id)
         if offer is None:
             return True
-        late = number > offer.after or offer.from_node != to_node_id
+        late = number > offer.after or offer.from_node != ask.to_node_id
         return late and offer.circle_hint == kept.circle_hint
 
-    return [one for one in found if follows(*one)]
+    return belongs
 
 
 def _room_for_one(service: Service, pk: str, tail: journal.Entry | None, *, now: int) -> None:

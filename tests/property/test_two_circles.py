@@ -108,6 +108,17 @@ def test_an_answer_that_was_left_out_does_not_come_for_a_later_offer() -> None:
     assert poll(here, ANN, since_id)[0] == [Signal(9, "answer", "circle-x")]
 
 
+def test_however_many_signals_are_left_out_those_behind_them_are_heard() -> None:
+    """A page would otherwise be full of what is not told, and its reader deaf."""
+    here = world(unsigned="allow", address_burst=10**6)
+    leave(here, Step(ANN, "offer", "circle-x"), 0)
+    for number in range(250):
+        leave(here, Step(BOB, "candidate", "circle-y"), number)
+    leave(here, Step(BOB, "answer", "circle-x"), 999)
+
+    assert poll(here, ANN, 0)[0] == [Signal(999, "answer", "circle-x")]
+
+
 @given(st.lists(ANNS | BOBS, max_size=40))
 def test_every_answer_of_the_newest_offers_circle_is_heard_once_and_no_other(
     steps: list[Step],
