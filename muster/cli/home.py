@@ -183,7 +183,8 @@ class Home:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             with path.open(encoding="utf-8") as file:
-                if os.fstat(file.fileno()).st_mode & 0o077:
+                # Windows has no such bits: a folder there is its user's.
+                if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
                     raise Failure(f"others can read {path}", f"chmod -R go= {self.path}")
                 content = json.load(file)
         except OSError as error:
