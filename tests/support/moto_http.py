@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+import boto3
 from moto.server import ThreadedMotoServer
 
 
@@ -15,6 +16,16 @@ def running() -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        url = f"http://{host}:{port}"
+        _load(url)
+        yield url
     finally:
         server.stop()
+
+
+def _load(url: str) -> None:
+    """Let moto load its services now, which may take longer than our clients wait for AWS."""
+    aws = boto3.session.Session(region_name="eu-central-1")
+    aws.client("dynamodb", endpoint_url=url).list_tables()
+    aws.client("s3", endpoint_url=url).list_buckets()
+    aws.client("ssm", endpoint_url=url).describe_parameters()
