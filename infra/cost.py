@@ -56,7 +56,7 @@ def _every(seconds: float) -> float:
     return 3600 / seconds
 
 
-def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Client:
+def _push(what: str, *, register_s: float, check_s: float, list_s: float, ping_s: float) -> Client:
     """Describe one of our own clients, which holds a socket."""
     checks = _every(check_s)
     return Client(
@@ -65,7 +65,7 @@ def _push(what: str, *, register_s: float, check_s: float, ping_s: float) -> Cli
             "register": _every(register_s),
             "poll": checks,
             "poll signals": checks,
-            "peers": checks,
+            "peers": _every(list_s),
             "token": 0.5,
         },
         messages=2 * _every(ping_s),
@@ -79,7 +79,7 @@ def clients() -> Mapping[str, Client]:
     """Return who may call, by name."""
     from muster.cli.listening import TTL_S
     from muster.felund.sockets import QUIET_PING_S
-    from muster.felund.subscription import CHECK_S
+    from muster.felund.subscription import CHECK_S, GONE_S
 
     return {
         "spec": Client(
@@ -106,12 +106,17 @@ def clients() -> Mapping[str, Client]:
             },
         ),
         "push": _push(
-            "our client on a socket", register_s=TTL_S / 2, check_s=CHECK_S, ping_s=QUIET_PING_S
+            "our client on a socket",
+            register_s=TTL_S / 2,
+            check_s=CHECK_S,
+            list_s=GONE_S,
+            ping_s=QUIET_PING_S,
         ),
         "quiet": _push(
             "on a socket, as seldom as the protocol allows",
             register_s=540,
             check_s=3600,
+            list_s=3600,
             ping_s=540,
         ),
     }

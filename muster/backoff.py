@@ -13,15 +13,30 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from muster.errors import Refused
+
 Entropy = Callable[[int], bytes]
 """A source of random bytes: takes a length, returns as many."""
 
 
+LONGEST_WAIT_S = 3600.0
+"""How long a service may make those wait who ask without end; a false answer silences nobody."""
+
+
+def _steady() -> float:
+    return asyncio.get_running_loop().time()
+
+
 @dataclass(frozen=True, slots=True)
 class Rim:
-    """What the client takes from the world: clock, sleep and chance; tests bring their own."""
+    """What the client takes from the world: clocks, sleep and chance; tests bring their own.
+
+    ``now`` is the time of day, for what is signed and shown; it may be set back or forward.
+    ``steady`` only ever goes on, with ``sleep``, and is for everything that waits.
+    """
 
     now: Callable[[], float] = time.time
+    steady: Callable[[], float] = _steady
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     chance: Callable[[], float] = random.random
     entropy: Entropy = secrets.token_bytes
@@ -53,6 +68,12 @@ class Backoff:
 
 RECONNECT = Backoff(first_s=0.5, longest_s=30.0)
 """How sockets come back: without an end, at most every half minute."""
+
+
+def asked_s(failure: BaseException | None) -> float | None:
+    """Return how long a service asked to be left alone, within reason."""
+    wait_s = failure.retry_after_s if isinstance(failure, Refused) else None
+    return None if wait_s is None else min(wait_s, LONGEST_WAIT_S)
 
 
 async def within(work: Awaitable[object], seconds: float, rim: Rim) -> bool:

@@ -32,6 +32,7 @@ class Refused(Hinted):
 
     ``retryable`` says whether the same call may succeed later, and
     ``retry_after_s`` when; the wire form is in docs/protocol.md (Errors).
+    ``foreign`` says that these are not Muster's words: something on the way answered.
     """
 
     code: ClassVar[str] = "REFUSED"
@@ -41,6 +42,12 @@ class Refused(Hinted):
     def __init__(self, message: str, hint: str = "", *, retry_after_s: int | None = None) -> None:
         super().__init__(message, hint)
         self.retry_after_s = retry_after_s
+        self.foreign = False
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed later, if only because the path is mended."""
+        return self.retryable or self.foreign
 
     def to_json(self) -> dict[str, Any]:
         """Return the error body: message and hint in one; ``detail`` repeats it for old clients."""
@@ -191,18 +198,21 @@ def from_json(
 ) -> Refused:
     """Read an error body into the refusal the service raised.
 
-    A body that is not Muster's (a proxy's page) becomes a refusal by its status; *hint* is
-    the caller's advice, as none travels apart from the message.
+    A body that is not Muster's (a proxy's page) becomes a foreign refusal by its status; a
+    code that only a newer service knows becomes one by its status, too. *hint* is the caller's
+    advice, as none travels apart from the message.
     """
     message = body.get("message") or body.get("detail")
     text = message if isinstance(message, str) else f"the service answered {status}"
     code = body.get("code")
     found = _CLASSES.get(code) if isinstance(code, str) else None
+    foreign = found is None and not (isinstance(code, str) and body.get("ok") is False)
     if found is None:
         found = _by_status(status)
     refusal = found(text)
     refusal.hint = hint
     refusal.retry_after_s = retry_after_s
+    refusal.foreign = foreign
     return refusal
 
 

@@ -134,8 +134,10 @@ def schemas() -> dict[str, Any]:
         found[name]["properties"]["code"]["enum"] = sorted(errors.CODES)
     for name in _answers(found):
         home = records if hasattr(records, name) else assist_records
-        if not getattr(home, name).__struct_config__.omit_defaults:
-            found[name]["required"] = list(found[name]["properties"])
+        record = getattr(home, name)
+        if not record.__struct_config__.omit_defaults:
+            members = msgspec.structs.fields(record)
+            found[name]["required"] = [m.name for m in members if m.default is not msgspec.UNSET]
     return dict(sorted(found.items()))
 
 

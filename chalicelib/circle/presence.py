@@ -48,14 +48,24 @@ def unregister(service: Service, call: Call, ask: records.Unregister) -> Done:
 
 
 def peers(service: Service, call: Call, ask: records.ListPeers) -> dict[str, Any]:
-    """List the circle's live nodes without the caller, the newest first."""
+    """List the circle's live nodes without the caller: the newest, or a page by node id."""
     found = tables.presences(
         service.stores, ask.circle_hint, limit=service.settings.circle_members, now=call.now
     )
-    found.sort(key=lambda kept: kept[0].observed_at, reverse=True)
-    others = [raw for head, raw in found if head.node_id != call.node_id]
+    others = [(head, raw) for head, raw in found if head.node_id != call.node_id]
     limit = min(max(ask.limit, 1), 200)
-    return {"ok": True, "peers": others[:limit], "server_time": call.now}
+    if ask.after is not None:
+        others = sorted((kept for kept in others if kept[0].node_id > ask.after), key=_by_name)
+        more = {"more": len(others) > limit}
+    else:
+        others.sort(key=lambda kept: kept[0].observed_at, reverse=True)
+        more = {}
+    listed = [raw for _, raw in others[:limit]]
+    return {"ok": True, "peers": listed, "server_time": call.now, **more}
+
+
+def _by_name(kept: tuple[tables.PresenceHead, Any]) -> str:
+    return kept[0].node_id
 
 
 def _peer(service: Service, call: Call, ask: records.Register) -> records.Peer:

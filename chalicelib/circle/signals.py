@@ -33,7 +33,8 @@ SCAN_BYTES = 8 * 1024 * 1024
 
 _STALE = {
     # A fresh offer starts a new connection: all the old one said is void. A media
-    # offer renegotiates a connection whose candidates stay good.
+    # offer renegotiates a connection whose candidates stay good. What comes before the
+    # first offer is early, and belongs to it.
     "offer": frozenset({"offer", "answer", "candidate"}),
     "media-offer": frozenset({"media-offer"}),
 }
@@ -135,19 +136,9 @@ def _fresh(found: Iterable[tuple[int, _Kept]]) -> list[tuple[int, _Kept]]:
     """Drop what a newer offer of the same session and sender has made void."""
     fresh: list[tuple[int, _Kept]] = []
     for number, kept in found:
-        void = _STALE.get(kept.type)
-        if void:
-            fresh = [
-                (older, other)
-                for older, other in fresh
-                if not (
-                    other.type in void
-                    and other.session_id == kept.session_id
-                    and other.from_node == kept.from_node
-                    and other.circle_hint == kept.circle_hint
-                    and other.signed <= kept.signed
-                )
-            ]
+        if kept.type in _STALE:
+            void = _voided(fresh, kept)
+            fresh = [(older, other) for older, other in fresh if older not in void]
         fresh.append((number, kept))
     return fresh
 
@@ -187,6 +178,21 @@ def _of_newest_offer(
         return late and offer.circle_hint == kept.circle_hint
 
     return belongs
+
+
+def _voided(before: Iterable[tuple[int, _Kept]], offer: _Kept) -> set[int]:
+    """Return the signals that an offer makes void; the first has early candidates, no old ones."""
+    stale = [
+        (number, kept)
+        for number, kept in before
+        if kept.type in _STALE[offer.type]
+        and kept.session_id == offer.session_id
+        and kept.from_node == offer.from_node
+        and kept.circle_hint == offer.circle_hint
+        and kept.signed <= offer.signed
+    ]
+    first = all(kept.type != offer.type for _, kept in stale)
+    return {number for number, kept in stale if not (first and kept.type == "candidate")}
 
 
 def _room_for_one(service: Service, pk: str, tail: journal.Entry | None, *, now: int) -> None:

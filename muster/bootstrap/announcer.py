@@ -18,7 +18,7 @@ import httpx2
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from capsules.ticket import NONCE_BYTES, RULES, TTL_MS, Rules, Ticket
-from muster.backoff import Rim
+from muster.backoff import LONGEST_WAIT_S, Rim
 from muster.bootstrap.cache import Cache
 from muster.bootstrap.gathering import Gathering, Peer
 from muster.bootstrap.search import DEADLINE_S, Search
@@ -73,7 +73,7 @@ class Announcer:
         self._gathering = Gathering(without=peer_id)
         self._beacons = {s.url: s for s in self._wanted.sources if s.kind == Kind.BEACON}
         self._waits: dict[str, float] = {}
-        self._search_at = 0.0
+        self._search_at = 0.0  # by the steady clock, as all waits are
         self._search_gap_s = SEARCH_AGAIN_S
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -94,10 +94,9 @@ class Announcer:
 
     @property
     def ticket(self) -> Ticket:
-        """The ticket that is left at beacons; signed again when it soon expires."""
+        """The ticket that is left at beacons; signed again when the clock no longer fits it."""
         now_ms = self._now_ms()
-        left_ms = self._ticket.expires_at_ms - now_ms if self._ticket else 0
-        if self._ticket is None or left_ms < (LATEST_S + MARGIN_S) * 1000:
+        if self._ticket is None or not _fits(self._ticket, now_ms):
             self._ticket = tickets.create(
                 self._key,
                 peer_id=self._wanted.without or "",
@@ -127,7 +126,7 @@ class Announcer:
 
     async def _once(self) -> None:
         """Announce at every beacon that wants it now, and search where that is due."""
-        now = self._rim.now()
+        now = self._rim.steady()
         self._gathering.prune(now_ms=self._now_ms())
         everywhere = len(self.peers) < self._few and now >= self._search_at
         places: list[Source] = [s for s in self._beacons.values() if self._due(s, now)]
@@ -160,7 +159,8 @@ class Announcer:
             source = attempt.source
             if source.kind == Kind.BEACON:
                 self._beacons.setdefault(source.url, source)
-                self._waits[source.url] = self._rim.now() + (attempt.retry_after_s or 0)
+                wait_s = min(attempt.retry_after_s or 0, LONGEST_WAIT_S)
+                self._waits[source.url] = self._rim.steady() + wait_s
         self._changed.set()
 
     def _take(self, peer: Peer) -> None:
@@ -168,7 +168,8 @@ class Announcer:
         self._changed.set()
 
     def _due(self, beacon: Source, now: float) -> bool:
-        return self._waits.get(beacon.url, 0.0) <= now
+        """Say whether a beacon wants to hear of us; *now* is of the steady clock."""
+        return self._waits.get(beacon.url, now) <= now
 
     def _raise(self) -> None:
         """Raise what ended the keeper, if anything did."""
@@ -177,3 +178,9 @@ class Announcer:
 
     def _now_ms(self) -> int:
         return int(self._rim.now() * 1000)
+
+
+def _fits(ticket: Ticket, now_ms: int) -> bool:
+    """Say whether a ticket is not of the future, as after the clock was set back, and lasts."""
+    lasts = ticket.expires_at_ms - now_ms >= (LATEST_S + MARGIN_S) * 1000
+    return lasts and ticket.issued_at_ms <= now_ms

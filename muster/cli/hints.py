@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from capsules.errors import Reason
 from muster import errors
 from muster.cli.output import Failure
-from muster.felund.exchange import NOT_OURS, BadReply
+from muster.felund.answers import NOT_OURS
+from muster.felund.exchange import BadReply
 from muster.felund.sockets import Closed, Unreachable
 
 START_ONE = "is it running? 'muster serve' starts one"

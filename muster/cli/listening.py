@@ -76,6 +76,8 @@ class Listener:
         kept = self.home.cursor(self.membership, self.base)
         client.cursor = 0 if since is not None else kept or 0
         missed = [note async for note in client.receive()]
+        if kept is not None and client.cursor < kept:
+            kept = None  # no such place is there: as if it were the first time
         older = 0
         if since is not None:
             missed = [note for note in missed if note.created_ts >= since]
@@ -141,7 +143,7 @@ class Listener:
             try:
                 await client.register(ttl_s=TTL_S)
             except (Refused, Unreachable) as error:
-                if isinstance(error, Refused) and not error.retryable:
+                if isinstance(error, Refused) and not error.passing:
                     raise
                 await asyncio.sleep(self.again_s)
             else:
@@ -155,7 +157,8 @@ class Listener:
             down_s = 0.0 if events.live else down_s + step_s
             if down_s >= PATIENCE_S and not said_lost:
                 said_lost = True
-                self._remark("no live connection: asking every few seconds, and trying again")
+                why = f" ({events.trouble})" if events.trouble else ""
+                self._remark(f"no live connection{why}: asking every few seconds, and trying again")
             elif events.live and said_lost:
                 said_lost = False
                 self._remark("the connection is live again")

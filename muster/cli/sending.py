@@ -14,8 +14,6 @@ from muster.cli.base import base_url, explained, open_client
 from muster.cli.home import Home, Membership
 from muster.cli.output import Misuse
 from muster.errors import InvalidSignature
-from muster.felund import crypto
-from muster.felund.client import Client
 from muster.felund.crypto import Note
 
 ATTEMPTS = 3
@@ -44,18 +42,12 @@ async def _send(membership: Membership, base: str, node_id: str, text: str, *, n
     async with open_client(base, circle, f"{node_id}-send", attempts=ATTEMPTS) as client:
         with explained(base):
             try:
-                return await _post(client, node_id, text, name=name)
+                return await client.send(text, display_name=name, author=node_id)
             except InvalidSignature:
                 await client.register(ttl_s=30)  # pins the circle's key, if nobody was here yet
-                note = await _post(client, node_id, text, name=name)
+                note = await client.send(text, display_name=name, author=node_id)
                 await client.unregister()
                 return note
-
-
-async def _post(client: Client, node_id: str, text: str, *, name: str) -> Note:
-    note = crypto.new_note(client.circle, node_id, text, now=client.now(), display_name=name)
-    await client.leave_messages([crypto.encrypt(client.circle, note)])
-    return note
 
 
 def _text(words: list[str]) -> str:

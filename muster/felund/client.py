@@ -10,33 +10,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Self, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import httpx2
 import msgspec
 
 from muster.backoff import Backoff, Rim
-from muster.errors import ExpiredTimestamp, NonceReplay, Refused
-from muster.felund import assist_records, crypto, records, signing, sockets
+from muster.errors import ExpiredTimestamp
+from muster.felund import assist_records, crypto, records, sockets
+from muster.felund.calling import Caller
 from muster.felund.circle import Circle, signal_session
 from muster.felund.crypto import GENERAL, Note, Unreadable
 from muster.felund.exchange import (
     MAX_REPLY_BYTES,
     TIMEOUT_S,
     BadReply,
-    Exchange,
     Operation,
-    members,
     service_url,
     websocket_url,
 )
+from muster.felund.place import Place, highest
 from muster.felund.sockets import Connect, Socket, Unreachable
 
 __all__ = ["BadReply", "Client", "Note", "Unreachable", "service_url"]
 
-_R = TypeVar("_R", bound=records.Record)
+CHECK_S = 1800.0
+"""How often a reader makes sure that it is not beyond the end of a mailbox."""
 
-_HEALTH = Operation(records.Health, "GET", "/health", signed=False)
+PEERS_PAGE = 200
+LATEST = 2**53 - 1
+
 _INFO = Operation(records.Info, "GET", "/info", signed=False)
 _REGISTER = Operation(records.Registered, "POST", "/register")
 _UNREGISTER = Operation(records.Unregistered, "DELETE", "/register")
@@ -51,11 +55,12 @@ _OPEN_SESSION = Operation(assist_records.AssistOpened, "POST", "/session")
 _ASSIST = Operation(assist_records.Advice, "POST", "/api/p2p/assist", signed=False, root=True)
 
 
-class Client:
+class Client(Caller):
     """A node of a circle, seen from inside; use it as ``async with``.
 
     *base_url* may end in ``/``, in ``/v1`` or have a path. *cursor* is where
-    `receive` goes on: keep it to start again from there.
+    `receive` goes on: keep it to start again from there. Answers that cannot be
+    true (a cursor of tomorrow's) are a `BadReply`, and change nothing.
     """
 
     def __init__(
@@ -72,49 +77,32 @@ class Client:
         timeout_s: float = TIMEOUT_S,
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
-        named = {"node_id": node_id, "circle_hint": circle.circle_hint}
-        records.from_json(named, records.Unregister)  # before it becomes a header
-        self.base_url = service_url(base_url)
-        self.circle = circle
-        self.node_id = node_id
-        self.cursor = cursor
-        self.clock_offset_s = 0.0
-        self.unreadable = 0
-        self.rim = rim or Rim()
-        self._backoff = backoff or Backoff()
-        self._connect = connect
-        self._collected: deque[Note] = deque()
-        self._exchange = Exchange(
-            self.base_url,
+        super().__init__(
+            base_url,
+            circle,
+            node_id,
             transport=transport,
+            backoff=backoff,
+            rim=rim,
             timeout_s=timeout_s,
             max_reply_bytes=max_reply_bytes,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._exchange.http.aclose()
+        self.cursor = cursor
+        self.unreadable = 0
+        self._connect = connect
+        self._collected: deque[Note] = deque()
 
     @property
-    def http(self) -> httpx2.AsyncClient:
-        """The connections, for what the service publishes outside ``/v1``."""
-        return self._exchange.http
+    def cursor(self) -> int:
+        """Where `receive` goes on."""
+        return self._place.at
 
-    def now(self) -> int:
-        """Return the time as the service sees it, as far as we know."""
-        return int(self.rim.now() + self.clock_offset_s)
+    @cursor.setter
+    def cursor(self, cursor: int) -> None:
+        self._place = Place(cursor)
+        self._check_at: float | None = None
 
     # --- the service ----------------------------------------------------------
-
-    async def health(self) -> records.Health:
-        """Ask whether the service lives."""
-        return await self._call(_HEALTH)
 
     async def info(self) -> records.Info:
         """Ask for the service's version, limits and keys."""
@@ -149,51 +137,122 @@ class Client:
         ask = records.ListPeers(circle_hint=self.circle.circle_hint, limit=limit)
         return await self._call(_PEERS, ask)
 
+    async def all_peers(self) -> records.Peers:
+        """List all of the circle's other live nodes, page by page, by node id.
+
+        ``more`` is set where an older service, which knows no pages, has left some out.
+        """
+        found: dict[str, records.Peer] = {}
+        after = ""
+        while True:
+            ask = records.ListPeers(
+                circle_hint=self.circle.circle_hint, limit=PEERS_PAGE, after=after
+            )
+            page = await self._call(_PEERS, ask)
+            found |= {peer.node_id: peer for peer in page.peers}
+            last = max((peer.node_id for peer in page.peers), default="")
+            if not page.more or last <= after:
+                break
+            after = last
+        cut = page.more is msgspec.UNSET and len(page.peers) >= PEERS_PAGE
+        return records.Peers(peers=tuple(found.values()), server_time=page.server_time, more=cut)
+
     # --- messages -------------------------------------------------------------
 
     async def leave_messages(self, envelopes: Iterable[Mapping[str, Any]]) -> records.MessagesLeft:
         """Leave envelopes in the circle's mailbox: all of them or none, each once."""
-        ask = records.LeaveMessages(
-            circle_hint=self.circle.circle_hint,
-            messages=tuple(dict(envelope) for envelope in envelopes),
-        )
-        return await self._call(_LEAVE_MESSAGES, ask)
+        return await self._call(_LEAVE_MESSAGES, self._leaving(envelopes))
 
     async def poll_messages(self, *, after: int = 0, limit: int = 200) -> records.Messages:
         """Collect a page of envelopes after a cursor, in arrival order."""
         ask = records.PollMessages(circle_hint=self.circle.circle_hint, after=after, limit=limit)
-        return await self._call(_POLL_MESSAGES, ask)
+        page = await self._call(_POLL_MESSAGES, ask)
+        self._believe(page.cursor, after=after, count=len(page.messages))
+        return page
 
-    async def send(self, text: str, *, channel: str = GENERAL, display_name: str = "") -> Note:
-        """Encrypt a text for the circle and leave it in the mailbox."""
+    async def newest_message(self) -> int:
+        """Ask for the number of the newest message in the mailbox; 0 if it is empty."""
+        ask = records.PollMessages(circle_hint=self.circle.circle_hint, since=LATEST, limit=1)
+        page = await self._call(_POLL_MESSAGES, ask)
+        self._believe(page.cursor, after=0, count=0)
+        return page.cursor
+
+    async def send(
+        self,
+        text: str,
+        *,
+        channel: str = GENERAL,
+        display_name: str = "",
+        author: str | None = None,
+    ) -> Note:
+        """Encrypt a text for the circle and leave it in the mailbox.
+
+        It is dated by the service's clock as soon as ours is known to be wrong. *author* is
+        the node that wrote it, if not this one.
+        """
         note = crypto.new_note(
             self.circle,
-            self.node_id,
+            author or self.node_id,
             text,
             now=self.now(),
             display_name=display_name,
             channel=channel,
             entropy=self.rim.entropy,
         )
-        nonce = self.rim.entropy(crypto.NONCE_BYTES)
-        await self.leave_messages([crypto.encrypt(self.circle, note, nonce=nonce)])
+        ask = self._leaving([self._sealed(note)])
+        try:
+            await self._call(_LEAVE_MESSAGES, ask, may_correct=False)
+        except ExpiredTimestamp:
+            await self._correct_clock()
+            note = replace(note, created_ts=self.now())
+            await self.leave_messages([self._sealed(note)])
         return note
+
+    def _sealed(self, note: Note) -> dict[str, Any]:
+        nonce = self.rim.entropy(crypto.NONCE_BYTES)
+        return crypto.encrypt(self.circle, note, nonce=nonce)
+
+    def _leaving(self, envelopes: Iterable[Mapping[str, Any]]) -> records.LeaveMessages:
+        return records.LeaveMessages(
+            circle_hint=self.circle.circle_hint,
+            messages=tuple(dict(envelope) for envelope in envelopes),
+        )
 
     async def receive(self) -> AsyncIterator[Note]:
         """Yield the messages since `cursor`, oldest first, until there are no more.
 
         Call it again for what came since; stopping in the middle loses nothing.
-        What this circle cannot read is counted in `unreadable` and skipped.
+        What this circle cannot read is counted in `unreadable` and skipped. A
+        `cursor` beyond the end of the mailbox goes back: messages of an earlier
+        life may come again then, known by their ``msg_id``.
         """
         more = True
         while more or self._collected:
             if not self._collected:
-                page = await self.poll_messages(after=self.cursor)
-                more = page.more and page.cursor > self.cursor
-                self.cursor = page.cursor
-                self._collected.extend(self.read(page.messages))
+                more = await self._collect()
             while self._collected:
                 yield self._collected.popleft()
+
+    async def _collect(self) -> bool:
+        """Take the next page; say whether there is another.
+
+        At the end, a cursor that was kept is checked at once, and any from time to time.
+        """
+        place, before = self._place, self.cursor
+        if self._check_at is None:
+            self._check_at = self.rim.steady() + (0 if before else CHECK_S)
+        page = await self.poll_messages(after=before)
+        place.advance(page.cursor, count=len(page.messages))
+        self._collected += self.read(raw for raw in page.messages if place.first_time(bytes(raw)))
+        if page.messages or not before or self.rim.steady() < self._check_at:
+            return page.more and place.at > before
+        self._check_at = self.rim.steady() + CHECK_S
+        return place.confirm(await self.newest_message())
+
+    def _believe(self, number: int, *, after: int, count: int) -> None:
+        """Raise `BadReply` for a number that the service cannot have handed out yet."""
+        if number > max(after + count, highest(self.now())):
+            raise BadReply(f"{self.base_url} answered with a number of the future")
 
     def read(self, envelopes: Iterable[msgspec.Raw]) -> list[Note]:
         """Decrypt the envelopes that this circle can read; count the others."""
@@ -238,7 +297,20 @@ class Client:
             session_id=session_id,
             circle_hint=self.circle.circle_hint,
         )
-        return await self._call(_POLL_SIGNALS, ask)
+        found = await self._call(_POLL_SIGNALS, ask)
+        for count, signal in enumerate(found.signals, start=1):
+            self._believe(signal.id, after=since_id, count=count)
+        return found
+
+    async def newest_signal(self) -> int:
+        """Ask for the id of the newest signal that waits for this node; 0 if none does."""
+        newest = 0
+        while True:
+            found = await self.poll_signals(since_id=newest)
+            highest_id = max((signal.id for signal in found.signals), default=0)
+            if highest_id <= newest:
+                return newest
+            newest = highest_id
 
     # --- relay ----------------------------------------------------------------
 
@@ -272,72 +344,8 @@ class Client:
         token = token or (await self.open_session()).token
         return await self._call(_ASSIST, ask, token=token)
 
-    # --- one call -------------------------------------------------------------
-
     def _named(self) -> dict[str, Any]:
         return {"node_id": self.node_id, "circle_hint": self.circle.circle_hint}
-
-    async def _call(
-        self, operation: Operation[_R], ask: records.Record | None = None, *, token: str = ""
-    ) -> _R:
-        """Make a call and read its reply; repeat it while that can help."""
-        may_correct, failures = operation.signed, 0
-        while True:
-            try:
-                return await self._once(operation, ask, token)
-            except ExpiredTimestamp:
-                if not may_correct:
-                    raise
-                may_correct = False
-                await self._correct_clock()
-            except (Refused, Unreachable) as failure:
-                failures += 1
-                await self._back_off(failure, failures)
-
-    async def _once(self, operation: Operation[_R], ask: records.Record | None, token: str) -> _R:
-        """Make one attempt, signed with the time and a nonce of its own."""
-        in_query = operation.method == "GET"
-        query = members(ask) if ask and in_query else {}
-        content = msgspec.json.encode(members(ask)) if ask and not in_query else b""
-        headers = {"Content-Type": "application/json"} if content else {}
-        if operation.signed:
-            headers |= self._signature(operation, content)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        return await self._exchange.make(operation, query, content, headers)
-
-    async def _back_off(self, failure: Refused | Unreachable, failures: int) -> None:
-        """Wait until the next attempt; raises *failure* where another cannot help."""
-        wait_s = failure.retry_after_s if isinstance(failure, Refused) else None
-        if not _passing(failure) or not self._backoff.again(failures, retry_after_s=wait_s):
-            raise failure
-        chance = self.rim.chance()
-        await self.rim.sleep(self._backoff.delay(failures - 1, chance=chance, retry_after_s=wait_s))
-
-    def _signature(self, operation: Operation[Any], content: bytes) -> dict[str, str]:
-        return signing.headers(
-            self.circle.request_key,
-            operation.method,
-            operation.path,
-            content,
-            node_id=self.node_id,
-            now=self.now(),
-            nonce=self.rim.entropy(16),
-        )
-
-    async def _correct_clock(self) -> None:
-        """Learn how far our clock is from the service's, to half the way there and back."""
-        before = self.rim.now()
-        health = await self.health()
-        self.clock_offset_s = health.time + 0.5 - (before + self.rim.now()) / 2
-
-
-def _passing(failure: Refused | Unreachable) -> bool:
-    """Say whether the same call, made again, may succeed."""
-    if isinstance(failure, Refused):
-        # A replay of a fresh nonce was made on the way, by a proxy that tries again.
-        return failure.retryable or isinstance(failure, NonceReplay)
-    return not isinstance(failure, BadReply)
 
 
 def _object(raw: msgspec.Raw) -> Mapping[str, Any]:

@@ -2,10 +2,11 @@
 
 An envelope is what a mailbox keeps: ``msg_id``, ``circle_id``, ``channel_id``,
 ``author_node_id`` and ``created_ts`` in clear, and name and text in ``enc``
-(AES-256-GCM; the clear members are authenticated with it). Envelopes of older
-clients carry name and text in clear with a ``mac`` in place of ``enc``; they are
-read, never written. Every member holds the same key, so an envelope proves that
-a member wrote it, not which one.
+(AES-256-GCM; the clear members are authenticated with it). The form of older
+clients, with name and text in clear and a ``mac``, is not read: its key also
+signs what strangers choose in the handshakes of existing clients, so anybody can
+obtain such a ``mac``. Every member holds the same key, so an envelope proves
+that a member wrote it, not which one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from muster.backoff import Entropy
+from muster.errors import BadValue
 from muster.felund.circle import Circle
 
 CONTROL = "__control"
@@ -37,6 +40,8 @@ KEY_ID = "epoch-0"
 ALGORITHM = "AES-256-GCM"
 
 _TAG_BYTES = 16
+
+_HANDSHAKE_NONCE = re.compile(r"[0-9a-f]{32}")
 
 
 class Unreadable(Exception):
@@ -112,17 +117,14 @@ def encrypt(circle: Circle, note: Note, *, nonce: bytes | None = None) -> dict[s
 
 
 def decrypt(circle: Circle, envelope: Mapping[str, Any]) -> Note:
-    """Read an envelope, encrypted or of the older form.
+    """Read an encrypted envelope; what is not encrypted counts for nothing.
 
     Raises `Unreadable`, whatever is wrong with it.
     """
     if _text(envelope, "circle_id") != circle.circle_id:
         raise Unreadable("the message belongs to another circle")
-    enc = envelope.get("enc")
-    if enc is None:
-        return _authenticated(circle, envelope)
     note = _note(envelope, display_name="", text="")
-    plain = _opened(circle, enc, aad=aad(note))
+    plain = _opened(circle, envelope.get("enc"), aad=aad(note))
     return _note(envelope, display_name=_text(plain, "display_name"), text=_text(plain, "text"))
 
 
@@ -131,15 +133,20 @@ def aad(note: Note) -> bytes:
     return "|".join(str(head) for head in note.heads().values()).encode()
 
 
-def mac(circle: Circle, note: Note) -> str:
-    """Return the MAC of the older form, in hex."""
-    *names, created_ts = (str(head) for head in note.heads().values())
-    fields = (*names, note.display_name, created_ts, note.text)
-    return hmac.digest(circle.secret, "|".join(fields).encode(), "sha256").hex()
-
-
 def datachannel_auth(circle: Circle, my_nonce: str, peer_nonce: str) -> str:
-    """Return what proves to a peer, over a data channel, that we are of the circle."""
+    """Return what proves to a peer, over a data channel, that we are of the circle.
+
+    The peer chooses its nonce, and the circle's secret signs it: raises `BadValue`, a
+    `ValueError`, for anything but 32 lower-case hex digits, and for our own nonce sent
+    back, which a stranger could answer with our own proof. It proves nothing about the
+    connection: the DTLS fingerprints are not part of it, so whoever passes both sides'
+    frames on may sit between them.
+    """
+    for nonce in (my_nonce, peer_nonce):
+        if not _HANDSHAKE_NONCE.fullmatch(nonce):
+            raise BadValue("a nonce of the handshake has 32 lower-case hex digits")
+    if my_nonce == peer_nonce:
+        raise BadValue("the peer sent our own nonce back")
     proof = f"dc-auth:{my_nonce}:{peer_nonce}".encode()
     return hmac.digest(circle.secret, proof, "sha256").hex()
 
@@ -154,7 +161,7 @@ def _opened(circle: Circle, enc: Any, *, aad: bytes) -> Mapping[str, Any]:
     from cryptography.exceptions import InvalidTag
 
     if not isinstance(enc, Mapping):
-        raise Unreadable("enc is not an object")
+        raise Unreadable("the message is not encrypted")
     nonce, sealed = _bytes(enc, "nonce"), _bytes(enc, "ciphertext")
     if len(nonce) != NONCE_BYTES or len(sealed) < _TAG_BYTES:
         raise Unreadable("the nonce or the ciphertext has the wrong length")
@@ -167,14 +174,6 @@ def _opened(circle: Circle, enc: Any, *, aad: bytes) -> Mapping[str, Any]:
     if not isinstance(plain, Mapping):
         raise Unreadable("the decrypted message is not an object")
     return plain
-
-
-def _authenticated(circle: Circle, envelope: Mapping[str, Any]) -> Note:
-    name, text = _unambiguous(envelope, "display_name"), _text(envelope, "text")
-    note = _note(envelope, display_name=name, text=text)
-    if not hmac.compare_digest(mac(circle, note).encode(), _text(envelope, "mac").lower().encode()):
-        raise Unreadable("the message was altered or comes from another circle")
-    return note
 
 
 def _note(envelope: Mapping[str, Any], *, display_name: str, text: str) -> Note:

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from muster import __version__, errors
+from muster import __version__
 from muster.errors import BadValue, Refused
-from muster.felund import records
+from muster.felund import answers, records
+from muster.felund.answers import NOT_OURS
 from muster.felund.sockets import Unreachable
 
 TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
-NOT_OURS = "is this the service's URL?"
 
 _R = TypeVar("_R", bound=records.Record)
 
@@ -160,15 +160,5 @@ def _refusal(reply: httpx2.Response, raw: bytes) -> Refused | Unreachable:
     if reply.has_redirect_location:
         target = reply.headers["location"]
         return BadReply(f"{reply.url.host} redirects to {target}", "use that as the service's URL")
-    try:
-        body = msgspec.json.decode(raw, type=dict)
-    except msgspec.MsgspecError:
-        body = {}
-    hint = ""
-    if "code" not in body:
-        hint = NOT_OURS
-        said = f"{reply.url.host} answered {reply.status_code} without a word from Muster"
-        body = {"message": said}
-    retry_after = reply.headers.get("retry-after", "")
-    seconds = int(retry_after) if retry_after.isdecimal() and len(retry_after) < 10 else None
-    return errors.from_json(body, status=reply.status_code, hint=hint, retry_after_s=seconds)
+    wait = reply.headers.get("retry-after", "")
+    return answers.refusal(reply.status_code, raw, host=reply.url.host, retry_after=wait)

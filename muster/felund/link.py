@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Self
 
-from muster.backoff import RECONNECT, Backoff, within
+from muster.backoff import RECONNECT, Backoff, asked_s, within
 from muster.errors import (
     Idle,
     InvalidFrame,
@@ -81,6 +81,7 @@ class Link:
         self._runner: asyncio.Task[None] | None = None
         self._failure: BaseException | None = LinkClosed("open the link with 'async with'")
         self._quiet_until = 0.0
+        self._asked_s: float | None = None
         self._closed = False
         self._work = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -165,20 +166,23 @@ class Link:
         failures = 0
         while self._failure is None:
             if socket is not None:
-                since = self._rim.now()
+                since = self._rim.steady()
                 await self._hold(socket)
-                held = self._rim.now() - since > self._backoff.longest_s
+                held = self._rim.steady() - since > self._backoff.longest_s
                 failures = 0 if held else failures
             chance = self._rim.chance()
-            await self._rim.sleep(self._backoff.delay(failures, chance=chance))
+            wait_s = self._backoff.delay(failures, chance=chance, retry_after_s=self._asked_s)
+            await self._rim.sleep(wait_s)
             failures += 1
             socket = await self._reopen()
 
     async def _reopen(self) -> Socket | None:
+        self._asked_s = None
         try:
             await self._renew()
             return await self._client.attach(self._opened)
         except (Refused, Unreachable) as error:
+            self._asked_s = asked_s(error)
             self._judge(error)
             return None
 
@@ -204,20 +208,20 @@ class Link:
 
     async def _stay(self) -> None:
         """Renew the session in time; a session that is a new one needs a new socket."""
-        failures = 0
+        failures, asked = 0, None
         while True:
             session_id = self._opened.session_id
             left_s = self._opened.expires_at - self._opened.server_time
-            chance = self._rim.chance()
-            wait_s = (
-                self._backoff.delay(failures, chance=chance) if failures else _RENEW_AT * left_s
-            )
+            wait_s = _RENEW_AT * left_s
+            if failures:
+                chance = self._rim.chance()
+                wait_s = self._backoff.delay(failures, chance=chance, retry_after_s=asked)
             await self._rim.sleep(max(wait_s, 1.0))
             try:
                 await self._renew()
             except (Refused, Unreachable) as error:
                 self._judge(error)
-                failures += 1
+                failures, asked = failures + 1, asked_s(error)
             else:
                 failures = 0
             if self._failure is not None or self._opened.session_id != session_id:
@@ -229,7 +233,7 @@ class Link:
     def _judge(self, error: Exception) -> None:
         """Give up where no retry can help; a node that is not registered may come back."""
         passing = isinstance(error, (NotFound, SessionExpired, Unreachable)) or (
-            isinstance(error, Refused) and error.retryable
+            isinstance(error, Refused) and error.passing
         )
         if not passing:
             self._fail(error)
@@ -239,7 +243,7 @@ class Link:
     async def _say_all(self, socket: Socket) -> None:
         while True:
             self._work.clear()
-            if (quiet_s := self._quiet_until - self._rim.now()) > 0:
+            if (quiet_s := self._quiet_until - self._rim.steady()) > 0:
                 await self._rim.sleep(quiet_s)
             while self._confirm:
                 await socket.send(self._ack(self._confirm[0]))
@@ -247,11 +251,11 @@ class Link:
                 self._wake()
             # Without a peer, the oldest frame alone asks from time to time if there is one.
             most = None if self.there else 1
-            for seq in self._outbox.due(now=self._rim.now(), most=most):
-                raw = self._outbox.take(seq, now=self._rim.now())
+            for seq in self._outbox.due(now=self._rim.steady(), most=most):
+                raw = self._outbox.take(seq, now=self._rim.steady())
                 if raw is not None:
                     await socket.send(self._frame(seq, raw))
-            wait_s = self._outbox.due_at(most=most) - self._rim.now()
+            wait_s = self._outbox.due_at(most=most) - self._rim.steady()
             await within(self._work.wait(), min(max(wait_s, 0.0), _LONG_S), self._rim)
 
     def _frame(self, seq: int, raw: bytes) -> frames.Frame:
@@ -297,7 +301,7 @@ class Link:
     def _receive(self, frame: frames.Frame) -> None:
         try:
             raw = frames.payload_bytes(frame.payload_b64)
-            again = self._inbox.put(frame.seq, raw, now=self._rim.now())
+            again = self._inbox.put(frame.seq, raw, now=self._rim.steady())
         except (InvalidFrame, PayloadTooLarge):
             return  # not from a link; without an acknowledgement its sender knows
         if again or frame.seq == self._inbox.end:
@@ -314,7 +318,7 @@ class Link:
             raise Closed(frame.message)  # the seat is lost; take it again
         elif refusal.retryable:
             # Too fast, or the store is away: who knows what was passed on meanwhile.
-            self._quiet_until = self._rim.now() + _QUIET_S * (1 + self._rim.chance())
+            self._quiet_until = self._rim.steady() + _QUIET_S * (1 + self._rim.chance())
             self._outbox.rewind()
             self._work.set()
 

@@ -120,10 +120,15 @@ class Unregister(Record, frozen=True, kw_only=True):
 
 
 class ListPeers(Record, frozen=True, kw_only=True):
-    """List a circle's live nodes; the newest first."""
+    """List a circle's live nodes; the newest first.
+
+    With `after`, at first empty, they come by `node_id`, those beyond it: for lists that are
+    longer than a page.
+    """
 
     circle_hint: CircleHint
     limit: Limit = 50
+    after: Annotated[str, Meta(max_length=128)] | None = None
 
 
 class Observed(Record, frozen=True, kw_only=True):
@@ -170,11 +175,12 @@ class Peer(Record, frozen=True, kw_only=True):
 
 
 class Peers(Record, frozen=True, kw_only=True):
-    """The answer to a peers call."""
+    """The answer to a peers call; `more` answers `after`, and says whether others follow."""
 
     ok: Literal[True] = True
     peers: tuple[Peer, ...]
     server_time: Seconds
+    more: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 # --- mail ---------------------------------------------------------------------

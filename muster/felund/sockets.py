@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from urllib.parse import urlsplit
 
 from muster import __version__, errors
 from muster.backoff import Rim
-from muster.felund import frames
+from muster.felund import answers, frames
 from muster.felund.frames import FromNode, FromService
 
 if TYPE_CHECKING:
@@ -71,8 +70,11 @@ async def connect(url: str, token: str) -> Socket:
             ping_interval=None,  # PING frames do that, also through API Gateway
             max_size=2 * frames.MAX_PUSH_BYTES,
         )
-    except InvalidStatus as answer:
-        raise _refusal(answer.response.status_code, bytes(answer.response.body or b"")) from None
+    except InvalidStatus as refused:
+        answer, host = refused.response, urlsplit(url).hostname or url
+        wait = next(iter(answer.headers.get_all("Retry-After")), "")
+        raw = bytes(answer.body or b"")
+        raise answers.refusal(answer.status_code, raw, host=host, retry_after=wait) from None
     except (OSError, TimeoutError, WebSocketException, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"cannot open a WebSocket to {url}: {reason}") from error
@@ -144,11 +146,3 @@ class _WebSocket:
 
     async def close(self) -> None:
         await self._connection.close()
-
-
-def _refusal(status: int, body: bytes) -> errors.Refused:
-    try:
-        content = msgspec.json.decode(body, type=dict)
-    except msgspec.MsgspecError:
-        content = {}
-    return errors.from_json(content, status=status)

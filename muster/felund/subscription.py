@@ -4,53 +4,48 @@ Push is a hint and the mailbox is the truth. Messages have an exact cursor: a
 frame that does not begin where we stand is not read but polled for, and so is
 everything on each connection. Signals and presence are told apart the same way,
 by what is already known. Without a socket the same events come from polling.
+Where we stand is doubted when it did not follow from what came (`Place`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 
-from muster.backoff import RECONNECT, Backoff, within
+from muster.backoff import RECONNECT, Backoff, asked_s, within
 from muster.errors import Refused
 from muster.felund import frames, records
-from muster.felund.client import Client
+from muster.felund.client import CHECK_S, Client
 from muster.felund.crypto import Note
+from muster.felund.place import Place
+from muster.felund.roster import Change, Joined, Left, Roster
 from muster.felund.sockets import QUIET_PING_S, Closed, Socket, Unreachable, listen
 
+__all__ = ["CHECK_S", "Event", "Joined", "Left", "Subscription"]
+
 POLL_S = 5.0
-"""How often to poll while there is no socket."""
+"""How often to poll while there is no socket; with one it is every `CHECK_S`, in case the last
+push was lost."""
 
-CHECK_S = 1800.0
-"""How often to poll while there is a socket, in case the last push was lost."""
+GONE_S = 600.0
+"""How often to ask, at most, whether nodes whose presence is over have renewed it."""
 
-_ORDER = _MESSAGES, _SIGNALS, _PRESENCE = "messages", "signals", "presence"
-
-_MOST_PEERS = 200
+_ORDER = _MESSAGES, _MAIL_END, _SIGNALS, _SIGNALS_END, _PRESENCE = (
+    "messages",
+    "end of the mailbox",
+    "signals",
+    "end of the signals",
+    "presence",
+)
 
 _WAITING = 64
 """How many frames wait for a slow reader; what is more is dropped, and polled for later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A node of the circle is there, or has changed where or what it is."""
-
-    peer: records.Peer
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A node of the circle is gone."""
-
-    node_id: str
-
 
 Event = Note | records.Signal | Joined | Left
 
@@ -70,9 +65,11 @@ class Subscription:
     *after* and *since_id* are the cursors to resume from. `cursor` and `signal_id`
     are where to resume after the event given last; where several messages came at
     once they move with the last of them, so a program that is killed in between
-    sees some again, and misses none. `live` says whether there is a socket.
-    A refusal that is not retryable is raised. Waiting for an event may be
-    cancelled, and begun again, without loss.
+    sees some again, and misses none; and they go back where the service turns out
+    not to be that far. `live` says whether there is a socket, and `trouble` what
+    is in the way if something is: it is tried again. A refusal by the service that
+    is not retryable is raised. Waiting for an event may be cancelled, and begun
+    again, without loss.
     """
 
     def __init__(
@@ -90,6 +87,7 @@ class Subscription:
         self.cursor = after
         self.signal_id = since_id
         self.live = False
+        self.trouble: Exception | None = None
         self._client = client
         self._rim = client.rim
         self._wanted = {_MESSAGES}
@@ -98,19 +96,21 @@ class Subscription:
         self._poll_s = poll_s
         self._check_s = check_s
         self._backoff = backoff
-        self._read_to = after
-        self._heard_to = since_id
+        self._mail = Place(after)
+        self._heard = Place(since_id)
+        self._roster = Roster(client.rim)
         self._ready: deque[_Ready] = deque()
-        self._present: dict[str, records.Peer] = {}
         self._frames: deque[frames.FromService] = deque()
-        self._ahead: set[int] = set()
         self._due = set(self._wanted)
+        self._polled_at = self._checked_at = self._listed_at = 0.0  # until it is entered
         self._failures = 0
-        self._retry_after_s: float | None = None
+        self._again_at = 0.0
         self._news = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._poll_all()
+        self._checked_at = self._polled_at
         self._listener = asyncio.create_task(self._stay_connected())
         return self
 
@@ -143,16 +143,21 @@ class Subscription:
         """Keep a socket open, and pass on what it brings."""
         failures = 0
         while True:
-            since = self._rim.now()
-            with suppress(Refused, Unreachable, Closed):
+            since = self._rim.steady()
+            wait_s = None
+            try:
                 socket = await self._client.attach(await self._client.open_subscription())
-                since = self._rim.now()
+                since = self._rim.steady()
                 await self._listen(socket)
+            except (Refused, Unreachable, Closed) as failure:
+                self.trouble, wait_s = failure, asked_s(failure)
             # A socket that held for a while is no reason to wait long for the next.
-            held = self._rim.now() - since > self._backoff.longest_s
+            held = self._rim.steady() - since > self._backoff.longest_s
             failures = 0 if held else failures + 1
             chance = self._rim.chance()
-            await self._rim.sleep(self._backoff.delay(failures, chance=chance))
+            await self._rim.sleep(
+                self._backoff.delay(failures, chance=chance, retry_after_s=wait_s)
+            )
 
     async def _listen(self, socket: Socket) -> None:
         try:
@@ -167,14 +172,19 @@ class Subscription:
     def _mark(self, *, live: bool) -> None:
         """Note that the socket came or went; either way something may have been missed."""
         self.live = live
-        self._due |= self._wanted
+        self.trouble = None if live else self.trouble
+        self._poll_all()
         self._news.set()
+
+    def _poll_all(self) -> None:
+        self._due |= self._wanted
+        self._polled_at = self._rim.steady()
 
     def _keep(self, frame: frames.FromService) -> None:
         if len(self._frames) < _WAITING:
             self._frames.append(frame)
         else:
-            self._due |= self._wanted
+            self._poll_all()
         self._news.set()
 
     # --- the events, as they are asked for ------------------------------------
@@ -202,43 +212,67 @@ class Subscription:
         except asyncio.CancelledError:
             self._due.add(kind)
             raise
-        except Refused as refusal:
-            if not refusal.retryable:
+        except (Refused, Unreachable) as failure:
+            if isinstance(failure, Refused) and not failure.passing:
                 raise
-            self._put_off(refusal.retry_after_s)
-        except Unreachable:
-            self._put_off(None)
+            self._put_off(failure)
         else:
             self._failures = self._failures if self._due else 0
+            self.trouble = None if self.live else self.trouble
 
-    def _put_off(self, retry_after_s: float | None) -> None:
+    def _put_off(self, failure: Refused | Unreachable) -> None:
+        """Leave the service alone for a while."""
+        self.trouble = failure
+        wait_s = self._backoff.delay(
+            self._failures, chance=self._rim.chance(), retry_after_s=asked_s(failure)
+        )
         self._failures += 1
-        self._retry_after_s = retry_after_s
-        self._due.clear()  # until the pause is over
+        self._again_at = self._rim.steady() + wait_s
+        self._due.clear()  # until then
 
     async def _pause(self) -> None:
-        """Wait for news; without any, poll when it is time."""
-        seconds = self._check_s if self.live else self._poll_s
-        if self._failures:
-            chance = self._rim.chance()
-            seconds = self._backoff.delay(
-                self._failures - 1, chance=chance, retry_after_s=self._retry_after_s
-            )
+        """Wait for news; without any, poll what it is time for."""
+        at, due = self._next_poll()
         self._news.clear()
-        if not await within(self._news.wait(), seconds, self._rim):
-            self._due |= self._wanted
+        if await within(self._news.wait(), max(at - self._rim.steady(), 0.0), self._rim):
+            return
+        if due == {_PRESENCE}:
+            self._due |= due
+            return
+        self._poll_all()
+        if self._polled_at - self._checked_at >= self._check_s:
+            self._checked_at = self._polled_at
+            self._mail.doubt()
+            self._heard.doubt()
+
+    def _next_poll(self) -> tuple[float, set[str]]:
+        """Return when to poll next, and for what."""
+        if self._failures:
+            return self._again_at, self._wanted
+        if not self.live:
+            return self._polled_at + self._poll_s, self._wanted
+        check_at = self._polled_at + self._check_s
+        gone_at = max(self._roster.ends_at(), self._listed_at + GONE_S)
+        return (gone_at, {_PRESENCE}) if gone_at < check_at else (check_at, self._wanted)
 
     async def _ask(self, kind: str) -> None:
+        client = self._client
         if kind == _MESSAGES:
-            page = await self._client.poll_messages(after=self._read_to)
-            if page.more and page.cursor > self._read_to:
+            self._polled_messages(await client.poll_messages(after=self._mail.at))
+        elif kind == _MAIL_END:
+            if self._mail.confirm(await client.newest_message()):
                 self._due.add(_MESSAGES)
-            self._read(page.messages, cursor=page.cursor)
+                self._ready.append(_Ready(cursor=self._mail.at))
         elif kind == _SIGNALS:
-            found = await self._client.poll_signals(since_id=self._heard_to)
+            found = await client.poll_signals(since_id=self._heard.at)
             self._polled_signals(found.signals)
+        elif kind == _SIGNALS_END:
+            if self._heard.confirm(await client.newest_signal()):
+                self._due.add(_SIGNALS)
+                self._ready.append(_Ready(signal_id=self._heard.at))
         else:
-            self._compare(await self._client.peers(limit=_MOST_PEERS))
+            self._tell(self._roster.listed(await client.all_peers()))
+            self._listed_at = self._rim.steady()
 
     def _told(self, frame: frames.FromService) -> None:
         match frame:
@@ -247,73 +281,67 @@ class Subscription:
             case frames.Signals() if _SIGNALS in self._wanted:
                 self._pushed_signals(frame.signals)
             case frames.Presence() if _PRESENCE in self._wanted:
-                self._change(frame.joined, frame.left)
+                self._tell(self._roster.told(frame.joined, frame.left))
             case _:
                 pass
 
+    def _tell(self, changes: Iterable[Change]) -> None:
+        self._ready.extend(_Ready(change) for change in changes)
+
     # --- messages -------------------------------------------------------------
 
-    def _pushed_messages(self, frame: frames.Messages) -> None:
-        partial = frame.cursor == frame.after  # of what no frame can hold whole
-        if frame.cursor < self._read_to or (frame.cursor == self._read_to and not partial):
-            return  # known already
-        if partial or frame.after != self._read_to:
-            self._due.add(_MESSAGES)  # something is missing, or some of it is known
-            return
-        self._read(frame.messages, cursor=frame.cursor)
+    def _polled_messages(self, page: records.Messages) -> None:
+        if page.more and page.cursor > self._mail.at:
+            self._due.add(_MESSAGES)
+        self._read(page.messages, cursor=page.cursor)
+        if self._mail.doubtful:
+            self._due.add(_MAIL_END)
 
-    def _read(self, envelopes: Iterable[msgspec.Raw], *, cursor: int) -> None:
-        notes = self._client.read(envelopes)
-        self._read_to = max(cursor, self._read_to)
+    def _pushed_messages(self, frame: frames.Messages) -> None:
+        """Read a frame that follows on where we stand; any other may make us ask."""
+        at, partial = self._mail.at, frame.cursor == frame.after
+        if frame.after == at and 0 < frame.cursor - at <= len(frame.messages):
+            self._read(frame.messages, cursor=frame.cursor)
+        elif frame.cursor > at or (frame.cursor == at and partial):
+            self._due.add(_MESSAGES)  # something is missing, or some of it is known
+        elif any(bytes(raw) not in self._mail for raw in frame.messages):
+            self._due.add(_MAIL_END)  # it is new, and yet we are beyond it
+
+    def _read(self, envelopes: Sequence[msgspec.Raw], *, cursor: int) -> None:
+        notes = self._client.read(raw for raw in envelopes if self._mail.first_time(bytes(raw)))
+        self._mail.advance(cursor, count=len(envelopes))
         self._ready.extend(_Ready(note) for note in notes[:-1])
-        self._ready.append(_Ready(notes[-1] if notes else None, cursor=self._read_to))
+        self._ready.append(_Ready(notes[-1] if notes else None, cursor=self._mail.at))
 
     # --- signals --------------------------------------------------------------
 
     def _polled_signals(self, signals: Iterable[records.Signal]) -> None:
-        before = self._heard_to
+        before = self._heard.at
         for signal in signals:
-            self._heard_to = max(signal.id, self._heard_to)
-            event = None if signal.id in self._ahead else signal
-            self._ready.append(_Ready(event, signal_id=self._heard_to))
-        if self._heard_to > before:
+            self._heard.advance(signal.id, count=1)
+            event = signal if self._heard.first_time(_body(signal)) else None
+            self._ready.append(_Ready(event, signal_id=self._heard.at))
+        if self._heard.at > before:
             self._due.add(_SIGNALS)  # until there are none
-        else:
-            self._ahead.clear()
+        elif self._heard.doubtful:
+            self._due.add(_SIGNALS_END)
 
     def _pushed_signals(self, signals: Iterable[records.Signal]) -> None:
         """Give signals at once; one that does not follow its predecessor makes us poll."""
         for signal in signals:
-            if signal.id <= self._heard_to or signal.id in self._ahead:
+            if _body(signal) in self._heard:
                 continue
-            if signal.id == self._heard_to + 1:
-                self._heard_to = signal.id
+            if signal.id <= self._heard.at:
+                self._due.add(_SIGNALS_END)  # it is new, and yet we are beyond it
+                continue
+            self._heard.first_time(_body(signal))
+            if signal.id == self._heard.at + 1:
+                self._heard.advance(signal.id, count=1)
                 self._ready.append(_Ready(signal, signal_id=signal.id))
             else:
-                self._ahead.add(signal.id)
                 self._due.add(_SIGNALS)
                 self._ready.append(_Ready(signal))
 
-    # --- presence -------------------------------------------------------------
 
-    def _compare(self, found: records.Peers) -> None:
-        there = {peer.node_id for peer in found.peers}
-        whole = len(found.peers) < _MOST_PEERS
-        gone = [node_id for node_id in self._present if whole and node_id not in there]
-        self._change(found.peers, gone)
-
-    def _change(self, joined: Iterable[records.Peer], left: Iterable[str]) -> None:
-        for node_id in left:
-            if self._present.pop(node_id, None) is not None:
-                self._ready.append(_Ready(Left(node_id)))
-        for peer in joined:
-            known = self._present.get(peer.node_id)
-            if known is not None and peer.observed_at < known.observed_at:
-                continue  # overtaken on the way
-            self._present[peer.node_id] = peer
-            if known is None or _place(known) != _place(peer):
-                self._ready.append(_Ready(Joined(peer)))
-
-
-def _place(peer: records.Peer) -> object:
-    return peer.endpoints, peer.capabilities
+def _body(signal: records.Signal) -> bytes:
+    return msgspec.json.encode(signal)

@@ -4,8 +4,10 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,47 @@ def test_listening_outlives_the_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_listening_outlives_a_front_end_at_work(tmp_path: Path) -> None:
+    port = _free_port()
+    one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
+    one.run("circle", "new")
+    with ExitStack() as stack:
+        with serving(tmp_path, port=port):
+            listening = stack.enter_context(one.running("listen"))
+            listening.until(LISTENING)
+        with _at_work(port):
+            listening.until(r"^\* no live connection \(.* 404 without a word from Muster")
+        with serving(tmp_path, port=port):
+            one.run("send", "back again")
+            listening.until("one: back again")
+            assert listening.end() == 0
+
+
+@pytest.mark.parametrize("beyond", [2**53 - 1, 86_400_000])
+def test_a_place_beyond_the_mailbox_that_was_kept_heals(
+    one: Terminal, base: str, beyond: int
+) -> None:
+    one.run("send", "said before")
+    with one.running("listen") as listening:
+        listening.until("said before")
+    home = Home(one.home)
+    member = home.chosen(None)
+    true = home.cursor(member, base)
+    assert true is not None
+    home.keep_cursor(member, base, max(beyond, true + beyond) if beyond < 2**52 else beyond)
+
+    with one.running("listen") as listening:
+        listening.until("said before")
+        listening.until(LISTENING)
+        one.run("send", "said now")
+        listening.until("said now")
+
+    kept = home.cursor(member, base)
+    assert kept is not None
+    assert true < kept < true + 100
+
+
+@pytest.mark.slow
 def test_listening_outlives_the_service_s_data(tmp_path: Path) -> None:
     port = _free_port()
     one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
@@ -241,6 +284,25 @@ async def _say(base: str, circle: Circle, texts: list[str]) -> None:
         await client.register()
         for text in texts:
             await client.send(text, display_name="one")
+
+
+@contextmanager
+def _at_work(port: int) -> Iterator[None]:
+    """Stand where the service was, and answer as a front end that knows nothing of it."""
+
+    class Page(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_error(404)
+
+        do_GET = do_POST = do_DELETE = answer
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
 
 
 def _free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -73,10 +74,14 @@ class Relay:
         self.seats: dict[str, Seat] = {}
         self.opened: list[tuple[str, float]] = []
         self.attached: list[tuple[str, float]] = []
+        self.refused: list[float] = []
         self.frames: list[tuple[str, FromNode]] = []
         self.network: Network = lambda node_id, frame: 0.0
         self.refusal: errors.Refused | None = None
         self.unreachable = False
+        self.page: httpx2.Response | None = None
+        self.handshake: errors.Refused | None = None
+        self.step_s = 0.0
         self.silent = False
         self.announces = True
         self.session = 0
@@ -89,13 +94,17 @@ class Relay:
             node_id,
             transport=httpx2.MockTransport(self._call),
             connect=self._connect,
-            rim=virtual.rim(seed=seed),
+            rim=dataclasses.replace(
+                virtual.rim(seed=seed), now=lambda: virtual.now() + self.step_s
+            ),
         )
 
     def _call(self, call: httpx2.Request) -> httpx2.Response:
         ask = json.loads(call.content)
         if self.unreachable:
             raise httpx2.ConnectError("down")
+        if self.page is not None:
+            return httpx2.Response(self.page.status_code, content=self.page.content)
         if self.refusal is not None:
             return httpx2.Response(self.refusal.status, json=self.refusal.to_json())
         if ask["target_node_id"] not in self.registered:
@@ -117,6 +126,9 @@ class Relay:
         await asyncio.sleep(LATENCY_S)
         if self.unreachable:
             raise Unreachable("down")
+        if self.handshake is not None:
+            self.refused.append(virtual.now() - virtual.START)
+            raise self.handshake
         node_id, session_id = token.split()
         old = self.seats.pop(node_id, None)
         if old is not None:

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -175,6 +175,54 @@ def test_a_beacon_that_asks_for_patience_gets_it(net: Net) -> None:
     virtual.run(scene())
     assert refusals[1] - refusals[0] >= 200
     assert net.times()[0] - refusals[1] >= 200
+
+
+def test_no_beacon_silences_it_for_more_than_an_hour(net: Net) -> None:
+    refusals = [reply(b"", 429, **{"Retry-After": "9999999"})]
+    net.busy = lambda: refusals.pop() if refusals else None
+
+    async def scene() -> None:
+        async with net.announcer():
+            await asyncio.sleep(3700)
+
+    virtual.run(scene())
+    assert net.times()
+
+
+@pytest.mark.parametrize("step_s", [-3600, -60, 3600])
+def test_a_clock_that_is_set_delays_nothing_and_is_signed_for_anew(net: Net, step_s: int) -> None:
+    step = [0]
+    rim = replace(virtual.rim(), now=lambda: virtual.now() + step[0])
+
+    async def scene() -> None:
+        async with net.announcer(rim=rim, few=0):
+            await asyncio.sleep(200)
+            step[0] = step_s
+            await asyncio.sleep(200)
+
+    virtual.run(scene())
+
+    gaps = [after - before for before, after in pairwise(net.times())]
+    assert max(gaps) <= 45.5
+    for at, _, ticket in net.announced:
+        clock = at + (step_s if at > virtual.START + 200 else 0)
+        assert ticket.issued_at_ms / 1000 <= clock < ticket.expires_at_ms / 1000
+
+
+def test_a_clock_that_is_set_back_does_not_end_the_search(net: Net) -> None:
+    net.members = ["only-one"]
+    step = [0]
+    rim = replace(virtual.rim(), now=lambda: virtual.now() + step[0])
+
+    async def scene() -> None:
+        async with net.announcer(rim=rim, few=5):
+            await asyncio.sleep(100)
+            net.fetched.clear()
+            step[0] = -36_000
+            await asyncio.sleep(700)
+
+    virtual.run(scene())
+    assert net.fetched
 
 
 def test_it_goes_on_when_everything_fails(net: Net) -> None:

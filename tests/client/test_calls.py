@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from muster import errors
 from muster.backoff import Backoff
 from muster.felund import crypto, records, signing
 from muster.felund.circle import Circle
-from muster.felund.client import BadReply, Client, Unreachable, service_url
+from muster.felund.client import CHECK_S, BadReply, Client, Unreachable, service_url
 from tests.client import virtual
 
 CIRCLE = Circle(bytes(range(32)))
@@ -431,6 +432,225 @@ def test_a_page_that_promises_more_without_moving_ends() -> None:
 
     assert play(script, act) == ["one"]
     assert len(script.calls) == 1
+
+
+FIRST = 1_799_000_000_000
+TOMORROWS = int((virtual.START + 2 * 86_400) * 1000)
+
+
+class Mail:
+    """A service with a mailbox, a node's signals and members; it may lie for one answer."""
+
+    def __init__(self, *texts: str, pages: bool = True) -> None:
+        self.entries = [sealed(text) for text in texts]
+        self.members: list[str] = []
+        self.pages = pages
+        self.lies: list[int] = []
+        self.asked: list[dict[str, str]] = []
+
+    def __call__(self, call: httpx2.Request) -> httpx2.Response:
+        self.asked.append(dict(call.url.params))
+        return self.peers() if call.url.path == "/v1/peers" else self.messages()
+
+    def messages(self) -> httpx2.Response:
+        after = self.asked[-1].get("after")
+        end = FIRST + len(self.entries) - 1 if self.entries else 0
+        if after is None:
+            return page(cursor=end)
+        found = self.entries[max(int(after) - FIRST + 1, 0) :]
+        cursor = end if found else int(after)
+        return page(*found, cursor=self.lies.pop() if self.lies else cursor)
+
+    def peers(self) -> httpx2.Response:
+        limit, after = int(self.asked[-1]["limit"]), self.asked[-1].get("after", "")
+        beyond = sorted(name for name in self.members if name > after or not self.pages)
+        more = {"more": len(beyond) > limit} if self.pages else {}
+        return ok({"ok": True, "peers": [peer(n) for n in beyond[:limit]], "server_time": 1} | more)
+
+
+def peer(node_id: str) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "circle_hint": CIRCLE.circle_hint,
+        "endpoints": [],
+        "capabilities": {},
+        "observed_at": 1,
+        "expires_at": 2,
+    }
+
+
+async def texts(client: Client) -> list[str]:
+    return [note.text async for note in client.receive()]
+
+
+@pytest.mark.parametrize("cursor", [TOMORROWS, 2**53 - 1])
+def test_a_cursor_of_the_future_is_not_believed(cursor: int) -> None:
+    mail = Mail("one", "two")
+    mail.lies = [cursor]
+
+    async def act(client: Client) -> list[str]:
+        with pytest.raises(BadReply, match="future"):
+            await texts(client)
+        assert client.cursor == 0
+        return await texts(client)
+
+    assert play(mail, act) == ["one", "two"]
+
+
+@pytest.mark.parametrize("cursor", [2**53 - 1, int(virtual.START * 1000), FIRST + 2])
+def test_a_kept_cursor_beyond_the_mailbox_starts_again(cursor: int) -> None:
+    mail = Mail("one", "two")
+
+    async def act(client: Client) -> list[str]:
+        found = await texts(client)
+        mail.entries.append(sealed("three"))
+        return found + await texts(client)
+
+    assert play(mail, act, cursor=cursor) == ["one", "two", "three"]
+
+
+def test_a_kept_cursor_that_is_right_is_checked_once() -> None:
+    mail = Mail("one", "two")
+
+    async def act(client: Client) -> list[str]:
+        return await texts(client) + await texts(client)
+
+    assert play(mail, act, cursor=FIRST + 1) == []
+    assert ["after" in asked for asked in mail.asked] == [True, False, True]
+
+
+def test_a_reader_that_was_led_astray_finds_back_and_sees_nothing_twice() -> None:
+    mail = Mail("one", "two")
+
+    async def act(client: Client) -> list[str]:
+        found = await texts(client)
+        mail.entries.append(sealed("three"))
+        mail.lies = [int(virtual.now() * 1000)]
+        found += await texts(client)
+        mail.entries.append(sealed("four"))
+        assert await texts(client) == []
+        await asyncio.sleep(CHECK_S)
+        return found + await texts(client)
+
+    assert play(mail, act) == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("number", [TOMORROWS, 2**53 - 1])
+def test_a_signal_of_the_future_is_not_believed(number: int) -> None:
+    signal = {
+        "id": number,
+        "session_id": "session-1",
+        "from_node": "node-00002",
+        "to_node": NODE,
+        "type": "offer",
+        "payload": "x",
+        "created_at": 1,
+    }
+    script = Script(ok({"ok": True, "signals": [signal], "server_time": 1}))
+
+    with pytest.raises(BadReply, match="future"):
+        play(script, lambda client: client.poll_signals())
+
+
+def test_a_message_in_clear_is_counted_as_unreadable_whatever_its_mac() -> None:
+    heads = {
+        "msg_id": "m" * 32,
+        "circle_id": CIRCLE.circle_id,
+        "channel_id": "general",
+        "author_node_id": NODE,
+        "created_ts": 1,
+    }
+    fields = ["m" * 32, CIRCLE.circle_id, "general", NODE, "Ann", "1", "forged"]
+    mac = hmac.digest(CIRCLE.secret, "|".join(fields).encode(), "sha256").hex()
+    clear = {**heads, "display_name": "Ann", "text": "forged", "mac": mac}
+    script = Script(page(clear, sealed("true"), cursor=2))
+
+    async def act(client: Client) -> tuple[list[str], int]:
+        async for note in client.receive():
+            return [note.text], client.unreadable
+        return [], client.unreadable
+
+    assert play(script, act) == (["true"], 1)
+
+
+@pytest.mark.parametrize("days", [-400.0, -1.1, 1.1, 365.0])
+def test_no_service_moves_our_clock_by_more_than_a_day(days: float) -> None:
+    there = int(virtual.START + days * 86_400)
+    script = Script(
+        no(errors.ExpiredTimestamp("the clock is off")),
+        ok({"ok": True, "version": "1", "time": there}),
+        ok(),
+    )
+
+    async def act(client: Client) -> None:
+        with pytest.raises(errors.ExpiredTimestamp, match="days from this machine's"):
+            await client.peers()
+        assert client.clock_offset_s == 0
+        await client.peers()
+
+    play(script, act)
+
+    signed = [call.headers["X-Felund-Ts"] for call in script.calls if call.url.path != "/v1/health"]
+    assert signed == [str(int(virtual.START))] * 2
+
+
+def test_a_text_is_dated_by_the_clock_that_is_known_to_be_right() -> None:
+    stored = ok({"ok": True, "stored": 1, "server_time": 1, "cursor": 1})
+    script = Script(no(errors.ExpiredTimestamp("the clock is off")), ok(HEALTHY), stored)
+
+    note = play(script, lambda client: client.send("late"), rim=virtual.rim(skew_s=7200))
+
+    first, _, second = (call.read() for call in script.calls)
+    sent = [json.loads(body)["messages"][0] for body in (first, second)]
+    assert abs(note.created_ts - virtual.START) <= 1
+    assert sent[1]["created_ts"] == note.created_ts
+    assert sent[0]["msg_id"] == sent[1]["msg_id"]
+    assert crypto.decrypt(CIRCLE, sent[1]) == note
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409])
+@pytest.mark.parametrize("body", [b"<html>at work</html>", b'{"message":"Forbidden"}', b""])
+def test_an_answer_without_musters_words_is_a_path_that_may_be_mended(
+    status: int, body: bytes
+) -> None:
+    script = Script(httpx2.Response(status, content=body), ok())
+
+    assert play(script, peers).peers == ()
+    assert script.at == [0, 0.25]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_bare_wait_is_waited(status: int) -> None:
+    script = Script(
+        httpx2.Response(status, headers={"Retry-After": "9"}, text="<html>slowly</html>"), ok()
+    )
+
+    play(script, peers)
+
+    assert script.at == [0, 9.25]
+
+
+@pytest.mark.parametrize(("count", "calls"), [(0, 1), (200, 1), (201, 2), (450, 3)])
+def test_all_peers_are_listed_page_by_page(count: int, calls: int) -> None:
+    mail = Mail()
+    mail.members = [f"node-{number:05}" for number in range(count)]
+
+    found = play(mail, lambda client: client.all_peers())
+
+    assert sorted(peer.node_id for peer in found.peers) == mail.members
+    assert not found.more
+    assert len(mail.asked) == calls
+
+
+def test_an_older_service_that_knows_no_pages_says_what_it_has() -> None:
+    mail = Mail(pages=False)
+    mail.members = [f"node-{number:05}" for number in range(450)]
+
+    found = play(mail, lambda client: client.all_peers())
+
+    assert len(found.peers) == 200
+    assert found.more, "somebody is missing"
+    assert len(mail.asked) == 1
 
 
 def relay(url: str) -> records.SubscriptionOpened:

@@ -6,8 +6,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -461,6 +463,50 @@ def test_a_refusal_that_stays_is_raised_where_the_link_is_used() -> None:
             await waiting
         with pytest.raises(errors.InvalidSignature):
             await near.send(b"hello")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_front_end_at_work_is_waited_for(status: int) -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        relay.page = httpx2.Response(status, text="<html>back soon</html>")
+        for seat in list(relay.seats.values()):
+            seat.die()
+        await asyncio.sleep(120)
+        relay.page = None
+        await near.send(b"hello")
+        assert await take(far, 1) == [b"hello"]
+
+    play(scene)
+
+
+def test_a_handshake_that_is_told_to_wait_is_made_after_that() -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        relay.handshake = errors.Unavailable("slowly", retry_after_s=100)
+        relay.seats[NEAR].die()
+        await asyncio.sleep(400)
+        relay.handshake = None
+
+    relay = play(scene)
+    gaps = [after - before for before, after in pairwise(relay.refused)]
+    assert len(gaps) >= 2
+    assert min(gaps) >= 100
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_delays_nothing(step_s: float) -> None:
+    async def scene(relay: Relay, near: Link, far: Link) -> None:
+        await near.send(b"before")
+        assert await take(far, 1) == [b"before"]
+        relay.network = lambda node_id, frame: None
+        await near.send(b"lost on the way")
+        await asyncio.sleep(1)
+        relay.step_s = step_s
+        relay.network = lambda node_id, frame: 0.0
+        before = virtual.now()
+        assert await take(far, 1) == [b"lost on the way"]
+        assert virtual.now() - before < 10
 
     play(scene)
 

@@ -103,6 +103,29 @@ def test_a_handshake_that_is_refused_is_raised_as_its_class(
     play(nothing, client, answer=answer)
 
 
+@pytest.mark.parametrize(
+    ("body", "foreign"),
+    [
+        (b"<html>nginx</html>", True),
+        (b'{"message":"Too Many Requests"}', True),
+        (b'{"ok":false,"code":"RATE_LIMITED","message":"slowly"}', False),
+        (b'{"ok":false,"code":"OF_A_NEWER_VERSION","message":"slowly"}', False),
+    ],
+)
+def test_a_handshake_says_who_refused_it_and_for_how_long(body: bytes, foreign: bool) -> None:
+    def answer(connection: ServerConnection, request: Request) -> Response:
+        headers = Headers({"Content-Length": str(len(body)), "Retry-After": "17"})
+        return Response(429, "Too Many Requests", headers, body)
+
+    async def client(url: str) -> None:
+        with pytest.raises(errors.RateLimited) as caught:
+            await sockets.connect(url, "token")
+        assert caught.value.retry_after_s == 17
+        assert caught.value.foreign is foreign
+
+    play(nothing, client, answer=answer)
+
+
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:1/v1/relay/ws", "http://h/ws", "ws://", ""])
 def test_what_no_socket_can_be_opened_to_is_unreachable(url: str) -> None:
     async def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -67,6 +69,7 @@ class Mailbox:
     """The part of the service that subscriptions need; push can be made to fail."""
 
     def __init__(self) -> None:
+        self.rim = virtual.rim()
         self.entries: list[tuple[bytes, ...]] = []
         self.signals: list[records.Signal] = []
         self.peers: list[records.Peer] = []
@@ -75,7 +78,12 @@ class Mailbox:
         self.push: Callable[[], float | None] = lambda: 0.0
         self.sockets = True
         self.refusal: errors.Refused | None = None
+        self.page: httpx2.Response | None = None
+        self.handshake: errors.Refused | None = None
+        self.handshakes: list[float] = []
         self.down = False
+        self.lies: list[int] = []
+        self.signal_lies: list[records.Signal] = []
 
     @property
     def cursor(self) -> int:
@@ -88,7 +96,7 @@ class Mailbox:
             NEAR,
             transport=httpx2.MockTransport(self._call),
             connect=self._connect,
-            rim=virtual.rim(),
+            rim=self.rim,
         )
 
     def post(self, *texts: str) -> None:
@@ -117,13 +125,16 @@ class Mailbox:
         self.signals.append(signal)
         self._tell(frames.Signals(signals=(signal,)))
 
-    def join(self, node_id: str, port: int = 1) -> None:
-        self.peers = [peer for peer in self.peers if peer.node_id != node_id]
-        self.peers.append(_peer(node_id, port))
+    def join(self, node_id: str, port: int = 1, *, lives_s: int = 1) -> None:
+        self.forget(node_id)
+        self.peers.append(_peer(node_id, port, lives_s=lives_s))
         self._tell(frames.Presence(joined=(self.peers[-1],)))
 
-    def leave(self, node_id: str) -> None:
+    def forget(self, node_id: str) -> None:
         self.peers = [peer for peer in self.peers if peer.node_id != node_id]
+
+    def leave(self, node_id: str) -> None:
+        self.forget(node_id)
         self._tell(frames.Presence(left=(node_id,)))
 
     def asked(self, path: str) -> int:
@@ -137,6 +148,9 @@ class Mailbox:
 
     async def _connect(self, url: str, token: str) -> Ear:
         await asyncio.sleep(LATENCY_S)
+        self.handshakes.append(virtual.now() - virtual.START)
+        if self.handshake is not None:
+            raise self.handshake
         if not self.sockets:
             raise Unreachable("a proxy knows no WebSocket")
         ear = Ear()
@@ -160,6 +174,8 @@ class Mailbox:
         await asyncio.sleep(LATENCY_S)
         if self.down:
             raise httpx2.ConnectError("down")
+        if self.page is not None:
+            return httpx2.Response(self.page.status_code, content=self.page.content)
         if self.refusal is not None:
             headers = {"Retry-After": str(self.refusal.retry_after_s)}
             body = self.refusal.to_json()
@@ -173,19 +189,23 @@ class Mailbox:
         return httpx2.Response(200, content=msgspec.json.encode(answer(call.url.params)))
 
     def _messages(self, query: httpx2.QueryParams) -> records.Record:
+        if "after" not in query:
+            return records.Messages(messages=(), server_time=1, cursor=self.cursor)
         after = int(query["after"])
         skip = max(after - FIRST + 1, 0)
         page = self.entries[skip : skip + PAGE]
+        cursor = FIRST + skip + len(page) - 1 if page else after
         return records.Messages(
             messages=tuple(msgspec.Raw(body) for entry in page for body in entry),
             server_time=1,
-            cursor=FIRST + skip + len(page) - 1 if page else after,
+            cursor=self.lies.pop() if self.lies else cursor,
             more=skip + PAGE < len(self.entries),
         )
 
     def _signals(self, query: httpx2.QueryParams) -> records.Record:
         since_id = int(query["since_id"])
         found = [signal for signal in self.signals if signal.id > since_id]
+        found = [self.signal_lies.pop()] if self.signal_lies else found
         return records.Signals(signals=tuple(found[:PAGE]), server_time=1)
 
     def _peers(self, query: httpx2.QueryParams) -> records.Record:
@@ -202,14 +222,14 @@ def _sealed(text: str) -> bytes:
     return msgspec.json.encode(crypto.encrypt(CIRCLE, note))
 
 
-def _peer(node_id: str, port: int) -> records.Peer:
+def _peer(node_id: str, port: int, *, lives_s: int = 1) -> records.Peer:
     return records.Peer(
         node_id=node_id,
         circle_hint=CIRCLE.circle_hint,
         endpoints=(records.Endpoint(transport="tcp", host="192.0.2.1", port=port),),
         capabilities=records.Capabilities(),
         observed_at=1,
-        expires_at=2,
+        expires_at=1 + lives_s,
     )
 
 
@@ -619,6 +639,198 @@ def test_frames_that_mean_nothing_here_are_passed_over() -> None:
         assert await take(events, 1) == ["one"]
 
     play(scene)
+
+
+# --- false answers, broken paths, crashed peers, clocks that are set -----------------
+
+
+@pytest.mark.parametrize("beyond", [2**53 - 1, FIRST + 86_400_000, FIRST + 40])
+@pytest.mark.parametrize("sockets", [True, False])
+def test_one_false_cursor_makes_nobody_deaf(beyond: int, sockets: bool) -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.sockets = sockets
+        mailbox.post("one")
+        assert await take(events, 1) == ["one"]
+        await silence(events, 1)
+        mailbox.lies = [beyond]
+        mailbox.push = lambda: None
+        mailbox.post("two")
+        if mailbox.ears:
+            mailbox.ears[-1].die()
+        mailbox.push = lambda: 0.0
+        assert await take(events, 1) == ["two"]
+        await silence(events, 60)
+        mailbox.post("three")
+        assert await take(events, 1) == ["three"]
+        assert events.cursor == mailbox.cursor
+
+    play(scene)
+
+
+@pytest.mark.parametrize("kept", [2**53 - 1, FIRST + 86_400_000, FIRST + 40])
+def test_a_false_cursor_that_was_kept_heals_by_itself(kept: int) -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.post("one", "two")
+        mailbox.signal("one")
+        found = await take(events, 3)
+        assert sorted(found) == ["one", "signal one", "two"]
+        assert (events.cursor, events.signal_id) == (mailbox.cursor, FIRST)
+        await silence(events, 2 * CHECK_S)
+
+    play(scene, after=kept, since_id=kept)
+
+
+def test_a_push_beyond_the_mailbox_is_not_believed() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.post("one")
+        assert await take(events, 1) == ["one"]
+        await silence(events, 1)
+        (ear,) = mailbox.ears
+        fake = tuple(msgspec.Raw(body) for body in mailbox.entries[-1])
+        ear.tell(
+            frames.Messages(
+                messages=fake, server_time=1, after=mailbox.cursor, cursor=mailbox.cursor + 1000
+            )
+        )
+        await silence(events, 1)
+        mailbox.post("two")
+        assert await take(events, 1) == ["two"]
+
+    play(scene)
+
+
+def test_a_reader_beyond_the_mailbox_notices_at_the_next_push() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.post("one")
+        assert await take(events, 1) == ["one"]
+        await silence(events, 1)
+        events._mail.advance(FIRST + 500, count=500)  # two false answers agreed
+        mailbox.post("two")
+        assert await take(events, 1) == ["two"]
+        assert virtual.now() - virtual.START < 5
+
+    play(scene)
+
+
+@pytest.mark.parametrize("beyond", [2**53 - 1, FIRST + 86_400_000, FIRST + 40])
+def test_one_false_signal_makes_nobody_deaf(beyond: int) -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.signal("one")
+        assert await take(events, 1) == ["signal one"]
+        await silence(events, 1)
+        fake = msgspec.structs.replace(mailbox.signals[0], id=beyond, payload="fake")
+        mailbox.signal_lies = [fake]
+        mailbox.ears[-1].die()
+        await asyncio.sleep(60)
+        mailbox.signal("two")
+        found = [said(await anext(events))]
+        while found[-1] != "signal two":
+            found.append(said(await anext(events)))
+        assert "signal one" not in found
+        await silence(events, 1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_front_end_at_work_is_waited_for_and_told(status: int) -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        await silence(events, 1)
+        assert events.trouble is None
+        mailbox.page = httpx2.Response(status, text="<html>back soon</html>")
+        mailbox.ears[-1].die()
+        await silence(events, 600)
+        assert mailbox.ears[-1].dead
+        assert f"answered {status} without a word from Muster" in str(events.trouble)
+        mailbox.page = None
+        mailbox.post("one")
+        assert await take(events, 1) == ["one"]
+        await silence(events, 60)
+        assert (events.live, events.trouble) == (True, None)
+
+    play(scene)
+
+
+def test_a_handshake_that_is_told_to_wait_is_made_after_that() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.handshake = errors.Unavailable("slowly", retry_after_s=100)
+        await silence(events, 350)
+
+    mailbox = play(scene)
+
+    gaps = [after - before for before, after in itertools.pairwise(mailbox.handshakes)]
+    assert len(gaps) >= 2
+    assert min(gaps) >= 100
+
+
+def test_no_answer_silences_a_subscription_for_more_than_an_hour() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.sockets = False
+        mailbox.refusal = errors.RateLimited("never again", retry_after_s=999_999_999)
+        await silence(events, 10)
+        mailbox.refusal = None
+        mailbox.post("one")
+        async with asyncio.timeout(2 * 3600):
+            assert said(await anext(events)) == "one"
+
+    play(scene)
+
+
+def test_a_peer_that_crashed_is_gone_and_one_that_renews_is_not() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.join("node-crashes-1", lives_s=300)
+        mailbox.join("node-renews-01", lives_s=300)
+        assert sorted(await take(events, 2)) == [
+            "joined node-crashes-1 1",
+            "joined node-renews-01 1",
+        ]
+        for _ in range(4):
+            await silence(events, 60)
+            mailbox.push = lambda: None  # a renewal is not pushed
+            mailbox.join("node-renews-01", lives_s=300)
+            mailbox.push = lambda: 0.0
+            mailbox.post("people talk")
+            assert await take(events, 1) == ["people talk"]
+        asked = mailbox.asked("/peers")
+        mailbox.forget("node-crashes-1")
+        assert await take(events, 1) == ["left node-crashes-1"]
+        assert virtual.now() - virtual.START < 320
+        assert mailbox.asked("/peers") == asked + 1
+
+    play(scene)
+
+
+def test_a_peer_dated_tomorrow_can_still_move() -> None:
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.join("node-old-00001")
+        mailbox.peers[0] = msgspec.structs.replace(mailbox.peers[0], observed_at=2**53 - 1)
+        assert await take(events, 1) == ["joined node-old-00001 1"]
+        await silence(events, 61)
+        mailbox.join("node-old-00001", port=2)
+        assert await take(events, 1) == ["joined node-old-00001 2"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_clock_that_is_set_delays_nothing(step_s: int) -> None:
+    mailbox = Mailbox()
+    step = [0]
+    mailbox.rim = dataclasses.replace(mailbox.rim, now=lambda: virtual.now() + step[0])
+
+    async def scene(mailbox: Mailbox, events: Subscription) -> None:
+        mailbox.sockets = False
+        await silence(events, 1)
+        step[0] = step_s
+        mailbox.post("one")
+        before = virtual.now()
+        assert await take(events, 1) == ["one"]
+        assert virtual.now() - before <= POLL_S + 1
+        mailbox.sockets = True
+        await silence(events, 60)
+        assert events.live
+
+    play(scene, mailbox)
 
 
 def test_a_subscription_is_opened_before_it_is_used() -> None:

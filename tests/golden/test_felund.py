@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from muster.errors import BadValue
 from muster.felund import crypto, signing
 from muster.felund.circle import Circle, media_session, signal_session
 from muster.felund.crypto import Note, Unreadable
@@ -25,6 +26,7 @@ CASES = json.loads(Path(__file__).with_name("felund.json").read_text("utf-8"))
 
 REFUSALS: dict[str, tuple[str, type[Exception]]] = {
     "circle": ("invalid", ValueError),
+    "datachannel": ("invalid", BadValue),
     "decrypt": ("unreadable", Unreadable),
     "invite": ("invalid", InvalidInvite),
 }
@@ -74,10 +76,6 @@ def decrypt(given: dict[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(found)
 
 
-def mac(given: dict[str, Any]) -> str:
-    return crypto.mac(Circle.from_secret_hex(given["secret"]), Note(**given["note"]))
-
-
 def invite(given: dict[str, Any]) -> dict[str, Any]:
     found = Invite.parse(given["code"])
     assert Invite.parse(found.code()) == found
@@ -101,7 +99,7 @@ def session(given: dict[str, Any]) -> str:
 
 SUBJECTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     function.__name__: function
-    for function in (circle, request, encrypt, decrypt, mac, invite, datachannel, session)
+    for function in (circle, request, encrypt, decrypt, invite, datachannel, session)
 }
 
 

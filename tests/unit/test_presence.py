@@ -79,6 +79,34 @@ def test_an_odd_limit_is_clamped(limit: str) -> None:
     assert (status, len(body["peers"])) == (200, 1)
 
 
+def test_more_members_than_a_page_holds_are_listed_to_the_end() -> None:
+    here = world()
+    names = {f"node-{number:04}" for number in range(450)}
+    for name in names:
+        here.register(name)
+    query = {"circle_hint": HINT, "limit": "200"}
+
+    pages, after = [], ""
+    while True:
+        _, body = here.call("GET", "/v1/peers", query=query | {"after": after}, node="node-0123")
+        pages.append([peer["node_id"] for peer in body["peers"]])
+        if not body["more"]:
+            break
+        after = pages[-1][-1]
+
+    assert [len(page) for page in pages] == [200, 200, 49]
+    assert {name for page in pages for name in page} == names - {"node-0123"}
+
+
+def test_a_list_without_a_place_to_begin_is_as_it_was() -> None:
+    here = world()
+    here.register(ANN)
+
+    _, body = here.call("GET", "/v1/peers", query={"circle_hint": HINT}, node=BOB)
+
+    assert set(body) == {"ok", "peers", "server_time"}
+
+
 def test_unregistering_twice_is_safe() -> None:
     here = world()
     here.register(ANN)

@@ -135,6 +135,18 @@ def test_a_fresh_offer_voids_what_its_sender_said_before(here: World) -> None:
     assert kept[2]["id"] == fresh
 
 
+def test_a_candidate_that_overtook_its_offer_is_kept(here: World) -> None:
+    leave(here, "candidate")
+    leave(here, "offer")
+    leave(here, "candidate")
+
+    assert [signal["type"] for signal in poll(here)] == ["candidate", "offer", "candidate"]
+
+    leave(here, "offer")
+
+    assert [signal["type"] for signal in poll(here)] == ["offer"]
+
+
 def test_a_renegotiation_keeps_the_candidates_of_its_connection(here: World) -> None:
     leave(here, "media-offer")
     leave(here, "media-candidate")

@@ -20,8 +20,8 @@ from muster.bootstrap.sources import Kind, Source
 from muster.bootstrap.trusted import Trust
 from muster.cli.doctor.visit import BROKEN, LOOK_S, TTL_S, Step, Visit
 from muster.cli.output import Failure
+from muster.felund.answers import NOT_OURS
 from muster.felund.client import Client
-from muster.felund.exchange import NOT_OURS
 from muster.felund.sockets import Unreachable
 
 COMMUNITY = "doctor"
