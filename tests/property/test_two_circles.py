@@ -57,11 +57,19 @@ class Pollers:
     def poll(self, who: str, circle: str) -> list[Signal]:
         left = self.waiting[who, circle]
         self.waiting[who, circle] = []
-        return [one for n, one in enumerate(left) if self.is_right(one, left[n + 1 :])]
+        return [one for n, one in enumerate(left) if self.is_right(one, left[:n], left[n + 1 :])]
 
-    def is_right(self, signal: Signal, later: list[Signal]) -> bool:
-        """An offer stands until a fresher one of its circle; the rest must follow the newest."""
-        if any((one.kind, one.circle) == ("offer", signal.circle) for one in later):
+    def is_right(self, signal: Signal, earlier: list[Signal], later: list[Signal]) -> bool:
+        """An offer stands until a fresher one of its circle; the rest must follow the newest.
+
+        A candidate may overtake the first offer, and belongs to it.
+        """
+        before, after = (
+            sum((one.kind, one.circle) == ("offer", signal.circle) for one in some)
+            for some in (earlier, later)
+        )
+        early = signal.kind == "candidate" and before == 0
+        if after > early:
             return False
         return signal.kind == "offer" or self.newest in ("", signal.circle)
 
