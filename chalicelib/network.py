@@ -29,17 +29,18 @@ def wider(address: str) -> str:
     return _limited(address, 48)
 
 
-def neighbours(address: str) -> str:
-    """Return who shares places in a list: the /24 of an IPv4 address, or a /64.
+def neighbours(address: str) -> tuple[str, ...]:
+    """Return the networks that share places in a list, the narrow one first.
 
-    In a private network every address is a machine of its own, which is counted whole.
+    That is the /24 of an IPv4 address; of an IPv6 address the /64, and the /48 around it.
+    In a private network every address is a machine of its own, and counted whole.
     """
     parsed = _parsed(address)
     if parsed is None:
-        return address
+        return (address,)
     if any(parsed in block for block in _OWN):
-        return str(parsed)
-    return _network(parsed, 24 if parsed.version == 4 else 64)
+        return (str(parsed),)
+    return tuple(_network(parsed, bits) for bits in ((24,) if parsed.version == 4 else (64, 48)))
 
 
 def _limited(address: str, bits: int) -> str:
