@@ -106,6 +106,8 @@ class Settings:
     tickets_listed: int = 50
     ticket_max_ttl_s: int = 3600
     ticket_again_s: int = 25
+    network_places: int = 5
+    names_kept: int = 1_000
     communities: int = 1_000
     community_names: frozenset[str] = read_by(_set(listed(_community)), frozenset())
     trusted_ticket_keys: frozenset[str] = read_by(_keys, frozenset())
