@@ -14,7 +14,6 @@ from typing import Any
 from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.service import Service
-from chalicelib.settings import DAY_S
 from chalicelib.store import Item
 from muster.errors import (
     ExpiredTimestamp,
@@ -33,6 +32,9 @@ UNSIGNED_TOLD_S = 3600
 
 _ALLOWS = "for clients that do not sign, start it with --unsigned allow or MUSTER_UNSIGNED=allow"
 _log = logging.getLogger("muster")
+
+RENEWALS = 30
+"""How often in its lifetime a pin in use is written again: once a day, if it is thirty days."""
 
 BELIEVED_S = 300
 """How long a process believes a pinned key it has read; a live pin never changes."""
@@ -158,15 +160,16 @@ def _keep_pin(
 ) -> None:
     """Pin the key of the circle's first valid registration, and let a pin in use live on.
 
-    A pin that is used is written again at most once a day.
+    A pin in use is written again after a fraction of its lifetime, however long that is.
     """
-    until = now + service.settings.pin_s
+    lifetime_s = service.settings.pin_s
+    until = now + lifetime_s
     if pinned is None:
         if tables.pin(service.stores, circle_hint, key, until=until, now=now):
             return
         item = tables.pinned(service.stores, circle_hint, now=now)
         if item is None or item.body != key:
             raise InvalidSignature("another request key was pinned for this circle first")
-    elif until - pinned.expires_at >= DAY_S:
+    elif (until - pinned.expires_at) * RENEWALS >= lifetime_s:
         tables.keep_pin(service.stores, circle_hint, key, until=until)
         service.pins.forget(circle_hint)

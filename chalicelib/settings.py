@@ -24,6 +24,9 @@ Unsigned = Literal["refuse", "allow"]
 
 DAY_S = 24 * 3600
 
+LEAST_PIN_S = 3600
+"""A pin that ends between two calls of a circle in use is an outsider's to take."""
+
 MOST_BODY_BYTES = 2**30
 MOST_URLS = 16
 """A manifest names no more (capsules.manifest.MAX_SOURCES, which a cold start does without)."""
@@ -59,6 +62,14 @@ def _set(read: variables.Reader) -> variables.Reader:
     return lambda name, text: frozenset(read(name, text))
 
 
+def _long(name: str, text: str) -> int:
+    """Read a lifetime that is measured in hours, and not in seconds by mistake."""
+    lifetime = variables.whole(name, text)
+    if lifetime < LEAST_PIN_S:
+        raise WrongValue(f"{name} must be at least {LEAST_PIN_S}; it is in seconds")
+    return lifetime
+
+
 _policy = variables.choice("refuse", "allow")
 _community = variables.matching(
     COMMUNITY.pattern, "1 to 64 letters, digits, dots, dashes and underscores"
@@ -79,7 +90,7 @@ class Settings:
     presence_min_ttl_s: int = 30
     presence_max_ttl_s: int = 600
     circle_members: int = 512
-    pin_s: int = 30 * DAY_S
+    pin_s: int = read_by(_long, 30 * DAY_S)
 
     message_bytes: int = 1024 * 1024
     message_s: int = 30 * DAY_S
@@ -95,6 +106,8 @@ class Settings:
     tickets_listed: int = 50
     ticket_max_ttl_s: int = 3600
     ticket_again_s: int = 25
+    network_places: int = 5
+    names_kept: int = 1_000
     communities: int = 1_000
     community_names: frozenset[str] = read_by(_set(listed(_community)), frozenset())
     trusted_ticket_keys: frozenset[str] = read_by(_keys, frozenset())

@@ -17,13 +17,14 @@ large messages    mail piece#HINT ID      piece               an hour longer
 signals           mail signal#HINT NODE   number              5 minutes
 signals of all    mail signals#NODE       number              5 minutes
 newest offer      mail offer#SESSION      -                   5 minutes
-claim             presence claim#NAME     -                   as long as its ticket
+claim             presence claim#NAME     -                   a day longer than its ticket
 listed tickets    presence slots#NAME     slot                as long as each ticket
 communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
+new peer ids      guard names#NETWORK     day                 the day
 service key       guard service           key                 for ever
 key set           guard keyset            identity, period N  for ever, a period's overlap
 assist counters   guard assist            counter             for ever
@@ -46,6 +47,8 @@ from muster.felund import records, signing
 
 FOREVER = 32_503_680_000
 """The year 3000, for what does not expire."""
+
+DAY_S = 24 * 3600
 
 SIGNAL_KEPT_S = 300
 """All signals are kept equally long, whatever their ttl, so that the last number is the highest."""
@@ -213,18 +216,24 @@ def remember_messages(
 # --- tickets ------------------------------------------------------------------
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """Which key holds a peer id in a community, and since when without a break."""
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which key holds a peer id in a community, and since when without a break.
+
+    Its ticket ends at *until*; the key is remembered for *kept_s* seconds longer. A node
+    without a place has waited for one since *waits*.
+    """
 
     key: str
     since: int
     seen_at: int
     until: int
     slot: str
+    kept_s: int = 0
+    waits: int = 0
 
 
-class Slot(msgspec.Struct, frozen=True):
-    """A place in a community's list, and the ticket that has it."""
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place in a community's list, the ticket that has it, since when and from where."""
 
     slot: str
     peer_id: str
@@ -232,6 +241,8 @@ class Slot(msgspec.Struct, frozen=True):
     received_at: float
     expires_at_ms: int
     ticket: msgspec.Raw
+    lot: int = 0
+    networks: tuple[str, ...] = ()
 
 
 _claims = msgspec.json.Decoder(Claim)
@@ -246,15 +257,19 @@ def claim(stores: Stores, community: str, peer_id: str, *, now: int) -> Claim | 
 
 def take_claim(stores: Stores, community: str, peer_id: str, claim: Claim, *, now: int) -> bool:
     """Take a peer id that nobody holds; say whether it worked."""
-    body = msgspec.json.encode(claim)
-    item = Item(_claim_key(community, peer_id), "-", claim.until, body)
-    return stores.presence.put_new(item, now=now)
+    return stores.presence.put_new(_claimed(community, peer_id, claim), now=now)
 
 
 def keep_claim(stores: Stores, community: str, peer_id: str, claim: Claim) -> None:
     """Let a peer id's holder hold it longer."""
-    body = msgspec.json.encode(claim)
-    stores.presence.put(Item(_claim_key(community, peer_id), "-", claim.until, body))
+    stores.presence.put(_claimed(community, peer_id, claim))
+
+
+def count_name(stores: Stores, network: str, *, now: int) -> int:
+    """Count a new peer id of a network; return how many there are today."""
+    day = now // DAY_S
+    end = (day + 1) * DAY_S
+    return stores.guard.add("names#" + network, str(day), 1, expires_at=end, now=now)
 
 
 def slots(stores: Stores, community: str, *, limit: int, now: int) -> list[Slot]:
@@ -297,7 +312,7 @@ def end_lease(stores: Stores, community: str, *, now: int) -> None:
 
 def save_outcome(stores: Stores, community: str, body: bytes, *, now: int) -> None:
     """Note how publishing a community went."""
-    stores.presence.put(Item("outcomes", community, now + 24 * 3600, body))
+    stores.presence.put(Item("outcomes", community, now + DAY_S, body))
 
 
 def outcome(stores: Stores, community: str, *, now: int) -> bytes | None:
@@ -309,6 +324,11 @@ def outcome(stores: Stores, community: str, *, now: int) -> bytes | None:
 def outcomes(stores: Stores, *, limit: int, now: int) -> list[bytes]:
     """Return how publishing went, for every community of the last day."""
     return [item.body for item in _all(stores.presence, "outcomes", limit=limit, now=now)]
+
+
+def _claimed(community: str, peer_id: str, claim: Claim) -> Item:
+    until = claim.until + claim.kept_s
+    return Item(_claim_key(community, peer_id), "-", until, msgspec.json.encode(claim))
 
 
 def _claim_key(community: str, peer_id: str) -> str:

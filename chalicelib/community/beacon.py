@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from capsules import ticket as tickets
 from capsules.errors import Refused as TicketRefused
 from capsules.fields import COMMUNITY
 from capsules.ticket import Ticket
-from chalicelib import tables
+from chalicelib import network, tables
 from chalicelib.call import Call
-from chalicelib.community.places import NEW, Applicant, Places, pick, remembered
+from chalicelib.community.places import Applicant, Place, Places, pick, remembered
+from chalicelib.community.shares import NEW
 from chalicelib.service import Service
 from muster.errors import InvalidRequest
 from muster.felund import records
@@ -27,6 +30,11 @@ MAINNET = "mainnet"
 COMMUNITY_S = 1200
 """How long after its last ticket a community is still looked at for publishing."""
 
+TAKEN = "PEER_ID_TAKEN"
+
+KEPT_S = 24 * 3600
+"""How long after its last ticket a peer id still belongs to its first key."""
+
 
 def announce(service: Service, call: Call, ask: records.Announce) -> records.Tickets:
     """Take a node's ticket, if it is good, and tell it who else is there."""
@@ -35,22 +43,23 @@ def announce(service: Service, call: Call, ask: records.Announce) -> records.Tic
     reason = _judge(service, call, ticket)
     if reason is None:
         reason = _keep(service, call, community, ticket)
-    if reason is not None:
-        return records.Tickets(ok=False, peers=(), validation=records.Validation(reason=reason))
+    if reason not in (None, TAKEN):
+        return _refused(reason, ())
     known = Places(service, community, clock=call.clock)
-    return _answer(service, call, known, without=ticket.peer_id)
+    listed = _listed(service, call, known, without=ticket.peer_id)
+    return records.Tickets(ok=True, peers=listed) if reason is None else _refused(reason, listed)
 
 
 def peers(service: Service, call: Call, ask: records.ListTickets) -> records.Tickets:
     """List a community's freshest tickets."""
     known = Places(service, _community(service, call), clock=call.clock)
-    return _answer(service, call, known)
+    return records.Tickets(ok=True, peers=_listed(service, call, known))
 
 
 def listing(service: Service, call: Call) -> records.Tickets:
     """Answer a caller over its limit with the list as this process knows it."""
     known = remembered(service, _community(service, call), now=call.now) or {}
-    return _answer(service, call, known.values())
+    return records.Tickets(ok=True, peers=_listed(service, call, known.values()))
 
 
 def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slot]:
@@ -59,9 +68,14 @@ def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slo
     return sorted(found, key=lambda slot: (slot.slot.startswith(NEW), slot.since))
 
 
+def named_in_body(named: Any) -> str:
+    """Return which community a body's member means; clients send an empty text for the usual."""
+    return named if isinstance(named, str) and named else MAINNET
+
+
 def _community(service: Service, call: Call, named: Any = None) -> str:
     """Return the community: from the query, else as the body names it, else the usual one."""
-    name = call.query.get("community", named if isinstance(named, str) else MAINNET)
+    name = call.query.get("community", named_in_body(named))
     if not COMMUNITY.fullmatch(name):
         raise InvalidRequest(
             "community: expected 1 to 64 letters, digits, dots, dashes and underscores"
@@ -99,24 +113,25 @@ def _keep(service: Service, call: Call, community: str, ticket: Ticket) -> str |
     if ticket.expires_at_ms <= call.now * 1000:
         return None  # good by the clocks' tolerance, and over before it can be listed
     claim = tables.claim(service.stores, community, ticket.peer_id, now=call.now)
-    applicant = Applicant(ticket, claim, call.clock)
     if claim is not None and claim.key != ticket.verify_key.to_base64():
-        return "PEER_ID_TAKEN"
+        return TAKEN
+    applicant = Applicant(ticket, claim, network.neighbours(call.source_ip), call.clock)
     _note_community(service, call, community)
     known = Places(service, community, clock=call.clock)
     if known.is_current(applicant):
         return None
     place = known.choose(applicant)
     if not _claim(service, community, applicant, place):
-        return "PEER_ID_TAKEN"
+        return TAKEN
     if place:
         known.fill(place, applicant)
     return None
 
 
-def _claim(service: Service, community: str, applicant: Applicant, place: str) -> bool:
+def _claim(service: Service, community: str, applicant: Applicant, place: Place | None) -> bool:
     """Claim the peer id, or go on holding it; False if another key was faster."""
-    stores, peer_id, claim = service.stores, applicant.ticket.peer_id, applicant.claiming(place)
+    stores, peer_id = service.stores, applicant.ticket.peer_id
+    claim = applicant.claiming(place.name if place else "", kept_s=_kept_s(service, applicant))
     if applicant.claim is not None:
         tables.keep_claim(stores, community, peer_id, claim)
         return True
@@ -126,13 +141,39 @@ def _claim(service: Service, community: str, applicant: Applicant, place: str) -
     return other is None or other.key == claim.key
 
 
-def _answer(
+def _kept_s(service: Service, applicant: Applicant) -> int:
+    """Return how long a peer id is to be remembered: a day, or not at all.
+
+    A network can have so many remembered each day; the others are remembered while they live.
+    """
+    if applicant.claim is not None and applicant.claim.kept_s:
+        return applicant.claim.kept_s
+    now, widest = applicant.now, applicant.networks[-1]
+    if service.heard.recall("names#" + widest, now=now):
+        return 0
+    if tables.count_name(service.stores, widest, now=now) <= service.settings.names_kept:
+        return KEPT_S
+    service.heard.keep("names#" + widest, True, until=(now // tables.DAY_S + 1) * tables.DAY_S)
+    return 0
+
+
+def _listed(
     service: Service, call: Call, slots: Iterable[tables.Slot], *, without: str | None = None
-) -> records.Tickets:
-    most = service.settings.tickets_listed
-    others = (slot for slot in slots if slot.peer_id != without)
-    listed = pick(others, most=most, clock=call.clock)
-    return records.Tickets(ok=True, peers=tuple(slot.ticket for slot in listed))
+) -> tuple[msgspec.Raw, ...]:
+    settings = service.settings
+    listed = pick(
+        (slot for slot in slots if slot.peer_id != without),
+        most=settings.tickets_listed,
+        share=settings.network_places,
+        clock=call.clock,
+        first=int.from_bytes(service.entropy(2), "big"),
+    )
+    return tuple(slot.ticket for slot in listed)
+
+
+def _refused(reason: str | None, peers: tuple[msgspec.Raw, ...]) -> records.Tickets:
+    validation = records.Validation(reason=reason or "")
+    return records.Tickets(ok=False, peers=peers, validation=validation)
 
 
 def _note_community(service: Service, call: Call, community: str) -> None:

@@ -19,7 +19,7 @@ from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
 from chalicelib import log, tables
 from chalicelib.community import beacon, keyring
-from chalicelib.community.places import LONG
+from chalicelib.community.shares import fair
 from chalicelib.community.shelf import Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
@@ -150,23 +150,18 @@ def outcomes(service: Service, *, now: int) -> list[PublishOutcome]:
     return [msgspec.json.decode(body, type=PublishOutcome) for body in bodies]
 
 
-def sample(places: Sequence[tables.Slot], *, community: str, now: int) -> list[tables.Slot]:
-    """Choose whose tickets are published: long-lived nodes first, then newcomers at random.
+def sample(
+    places: Sequence[tables.Slot], *, community: str, now: int, share: int
+) -> list[tables.Slot]:
+    """Choose by lot whose tickets are published, long-lived nodes and newcomers.
 
-    The order is a hash with the time in it, so that it is the same on every machine and
+    The lot is a hash with the time in it, so that it is the same on every machine and
     nobody can come first by choosing its name.
     """
     live = [place for place in places if place.expires_at_ms > now * 1000]
-    long = [place for place in live if place.slot.startswith(LONG)][:ENTRIES]
-    new = [place for place in live if not place.slot.startswith(LONG)]
-    new.sort(key=lambda place: _lot(community, place.peer_id, now=now))
-    kept_long = long[: max(ENTRIES // 2, ENTRIES - len(new))]
-    chosen = {place.peer_id: place for place in [*new, *kept_long]}
-    names = [place.peer_id for place in kept_long] + [place.peer_id for place in new]
-    unique = list(dict.fromkeys(names))[:ENTRIES]
-    return sorted(
-        (chosen[name] for name in unique), key=lambda place: (-place.expires_at_ms, place.peer_id)
-    )
+    live.sort(key=lambda place: _lot(community, place.peer_id, now=now))
+    chosen = fair(live, most=ENTRIES, share=share)
+    return sorted(chosen, key=lambda place: (-place.expires_at_ms, place.peer_id))
 
 
 def _waiting(service: Service, *, now: int) -> list[str]:
@@ -206,7 +201,9 @@ def _believed(terms: Terms, chosen: Sequence[tables.Slot]) -> list[Ticket]:
 
 
 def _places(service: Service, community: str, *, now: int) -> list[tables.Slot]:
-    return sample(beacon.places(service, community, now=now), community=community, now=now)
+    found = beacon.places(service, community, now=now)
+    share = service.settings.network_places
+    return sample(found, community=community, now=now, share=share)
 
 
 @contextlib.contextmanager

@@ -155,11 +155,11 @@ class _Named(msgspec.Struct):
 
 def _community(call: Call) -> str:
     """Return the community of an announce that was taken, as the beacon reads it."""
-    named = call.query.get("community")
-    if named is None:
-        with contextlib.suppress(msgspec.MsgspecError):  # nobody read it, if over the limit
-            named = msgspec.json.decode(call.body, type=_Named).community
-    return named if isinstance(named, str) else beacon.MAINNET
+    if (named := call.query.get("community")) is not None:
+        return named
+    with contextlib.suppress(msgspec.MsgspecError):  # nobody read it, if over the limit
+        named = msgspec.json.decode(call.body, type=_Named).community
+    return beacon.named_in_body(named)
 
 
 def _weight(done: PublishOutcome) -> tuple[int, int, str]:

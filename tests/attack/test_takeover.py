@@ -402,6 +402,19 @@ def test_a_pin_lives_thirty_days_after_its_last_use() -> None:
     assert here.call(POST, "/v1/register", register(), key=MALLORY)[0] == 200
 
 
+@pytest.mark.parametrize("pin_s", [3600, 6 * 3600, 24 * 3600, 25 * 3600])
+def test_a_circle_in_use_keeps_its_pin_however_short_pins_live(pin_s: int) -> None:
+    here = world(pin_s=pin_s)
+    here.register(ANN)
+    for _ in range(3 * pin_s // 540):
+        here.clock += 540  # as seldom as a quiet client registers
+        attack = here.call(
+            POST, "/v1/register", register("evil-node"), node="evil-node", key=MALLORY
+        )
+        assert attack[0] == 401
+        assert here.register(ANN)[0] == 200
+
+
 def test_attempts_do_not_keep_a_pin_alive() -> None:
     here = circle()
     here.clock = START + 29 * 24 * 3600

@@ -64,8 +64,34 @@ def test_what_has_expired_is_listed_nowhere_and_makes_room(here: World) -> None:
     here.clock += 60
 
     assert listed(another(here)) == []
-    assert Node(9, "peer-1").announce(here)["ok"] is True
-    assert listed(another(here)) == ["peer-1"]
+    assert Node(9, "peer-1").announce(another(here))["validation"]["reason"] == "PEER_ID_TAKEN"
+    assert Node(1).announce(another(here))["ok"] is True
+    here.clock += 24 * 3600
+    assert Node(9, "peer-2").announce(here)["ok"] is True
+    assert listed(another(here)) == ["peer-2"]
+
+
+def test_a_network_s_peer_ids_are_counted_in_all_processes(stores: Stores) -> None:
+    processes = [world(stores, names_kept=2, address_burst=10**6) for _ in range(2)]
+    for number in range(1, 5):
+        Node(number).announce(processes[number % 2])
+    for process in processes:
+        process.clock += 180
+
+    taken = [Node(90, f"peer-{number}").announce(processes[0])["ok"] for number in range(1, 5)]
+    assert taken == [False, False, True, True]
+
+
+def test_one_network_shuts_nobody_out_in_any_process(here: World) -> None:
+    for number in range(1, 121):
+        announce(here, Node(1_000 + number).ticket(here), source_ip="203.0.113.1")
+    for number in range(1, 31):
+        process = another(here)
+        announce(process, Node(number).ticket(here), source_ip=f"198.18.{number}.1")
+
+    names = set(listed(another(here)))
+    assert {f"peer-{number}" for number in range(1, 31)} <= names
+    assert len(names) == 50
 
 
 def test_a_crowd_keeps_its_places_and_no_more(here: World) -> None:

@@ -100,6 +100,7 @@ _TEXTS: Table = {
     "MUSTER_UNSIGNED": POLICIES,
     "MUSTER_WEBSOCKET_URL": (*URLS, "https://x/", "wss://", "ws://a#b", "wss://a?b", "WSS://a"),
     "MUSTER_VERSION": ("a b", "\x07", "1" * 65),
+    "MUSTER_PIN_S": (*NUMBERS, *HUGE, "1", "30", "3599"),
     "MUSTER_COMMUNITY_NAMES": (*EMPTY, "a b", "home, -x", "a/b", "x" * 65, "bücher", ".."),
     "MUSTER_TRUSTED_TICKET_KEYS": (*EMPTY, *KEYS, f"{KEY}, abc"),
     "MUSTER_REVOKED_TICKET_KEYS": (*EMPTY, *KEYS, f"{KEY} {KEY}", f"{KEY};{KEY}"),

@@ -1,5 +1,6 @@
 import json
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -107,15 +108,61 @@ def test_a_community_has_a_plain_name(community: str) -> None:
     assert status == 400
 
 
-def test_the_first_key_keeps_a_peer_id_while_its_ticket_lives() -> None:
+def test_the_first_key_keeps_a_peer_id_while_its_ticket_lives_and_a_day_longer() -> None:
     here = beacon_world()
     Node(1, "wanted").announce(here)
     thief = Node(2, "wanted")
 
     assert thief.announce(here)["validation"] == {"ok": False, "reason": "PEER_ID_TAKEN"}
     assert here.call("GET", "/peers", key=None)[1]["peers"] == [Node(1, "wanted").ticket(here)]
+    for _ in range(24):
+        here.clock += 3600
+        assert thief.announce(here)["ok"] is False
     here.clock += 180
     assert thief.announce(here)["ok"] is True
+
+
+def test_who_slept_comes_back_to_its_peer_id() -> None:
+    here = beacon_world()
+    Node(1, "wanted").announce(here)
+    here.clock += 23 * 3600
+
+    assert Node(1, "wanted").announce(here)["ok"] is True
+    assert listed(here) == ["wanted"]
+
+
+def test_who_slept_was_not_there_without_a_break() -> None:
+    here = beacon_world()
+    Node(1).announce(here)
+    here.clock += 3600
+    Node(1).announce(here)
+
+    [place] = beacon.places(here.service, "mainnet", now=here.now)
+    assert place.slot.startswith("new")
+
+
+def test_who_asks_for_a_taken_peer_id_learns_who_is_there() -> None:
+    here = beacon_world()
+    for number in range(1, 4):
+        Node(number).announce(here)
+
+    answer = Node(9, "peer-1").announce(here)
+
+    assert (answer["ok"], answer["validation"]["reason"]) == (False, "PEER_ID_TAKEN")
+    names = [envelope["payload"]["peerId"] for envelope in answer["peers"]]
+    assert sorted(names) == ["peer-2", "peer-3"]
+
+
+def test_a_network_has_so_many_peer_ids_remembered_a_day() -> None:
+    here = beacon_world(names_kept=3)
+    for number in range(1, 6):
+        Node(number).announce(here)
+    announce(here, Node(9).ticket(here), source_ip="198.51.100.1")
+    here.clock += 180
+
+    taken = [Node(100 + n, f"peer-{n}").announce(here)["ok"] for n in (1, 2, 3, 4, 5, 9)]
+
+    assert taken == [False, False, False, True, True, False]
 
 
 def test_announcing_the_same_ticket_again_is_safe_and_writes_nothing_soon() -> None:
@@ -284,21 +331,105 @@ def test_a_flood_of_fresh_keys_leaves_long_lived_nodes_listed() -> None:
     assert len(beacon.places(here.service, "mainnet", now=here.now)) <= 200
 
 
-def test_a_place_among_the_long_lived_goes_to_whoever_was_there_longest() -> None:
+def test_places_among_the_long_lived_go_by_lot_to_those_old_enough() -> None:
     here = beacon_world(tickets_kept=4, tickets_listed=4)
-    old, older = [Node(1), Node(2)], [Node(3), Node(4)]
-    for minute in range(13):
+    older, old = [Node(1), Node(2)], [Node(3), Node(4), Node(5), Node(6)]
+    held: Counter[str] = Counter()
+    for minute in range(300):
         here.clock = START + minute * 60
-        for node in older:
+        for node in older + (old if minute >= 30 else []):
             node.announce(here)
-    for minute in range(13, 28):
-        here.clock = START + minute * 60
-        for node in [*old, *older]:
-            node.announce(here)
+        places = beacon.places(here.service, "mainnet", now=here.now)
+        long = {slot.peer_id for slot in places if slot.slot.startswith("long")}
+        assert minute < 11 or long
+        assert minute > 39 or long <= {"peer-1", "peer-2"}, "the others are not old enough"
+        held.update(long)
 
-    kept = beacon.places(here.service, "mainnet", now=here.now)
+    assert len(held) == 6, "all have their turn"
+    assert sum(held.values()) > 500
 
-    assert {slot.peer_id for slot in kept if slot.slot.startswith("long")} == {"peer-3", "peer-4"}
+
+def test_a_network_that_waits_long_enough_shuts_nobody_out() -> None:
+    here = beacon_world()
+    patient = [Node(1_000 + number) for number in range(200)]
+    honest = [Node(number) for number in range(1, 41)]
+    for turn in range(14):
+        here.clock = START + turn * 150
+        for node in patient:
+            announce(here, node.ticket(here))
+        if turn >= 6:
+            for number, node in enumerate(honest):
+                announce(here, node.ticket(here), source_ip=f"198.18.{number}.1")
+
+    names = {node.peer_id for node in honest}
+    places = beacon.places(here.service, "mainnet", now=here.now)
+    long = {slot.peer_id for slot in places if slot.slot.startswith("long")}
+    assert names <= {slot.peer_id for slot in places}
+    assert names <= set(listed(here))
+    assert len(listed(here)) == 50
+    assert len(names & long) >= 35
+
+
+@pytest.mark.parametrize("network", ["2001:db8:1:{:x}::1", "2001:db8:1:1::{:x}"])
+def test_networks_of_ipv6_share_places_however_many_addresses_they_have(network: str) -> None:
+    here = beacon_world()
+    for number in range(1, 201):
+        ticket = Node(1_000 + number).ticket(here)
+        announce(here, ticket, source_ip=network.format(number))
+    for number in range(1, 41):
+        announce(here, Node(number).ticket(here), source_ip=f"198.18.{number}.1")
+
+    assert {f"peer-{number}" for number in range(1, 41)} <= set(listed(here))
+
+
+def test_a_community_behind_one_address_has_all_its_places() -> None:
+    for address in ("203.0.113.1", "127.0.0.1"):
+        here = beacon_world()
+        for number in range(1, 101):
+            announce(here, Node(number).ticket(here), source_ip=address)
+
+        assert len(beacon.places(here.service, "mainnet", now=here.now)) == 100
+        assert len(listed(here)) == 50
+
+
+def test_machines_of_a_private_network_have_shares_of_their_own() -> None:
+    here = beacon_world(network_places=1)
+    for number in range(1, 151):
+        announce(here, Node(number).ticket(here), source_ip=f"10.0.0.{number}")
+    announce(here, Node(999).ticket(here), source_ip="10.0.0.1")
+
+    places = beacon.places(here.service, "mainnet", now=here.now)
+    assert len({slot.networks for slot in places}) == 100
+
+
+def test_who_announces_another_s_ticket_again_does_not_move_it_into_its_network() -> None:
+    here = beacon_world()
+    ann = Node(1)
+    ticket = ann.ticket(here)
+    announce(here, ticket, source_ip="198.51.100.7")
+    here.clock += 30
+    announce(here, ticket, source_ip="203.0.113.66")
+
+    [place] = beacon.places(here.service, "mainnet", now=here.now)
+    assert place.networks == ("198.51.100.0/24",)
+    here.clock += 30
+    announce(here, ann.ticket(here), source_ip="192.0.2.9")
+    [place] = beacon.places(here.service, "mainnet", now=here.now)
+    assert place.networks == ("192.0.2.0/24",)
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.001, 0.02])
+def test_of_250_nodes_in_lockstep_every_one_is_soon_seen(apart_s: float) -> None:
+    here = beacon_world()
+    nodes = [Node(number) for number in range(1, 251)]
+    seen: set[str] = set()
+    for turn in range(8):
+        for number, node in enumerate(nodes):
+            here.clock = START + turn * 30 + number * apart_s
+            answer = node.announce(here)
+            seen |= {peer["payload"]["peerId"] for peer in answer["peers"]}
+
+    assert len(seen) == 250
 
 
 def test_a_caller_over_its_limit_is_still_answered_with_peers() -> None:
@@ -346,6 +477,15 @@ def test_an_operator_may_name_the_communities_that_are_served() -> None:
 
     assert refused[0] == 400
     assert tables.communities(here.service.stores, limit=9, now=here.now) == ["home", "mainnet"]
+
+
+@pytest.mark.parametrize("named", ["", None, 7])
+def test_a_body_that_names_no_community_means_the_usual_one(named: Any) -> None:
+    here = beacon_world()
+    body = {"ticket": Node(1).ticket(here), "community": named}
+
+    assert here.call("POST", "/announce", body, key=None)[0] == 200
+    assert listed(here) == ["peer-1"]
 
 
 def test_a_community_in_the_body_counts_where_the_query_names_none() -> None:
