@@ -56,8 +56,10 @@ class Pollers:
 
     def poll(self, who: str, circle: str) -> list[Signal]:
         left = self.waiting[who, circle]
-        self.waiting[who, circle] = []
-        return [one for n, one in enumerate(left) if self.is_right(one, left[:n], left[n + 1 :])]
+        right = [one for n, one in enumerate(left) if self.is_right(one, left[:n], left[n + 1 :])]
+        heard = left.index(right[-1]) + 1 if right else 0
+        self.waiting[who, circle] = left[heard:]  # a cursor stands at the last one heard
+        return right
 
     def is_right(self, signal: Signal, earlier: list[Signal], later: list[Signal]) -> bool:
         """An offer stands until a fresher one of its circle; the rest must follow the newest.
