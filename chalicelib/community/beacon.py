@@ -27,6 +27,9 @@ MAINNET = "mainnet"
 COMMUNITY_S = 1200
 """How long after its last ticket a community is still looked at for publishing."""
 
+OVER_LISTED = 8
+"""How many tickets a caller over its limit is told: enough to meet somebody."""
+
 
 def announce(service: Service, call: Call, ask: records.Announce) -> records.Tickets:
     """Take a node's ticket, if it is good, and tell it who else is there."""
@@ -48,9 +51,10 @@ def peers(service: Service, call: Call, ask: records.ListTickets) -> records.Tic
 
 
 def listing(service: Service, call: Call) -> records.Tickets:
-    """Answer a caller over its limit with the list as this process knows it."""
+    """Answer a caller over its limit with the start of the list as this process knows it."""
     known = remembered(service, _community(service, call), now=call.now) or {}
-    return _answer(service, call, known.values())
+    listed = _answer(service, call, known.values()).peers
+    return records.Tickets(ok=True, peers=listed[:OVER_LISTED])
 
 
 def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slot]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from capsules.canonical import deeper
 from muster import strict
 from muster.errors import InvalidRequest
+from muster.felund import records
 
 MIB = 2**20
 MAX = strict.MAX_INTEGER
@@ -160,3 +162,52 @@ def test_a_full_batch_of_messages_is_far_from_what_a_body_may_hold() -> None:
     assert strict.loads(json.dumps(body).encode()) == body
     with pytest.raises(InvalidRequest, match=f"more than {ALLOWED} values"):
         strict.loads(many(b"1"))
+
+
+HINTED = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ['"circle_hint"', '"circle\\u005fhint"', '"\\u0063ircle_hint"', '"x"', '"y"']
+        ),
+        st.sampled_from(['"hint-00001"', '"hint-\\u0030002"', "null", '"short"', "7", "[]"])
+        | WRITTEN,
+    ),
+    max_size=5,
+).map(lambda pairs: "{" + " , ".join(f"{name} :{value}" for name, value in pairs) + "}")
+
+
+class Named(records.Record, frozen=True):
+    circle_hint: records.CircleHint | None = None
+
+
+@given(HINTED | TEXTS)
+@example('{"circle_hint":"hint-00001","circle_hint":"hint-00002"}')
+@example('{"x":{"circle_hint":"hint-00002"},"circle_hint":"hint-00001"}')
+@example('{"x":"\\"circle_hint\\":","circle_hint":"hint-00001"}')
+def test_what_is_found_in_a_body_is_what_the_reader_finds(text: str) -> None:
+    raw = text.encode(errors="surrogatepass")
+    try:
+        found: Any = records.find(raw, Named)
+    except InvalidRequest:
+        found = REFUSED
+
+    value = read(raw)
+    if value is REFUSED:
+        return
+    try:
+        expected = records.from_json(value, Named)
+    except InvalidRequest:
+        expected = REFUSED
+    assert found == expected
+
+
+@pytest.mark.parametrize("raw", WORST.values(), ids=WORST)
+def test_to_find_something_in_the_worst_of_a_megabyte_costs_less(raw: bytes) -> None:
+    took = []
+    for _ in range(5):
+        started = time.process_time()
+        with contextlib.suppress(InvalidRequest):
+            records.find(b'{"x":' + raw + b',"circle_hint":"hint-00001"}', Named)
+        took.append(time.process_time() - started)
+
+    assert min(took) < 0.02
