@@ -1,7 +1,9 @@
 """Guards of circles: who may make a call.
 
-First everything that costs nothing is checked, then the signature, and only
-then is the nonce spent: a stranger's call writes nothing.
+A guard is asked three times, so that what costs nothing comes first: about the head of a
+call, before its body is read; about the bytes of the body, before they are parsed, as a
+signature covers them; and about what is asked. Only then is the nonce spent and the key
+pinned: a stranger's call writes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib import tables
 from chalicelib.call import Call
@@ -22,8 +24,6 @@ from muster.errors import (
     NonceReplay,
 )
 from muster.felund import records, signing
-
-Guard = Callable[[Service, Call, Any], None]
 
 _NODE = re.compile(r"[!-~]{8,128}")
 
@@ -40,33 +40,56 @@ BELIEVED_S = 300
 """How long a process believes a pinned key it has read; a live pin never changes."""
 
 
-def anyone(service: Service, call: Call, ask: Any) -> None:
-    """Let everybody in."""
+class Proof(NamedTuple):
+    """What a valid signature proves: the circle's key; and the nonce that it was made with."""
+
+    circle_hint: str
+    key: bytes
+    pinned: Item | None
+    nonce: str
+    signed_at: int
 
 
-def member(service: Service, call: Call, ask: Any) -> None:
-    """Let a member of the circle in; an unsigned call only where the operator allows it."""
-    if signing.is_signed(call.headers):
-        _verify(service, call, ask)
-    else:
-        _allow_unsigned(service, call)
+class Guard:
+    """Who may make a call; this one lets everybody in."""
+
+    def meet(self, service: Service, call: Call) -> None:
+        """Look at the head of a call; its body may not be here yet."""
+
+    def check(self, service: Service, call: Call, shape: type[records.Record]) -> Proof | None:
+        """Look at the bytes of a call that is to be read as a *shape*."""
+
+    def admit(self, service: Service, call: Call, ask: Any, proof: Proof | None) -> None:
+        """Look at what is asked."""
 
 
-def owner(service: Service, call: Call, ask: Any) -> None:
-    """Let a member in; a circle with a pinned key never accepts an unsigned call here."""
-    if signing.is_signed(call.headers):
-        _verify(service, call, ask)
-        return
-    _allow_unsigned(service, call)
-    if _pinned(service, ask.circle_hint, now=call.now) is not None:
-        raise InvalidSignature("this circle has a request key; sign the call with it")
+class _Members(Guard):
+    """Lets members of the circle in, who sign; and others as far as *unsigned* says."""
 
+    def __init__(self, unsigned: Callable[[Service, Call], None], *, unpinned: bool = False):
+        self._unsigned = unsigned
+        self._unpinned = unpinned
 
-def signed(service: Service, call: Call, ask: Any) -> None:
-    """Let a member in who signs, whatever the policy."""
-    if not signing.is_signed(call.headers):
-        raise InvalidSignature("this call must be signed: send the four X-Felund headers")
-    _verify(service, call, ask)
+    def meet(self, service: Service, call: Call) -> None:
+        if signing.is_signed(call.headers):
+            _check_head(call)
+        else:
+            self._unsigned(service, call)
+
+    def check(self, service: Service, call: Call, shape: type[records.Record]) -> Proof | None:
+        if not signing.is_signed(call.headers) and not self._unpinned:
+            return None
+        named = _named(call, shape)
+        pinned = _pinned(service, named.circle_hint, now=call.now) if named.circle_hint else None
+        if signing.is_signed(call.headers):
+            return _verify(call, named, pinned)
+        if pinned is not None:
+            raise InvalidSignature("this circle has a request key; sign the call with it")
+        return None
+
+    def admit(self, service: Service, call: Call, ask: Any, proof: Proof | None) -> None:
+        if proof is not None:
+            _spend(service, call, ask, proof)
 
 
 def _allow_unsigned(service: Service, call: Call) -> None:
@@ -79,44 +102,54 @@ def _allow_unsigned(service: Service, call: Call) -> None:
         )
 
 
-def _verify(service: Service, call: Call, ask: Any) -> None:
-    timestamp, nonce, claimed = _headers(call)
-    actor = _actor(ask)
-    if actor is not None and actor != call.node_id:
-        raise InvalidSignature("X-Felund-Node is not the node that the call speaks for")
-    signed_at = int(timestamp)
-    if abs(call.now - signed_at) > signing.WINDOW_S:
-        raise ExpiredTimestamp(
-            f"X-Felund-Ts differs from the service's clock by more than {signing.WINDOW_S} s; "
-            "read the time from /v1/health and sign again"
-        )
-    circle_hint = _circle(ask)
-    brought = getattr(ask, "signing_key", None)
-    pinned = _pinned(service, circle_hint, now=call.now)
-    key = pinned.body if pinned else (bytes.fromhex(brought) if brought else None)
-    if key is None:
-        raise InvalidSignature("no request key is pinned for this circle; register first")
-    path = call.path.removeprefix("/v1")
-    expected = signing.sign(key, call.method, path, call.body, timestamp=timestamp, nonce=nonce)
-    if not signing.matches(expected, claimed):
-        raise InvalidSignature("the signature does not match this circle's request key")
-    if brought and bytes.fromhex(brought) != key:
-        raise InvalidSignature("signing_key is not this circle's pinned request key")
-    service.limits.spend_node(circle_hint, call.node_id, clock=call.clock)
-    if not tables.spend(service.stores, circle_hint, nonce, signed_at=signed_at, now=call.now):
-        raise NonceReplay("the nonce was used before; sign again with a new one")
-    _keep_pin(service, circle_hint, pinned, key, now=call.now)
+def _refuse_unsigned(service: Service, call: Call) -> None:
+    raise InvalidSignature("this call must be signed: send the four X-Felund headers")
 
 
-def _headers(call: Call) -> tuple[str, str, str]:
-    """Return time, nonce and signature of a signed call, each in its one form."""
+anyone = Guard()
+"""Lets everybody in."""
+
+member = _Members(_allow_unsigned)
+"""Lets a member of the circle in; an unsigned call only where the operator allows it."""
+
+owner = _Members(_allow_unsigned, unpinned=True)
+"""Lets a member in; a circle with a pinned key never accepts an unsigned call here."""
+
+signed = _Members(_refuse_unsigned)
+"""Lets a member in who signs, whatever the policy."""
+
+
+# --- what a call says, before it is parsed ----------------------------------------
+
+
+class _Named(records.Record, frozen=True, kw_only=True):
+    """The circle that a call is for."""
+
+    circle_hint: records.CircleHint | None = None
+
+
+class _Bringing(_Named, frozen=True, kw_only=True):
+    """The circle, and the key that the call brings."""
+
+    signing_key: records.RequestKey | None = None
+
+
+def _named(call: Call, shape: type[records.Record]) -> _Named:
+    if call.method == "GET":
+        return records.from_query(call.query, _Named)
+    brings = "signing_key" in shape.__struct_fields__
+    return records.find(call.body, _Bringing if brings else _Named)
+
+
+def _check_head(call: Call) -> None:
+    """Refuse a signed call whose headers have not their one form, or another time than ours."""
     found = [
         call.headers.get(name, "")
         for name in (signing.NODE, signing.TIME, signing.NONCE, signing.SIGNATURE)
     ]
     if not all(found):
         raise InvalidSignature("a signed call has all four X-Felund headers")
-    node_id, timestamp, nonce, claimed = found
+    node_id, timestamp, nonce, _ = found
     if not _NODE.fullmatch(node_id):
         raise InvalidRequest("X-Felund-Node is not 8 to 128 printable characters without space")
     if not signing.TIME_PATTERN.fullmatch(timestamp):
@@ -125,7 +158,45 @@ def _headers(call: Call) -> tuple[str, str, str]:
         raise InvalidRequest(
             "X-Felund-Nonce is not 8 to 128 printable characters; 32 hex digits are usual"
         )
-    return timestamp, nonce, claimed
+    if abs(call.now - int(timestamp)) > signing.WINDOW_S:
+        raise ExpiredTimestamp(
+            f"X-Felund-Ts differs from the service's clock by more than {signing.WINDOW_S} s; "
+            "read the time from /v1/health and sign again"
+        )
+
+
+def _verify(call: Call, named: _Named, pinned: Item | None) -> Proof:
+    """Check the signature over the body as it came, with the circle's key or the one it brings."""
+    if named.circle_hint is None:
+        raise InvalidRequest("circle_hint: a signed call names the circle it is signed for")
+    brought = getattr(named, "signing_key", None)
+    key = pinned.body if pinned else bytes.fromhex(brought or "")
+    if not key:
+        raise InvalidSignature("no request key is pinned for this circle; register first")
+    timestamp, nonce = call.headers[signing.TIME], call.headers[signing.NONCE]
+    path = call.path.removeprefix("/v1")
+    expected = signing.sign(key, call.method, path, call.body, timestamp=timestamp, nonce=nonce)
+    if not signing.matches(expected, call.headers[signing.SIGNATURE]):
+        raise InvalidSignature("the signature does not match this circle's request key")
+    if brought and bytes.fromhex(brought) != key:
+        raise InvalidSignature("signing_key is not this circle's pinned request key")
+    return Proof(named.circle_hint, key, pinned, nonce, int(timestamp))
+
+
+# --- what it asks, and what is kept of it -----------------------------------------
+
+
+def _spend(service: Service, call: Call, ask: Any, proof: Proof) -> None:
+    actor = _actor(ask)
+    if actor is not None and actor != call.node_id:
+        raise InvalidSignature("X-Felund-Node is not the node that the call speaks for")
+    circle_hint, now = proof.circle_hint, call.now
+    service.limits.spend_node(circle_hint, call.node_id, clock=call.clock)
+    if not tables.spend(
+        service.stores, circle_hint, proof.nonce, signed_at=proof.signed_at, now=now
+    ):
+        raise NonceReplay("the nonce was used before; sign again with a new one")
+    _keep_pin(service, circle_hint, proof.pinned, proof.key, now=now)
 
 
 def _actor(ask: Any) -> str | None:
@@ -136,13 +207,6 @@ def _actor(ask: Any) -> str | None:
         return ask.to_node_id
     named: str | None = getattr(ask, "node_id", None)
     return named
-
-
-def _circle(ask: Any) -> str:
-    circle_hint: str | None = ask.circle_hint
-    if circle_hint is None:
-        raise InvalidRequest("circle_hint: a signed call names the circle it is signed for")
-    return circle_hint
 
 
 def _pinned(service: Service, circle_hint: str, *, now: int) -> Item | None:

@@ -30,6 +30,14 @@ class Call:
     clock: float = 0.0
     request_id: str = ""
     websocket_url: str = ""
+    signed: bool = False
+    """Whether a guard has found that a member of the circle signed it."""
+
+    @property
+    def declared_bytes(self) -> int:
+        """How large the body is to be, as the head says; nothing if it does not say."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isdecimal() and len(text) < 16 else 0
 
     @property
     def now(self) -> int:

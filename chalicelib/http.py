@@ -1,4 +1,7 @@
-"""HTTP: a call in, a reply out; limit, read, guard, use case.
+"""HTTP: a call in, a reply out.
+
+What costs nothing comes first: `meet` looks at the head of a call, for which its body need
+not be here yet; `begin` checks the signature, reads the body and does what is asked.
 
 The one place that makes an error body and the one that knows CORS. Nothing is
 raised from here: what a use case refuses becomes its status, what the store
@@ -9,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -50,29 +54,34 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 
 _encoder = msgspec.json.Encoder()
+_T = TypeVar("_T")
 
 
 def handle(service: Service, call: Call) -> Reply:
     """Answer a call, whatever it is."""
-    reply = begin(service, call)
+    reply = meet(service, call) or begin(service, call)
     if isinstance(reply, Wait):
         reply.out()
         reply = finish(call, reply)
     return reply
 
 
+def meet(service: Service, call: Call) -> Reply | None:
+    """Answer a call that needs no body to be answered, a refused one for instance."""
+    return _whatever(service, call, lambda: _meet(service, call))
+
+
 def begin(service: Service, call: Call) -> Reply | Wait:
-    """Answer a call, or say what the answer waits for; `finish` follows."""
-    if call.method == "OPTIONS":
-        return _stamped(call, Reply(204, headers=dict(PREFLIGHT), route="OPTIONS"))
-    return _whatever(call, lambda: _answer(service, call))
+    """Answer a call that was met, or say what the answer waits for; `finish` follows."""
+    return _whatever(service, call, lambda: _answer(service, call))
 
 
 def finish(call: Call, wait: Wait) -> Reply:
     """Answer a call that has waited."""
-    reply = _whatever(call, lambda: _reply(wait.then()))
-    assert isinstance(reply, Reply)  # noqa: S101 - what has waited does not wait again
-    return reply
+    try:
+        return _stamped(call, _reply(wait.then()))
+    except Exception as error:
+        return fail(call, error)
 
 
 def fail(call: Call, error: Exception) -> Reply:
@@ -117,13 +126,15 @@ def route_name(call: Call) -> str:
     return f"{call.method} {call.path}" if call.method in known else "unknown"
 
 
-def _whatever(call: Call, answer: Callable[[], Reply | Wait]) -> Reply | Wait:
+def _whatever(service: Service, call: Call, step: Callable[[], _T]) -> _T | Reply:
     """Make an answer of whatever happens."""
     try:
-        reply = answer()
+        done = step()
+    except RateLimited as refused:
+        return _over(service, call, refused)
     except Exception as error:
         return fail(call, error)
-    return reply if isinstance(reply, Wait) else _stamped(call, reply)
+    return _stamped(call, done) if isinstance(done, Reply) else done
 
 
 def _stamped(call: Call, reply: Reply) -> Reply:
@@ -134,22 +145,28 @@ def _stamped(call: Call, reply: Reply) -> Reply:
     return reply
 
 
+def _meet(service: Service, call: Call) -> Reply | None:
+    service.limits.spend_address(call.source_ip, clock=call.clock)
+    if call.method == "OPTIONS":
+        return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
+    route = _route(call)
+    service.limits.spend_bytes(call.source_ip, call.declared_bytes, clock=call.clock)
+    _check_size(service, route, max(call.declared_bytes, len(call.body)))
+    route.guard.meet(service, call)
+    return None
+
+
 def _answer(service: Service, call: Call) -> Reply | Wait:
-    try:
-        service.limits.spend_address(call.source_ip, clock=call.clock)
-        route = _route(call)
-        if route.guard_first:
-            route.guard(service, call, None)
-        ask = _read(service, call, route)
-        if not route.guard_first:
-            route.guard(service, call, ask)
-        use = route.unasked if route.unasked and not call.body else route.use
-        done = use(service, call, ask)
-    except RateLimited:
-        over = _over(call)
-        if over is None:
-            raise
-        return _reply(over(service, call))
+    route, undeclared = _route(call), max(0, len(call.body) - call.declared_bytes)
+    service.limits.spend_bytes(call.source_ip, undeclared, clock=call.clock)
+    _check_size(service, route, len(call.body))
+    proof = route.guard.check(service, call, route.ask)
+    ask = _read(call, route)
+    route.guard.admit(service, call, ask, proof)
+    if proof is not None:
+        call = replace(call, signed=True)
+    use = route.unasked if route.unasked and not call.body else route.use
+    done = use(service, call, ask)
     if isinstance(done, Wait):
         return done
     reply = _reply(done)
@@ -179,15 +196,13 @@ def _route(call: Call) -> Route:
     return route
 
 
-def _over(call: Call) -> Callable[..., Any] | None:
-    route = PATHS.get(call.path, {}).get(call.method)
-    return route.over if route else None
-
-
-def _read(service: Service, call: Call, route: Route) -> Any:
+def _check_size(service: Service, route: Route, size: int) -> None:
     most: int = getattr(service.settings, route.body_bytes)
-    if len(call.body) > most:
+    if size > most:
         raise PayloadTooLarge(f"a body may have {most} bytes")
+
+
+def _read(call: Call, route: Route) -> Any:
     if route.method == "GET":
         return records.from_query(call.query, route.ask)
     if route.unasked and not call.body:
@@ -196,3 +211,14 @@ def _read(service: Service, call: Call, route: Route) -> Any:
     if not isinstance(value, dict):
         raise InvalidRequest("the body is not a JSON object")
     return records.from_json(value, route.ask)
+
+
+def _over(service: Service, call: Call, refused: RateLimited) -> Reply:
+    """Answer a caller over its limit as its path does."""
+    route = PATHS.get(call.path, {}).get(call.method)
+    if route is None or route.over is None:
+        return fail(call, refused)
+    try:
+        return _stamped(call, _reply(route.over(service, call)))
+    except Exception as error:
+        return fail(call, error)

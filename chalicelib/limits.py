@@ -3,14 +3,18 @@
 Each process keeps its buckets in memory, so an ordinary caller costs no store
 operation. A key that is used a lot in one process also counts in the store, so
 that many processes together stay near the one limit (ADR 0007).
+
+Addresses count by their network (chalicelib/network.py). Whoever has a /48 of IPv6 has
+65,536 networks of its own, so that counts too, with a few times the limit of one.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from chalicelib.network import counts_as, wider
 from chalicelib.settings import Settings
 from chalicelib.store import Store, Unavailable
 from muster.errors import RateLimited
@@ -18,8 +22,14 @@ from muster.errors import RateLimited
 SHARE_EVERY = 32
 """After so many calls of one key, a process tells the store."""
 
+SHARE_BYTES = 16 * 1024 * 1024
+"""After so many bytes of one key, a process tells the store."""
+
 SHARE_S = 10
 """The length of the windows that processes count in together, in seconds."""
+
+WIDER = 8
+"""How many times the limit of a /64 its /48 has."""
 
 _KEYS = 20_000
 
@@ -41,11 +51,24 @@ class Limits:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def spend_address(self, address: str, *, clock: float) -> None:
-        """Take one call from the address's bucket; IPv6 counts by its /64."""
-        chosen = self._settings
-        self._spend(
-            "address#" + network(address), clock, chosen.address_burst, chosen.address_per_s
-        )
+        """Take one call from the bucket of the address's network."""
+        burst, per_s = self._settings.address_burst, self._settings.address_per_s
+        for network, times in allowances(address):
+            self._spend("address#" + network, clock, burst * times, per_s * times)
+
+    def spend_bytes(self, address: str, size: int, *, clock: float) -> None:
+        """Take the bytes of a body; the last one may be larger than what is left."""
+        burst = self._settings.address_burst_bytes
+        per_s = self._settings.address_bytes_per_s
+        for network, times in allowances(address) if size else ():
+            self._spend(
+                "bytes#" + network,
+                clock,
+                burst * times,
+                per_s * times,
+                amount=size,
+                share_every=SHARE_BYTES,
+            )
 
     def spend_node(self, circle_hint: str, node_id: str, *, clock: float) -> None:
         """Take one call from a proved node's bucket."""
@@ -68,13 +91,22 @@ class Limits:
                 refused += bucket.shut_until > clock or spent
         return refused
 
-    def _spend(self, key: str, clock: float, burst: int, per_s: int) -> None:
-        bucket = self._take(key, clock, burst, per_s)
-        bucket.unshared += 1
-        if bucket.unshared >= SHARE_EVERY:
+    def _spend(
+        self,
+        key: str,
+        clock: float,
+        burst: int,
+        per_s: int,
+        *,
+        amount: int = 1,
+        share_every: int = SHARE_EVERY,
+    ) -> None:
+        bucket = self._take(key, clock, burst, per_s, amount)
+        bucket.unshared += amount
+        if bucket.unshared >= share_every:
             self._share(key, bucket, clock, burst + per_s * SHARE_S)
 
-    def _take(self, key: str, clock: float, burst: int, per_s: int) -> _Bucket:
+    def _take(self, key: str, clock: float, burst: int, per_s: int, amount: int = 1) -> _Bucket:
         bucket = self._bucket(key, clock, burst)
         bucket.tokens = min(burst, bucket.tokens + max(0.0, clock - bucket.at) * per_s)
         bucket.at = clock
@@ -82,7 +114,7 @@ class Limits:
             raise _limited(bucket.shut_until - clock)
         if bucket.tokens < 1:
             raise _limited((1 - bucket.tokens) / per_s)
-        bucket.tokens -= 1
+        bucket.tokens -= amount
         return bucket
 
     def _share(self, key: str, bucket: _Bucket, clock: float, allowed: int) -> None:
@@ -109,17 +141,34 @@ class Limits:
         return bucket
 
 
-def network(address: str) -> str:
-    """Return what an address is counted as: itself, or the /64 of an IPv6 address."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+def allowances(address: str) -> Iterator[tuple[str, int]]:
+    """Yield the networks that an address counts in, and how many times a limit each has."""
+    narrow, wide = counts_as(address), wider(address)
+    yield narrow, 1
+    if wide != narrow:
+        yield wide, WIDER
+
+
+class Tally:
+    """How many of something each network has, a socket for instance."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def full(self, address: str, *, most: int) -> bool:
+        """Say whether an address's network has as many as it may have."""
+        return any(self._counts[network] >= most * times for network, times in allowances(address))
+
+    def add(self, address: str) -> None:
+        """Count one more."""
+        self._counts.update(network for network, _ in allowances(address))
+
+    def remove(self, address: str) -> None:
+        """Count one less; what is at nothing is forgotten."""
+        for network, _ in allowances(address):
+            self._counts[network] -= 1
+            if not self._counts[network]:
+                del self._counts[network]
 
 
 def _limited(wait_s: float) -> RateLimited:

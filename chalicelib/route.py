@@ -25,7 +25,5 @@ class Route(NamedTuple):
     """What a call with an empty body uses; without it, a body must be there."""
     refusal: Callable[[Refused], Any] | None = None
     """How the path writes refusals, as problem+json, if its clients know another form."""
-    guard_first: bool = False
-    """Whether the guard needs nothing that the call asks, and comes before its body is read."""
     body_bytes: str = "body_bytes"
     """The setting that says how large a body may be."""

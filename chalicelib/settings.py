@@ -131,6 +131,8 @@ class Settings:
 
     address_burst: int = 2_000
     address_per_s: int = 200
+    address_burst_bytes: int = 64 * 1024 * 1024
+    address_bytes_per_s: int = 4 * 1024 * 1024
     node_burst: int = 1_000
     node_per_s: int = 100
     frame_burst: int = 2_000

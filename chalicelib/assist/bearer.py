@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
 
 from chalicelib import tokens
+from chalicelib.auth import Guard
 from chalicelib.call import Call
 from chalicelib.service import Service
 from muster.errors import InvalidToken
 
 
-def bearer(service: Service, call: Call, ask: Any) -> None:
-    """Let in who shows a token: one of `POST /v1/session`, or one of the operator's."""
+class _Bearer(Guard):
+    """Lets in who shows a token: one of `POST /v1/session`, or one of the operator's."""
+
+    def meet(self, service: Service, call: Call) -> None:
+        _check(service, call)
+
+
+bearer = _Bearer()
+
+
+def _check(service: Service, call: Call) -> None:
     if service.settings.assist_open == "allow":
         return
     scheme, _, rest = call.headers.get("authorization", "").strip().partition(" ")

@@ -26,7 +26,6 @@ ROUTES = (
         assist_records.Advice,
         unasked=advise.unasked,
         refusal=advise.problem,
-        guard_first=True,
         body_bytes="assist_body_bytes",
     ),
     Route(
@@ -37,6 +36,5 @@ ROUTES = (
         advise.unasked,
         assist_records.Advice,
         refusal=advise.problem,
-        guard_first=True,
     ),
 )

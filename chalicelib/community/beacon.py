@@ -35,6 +35,9 @@ TAKEN = "PEER_ID_TAKEN"
 KEPT_S = 24 * 3600
 """How long after its last ticket a peer id still belongs to its first key."""
 
+OVER_LISTED = 8
+"""How many tickets a caller over its limit is told: enough to meet somebody."""
+
 
 def announce(service: Service, call: Call, ask: records.Announce) -> records.Tickets:
     """Take a node's ticket, if it is good, and tell it who else is there."""
@@ -57,9 +60,10 @@ def peers(service: Service, call: Call, ask: records.ListTickets) -> records.Tic
 
 
 def listing(service: Service, call: Call) -> records.Tickets:
-    """Answer a caller over its limit with the list as this process knows it."""
+    """Answer a caller over its limit with the start of the list as this process knows it."""
     known = remembered(service, _community(service, call), now=call.now) or {}
-    return records.Tickets(ok=True, peers=_listed(service, call, known.values()))
+    listed = _listed(service, call, known.values())
+    return records.Tickets(ok=True, peers=listed[:OVER_LISTED])
 
 
 def places(service: Service, community: str, *, now: int) -> Sequence[tables.Slot]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from chalicelib import http
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Reply, Wait
+from chalicelib.limits import Tally
 from chalicelib.local import capsule_files, status
 from chalicelib.local.bodies import Bodies, CallerLeft, Event, Receive, Unread
 from chalicelib.local.bounds import Bounds
@@ -45,7 +45,7 @@ class LocalHost:
         bounds: Bounds | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
-        self.connections: Counter[str] = Counter()
+        self.connections = Tally()
         opened = OpenSockets()
         self.service = Service(
             settings,
@@ -103,46 +103,49 @@ class LocalHost:
         call = Call(scope["method"], scope["path"], request_id=request_id)
         unread = False
         started = time.perf_counter()
-        scope = scope | {"headers": tuple(scope["headers"])}  # as they were before the body
         try:
-            body = await self._bodies.read(scope, receive)
-            unread = self._bodies.was_held_back(body, scope)
-            started = time.perf_counter()
-            call = self._reader.call(scope, body, request_id=request_id)
-            reply = await self._reply(call)
+            call = self._reader.call(scope, request_id=request_id)
+            reply = await self._page(call) or http.meet(self.service, call)
+            if reply is None:
+                body = await self._bodies.read(receive)
+                started = time.perf_counter()
+                call = replace(call, body=body, clock=time.time())
+                reply = await self._answer(call)
+            else:
+                unread = "expect" in call.headers  # so the caller still holds its body back
         except CallerLeft:
             return
         except Exception as error:
-            unread = unread or isinstance(error, Unread)
+            unread = isinstance(error, Unread)
             reply = http.fail(call, error)
         reply.headers["X-Request-Id"] = request_id
         self.desk.deliver(reply.effects)
         self._counters.answered(call, reply, latency_s=time.perf_counter() - started)
         await _send(reply, send, last=unread)
 
-    async def _reply(self, call: Call) -> Reply:
-        if self._publishing is not None and call.path.startswith(capsule_files.PREFIX):
-            if call.method != "OPTIONS":
-                self.service.limits.spend_address(call.source_ip, clock=call.clock)
-            return self._publishing.files.reply(call)
-        if call.path in status.PAGES and call.method != "OPTIONS":
+    async def _page(self, call: Call) -> Reply | None:
+        """Answer a call for a page or a file, which are the host's own."""
+        publishing = self._publishing
+        if publishing is not None and call.path.startswith(capsule_files.PREFIX):
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
-            if call.method != "GET":
-                raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
-            return await self._pages.reply(call.path)
-        reply = await self._answer(call)
-        if self._publishing is not None:
-            self._publishing.heard(call, reply)
-        return reply
+            return publishing.files.reply(call)
+        if call.path not in status.PAGES or call.method == "OPTIONS":
+            return None
+        self.service.limits.spend_address(call.source_ip, clock=call.clock)
+        if call.method != "GET":
+            raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
+        return await self._pages.reply(call.path)
 
     async def _answer(self, call: Call) -> Reply:
         """Answer a call; what waits for others to answer holds up nobody else."""
-        answer = http.begin(self.service, call)
-        if isinstance(answer, Wait):
-            pending = [asyncio.wrap_future(future) for future in answer.pending]
-            await asyncio.wait(pending, timeout=answer.within_s)
-            answer = http.finish(call, answer)
-        return answer
+        reply = http.begin(self.service, call)
+        if isinstance(reply, Wait):
+            pending = [asyncio.wrap_future(future) for future in reply.pending]
+            await asyncio.wait(pending, timeout=reply.within_s)
+            reply = http.finish(call, reply)
+        if self._publishing is not None:
+            self._publishing.heard(call, reply)
+        return reply
 
 
 async def _send(reply: Reply, send: Send, *, last: bool) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from chalicelib.local.bounds import Bounds
-from chalicelib.local.calls import Scope
 from muster.errors import InvalidRequest, Refused, Unavailable
 
 Event = dict[str, Any]
@@ -38,14 +37,11 @@ class Bodies:
         self._too_large = bytes(most_bytes + 1)
         self._waiting_bytes = 0
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """Read the body; of one that is too large, no more than says so.
+    async def read(self, receive: Receive) -> bytes:
+        """Read the body; of one that turns out too large, no more than says so.
 
         Raises `CallerLeft`, `TooSlow` and `TooMany`.
         """
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) >= len(self._too_large):
-                return self._too_large
         event = await receive()
         if event["type"] == "http.request" and not event.get("more_body", False):
             return bytes(event.get("body", b""))
@@ -58,10 +54,6 @@ class Bodies:
             raise TooSlow(f"the body did not arrive within {wait} s") from None
         finally:
             self._waiting_bytes -= len(pieces)
-
-    def was_held_back(self, body: bytes, scope: Scope) -> bool:
-        """Say whether the caller still holds back a body that is too large to be sent."""
-        return body is self._too_large and any(name == b"expect" for name, _ in scope["headers"])
 
     async def _join(self, pieces: bytearray, event: Event, receive: Receive) -> bytes:
         while event["type"] == "http.request":

@@ -39,8 +39,8 @@ class Reader:
             ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies
         )
 
-    def call(self, scope: Scope, body: bytes, *, request_id: str) -> Call:
-        """Read a call from its scope and body.
+    def call(self, scope: Scope, *, request_id: str) -> Call:
+        """Read a call from its scope; its body comes later.
 
         Raises `InvalidRequest` if the query is not one.
         """
@@ -54,7 +54,6 @@ class Reader:
             path=scope["path"],
             query=_query(scope["query_string"]),
             headers=headers,
-            body=body,
             source_ip=source.address,
             source_port=source.port,
             clock=time.time(),

@@ -48,7 +48,7 @@ class SocketDesk:
         call = Call("GET", scope["path"], request_id=request_id)
         started = time.perf_counter()
         try:
-            call = self._reader.call(scope, b"", request_id=request_id)
+            call = self._reader.call(scope, request_id=request_id)
             connection = Connection(secrets.token_urlsafe(12))
             opened = self._open(call, connection)
         except Exception as error:
@@ -123,9 +123,8 @@ class SocketDesk:
     def _open(self, call: Call, connection: Connection) -> sockets.Opened:
         if call.path != sockets.PATH:
             raise NotFound(f"there is no WebSocket here; it is at {sockets.PATH}")
-        if (
-            len(self.sockets) >= self._bounds.sockets
-            or self.sockets.at(call.source_ip) >= self._bounds.address_sockets
+        if len(self.sockets) >= self._bounds.sockets or self.sockets.crowded(
+            call.source_ip, most=self._bounds.address_sockets
         ):
             raise RateLimited("too many sockets are open; try again later", retry_after_s=30)
         return sockets.open_socket(self._service, call, connection)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from chalicelib.call import Connection, Gone
+from chalicelib.limits import Tally
 
 if TYPE_CHECKING:
     from chalicelib.local.websockets import WebSocket
@@ -17,7 +17,7 @@ class OpenSockets:
 
     def __init__(self) -> None:
         self._open: dict[str, WebSocket] = {}
-        self._by_address: Counter[str] = Counter()
+        self._by_network = Tally()
         self.pushed = 0
 
     def __len__(self) -> int:
@@ -26,21 +26,19 @@ class OpenSockets:
     def __iter__(self) -> Iterator[WebSocket]:
         return iter(list(self._open.values()))
 
-    def at(self, address: str) -> int:
-        """Return how many sockets come from an address."""
-        return self._by_address[address]
+    def crowded(self, address: str, *, most: int) -> bool:
+        """Say whether as many sockets come from where an address is as may come from there."""
+        return self._by_network.full(address, most=most)
 
     def add(self, websocket: WebSocket) -> None:
         """Take a socket in."""
         self._open[websocket.id] = websocket
-        self._by_address[websocket.address] += 1
+        self._by_network.add(websocket.address)
 
     def remove(self, websocket: WebSocket) -> None:
         """Forget a socket."""
         if self._open.pop(websocket.id, None) is not None:
-            self._by_address[websocket.address] -= 1
-            if not self._by_address[websocket.address]:
-                del self._by_address[websocket.address]
+            self._by_network.remove(websocket.address)
 
     def send(self, connection: Connection, text: str) -> None:
         """Send text to a connection; raises `Gone` if it is not open here."""

@@ -116,11 +116,13 @@ class Http(HttpToolsProtocol):
         bounds, connections = self._host.bounds, self._host.connections
         if len(self.connections) > bounds.connections:
             self._end(http.refuse(Unavailable("too many connections", retry_after_s=5)))
-        elif connections[address] >= bounds.address_connections and not self._host.trusts(address):
+        elif not self._host.trusts(address) and connections.full(
+            address, most=bounds.address_connections
+        ):
             refusal = RateLimited("too many connections from this address", retry_after_s=5)
             self._end(http.refuse(refusal))
         else:
-            connections[address] += 1
+            connections.add(address)
             self._counted = address
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -233,9 +235,7 @@ class Http(HttpToolsProtocol):
 
     def _uncount(self) -> None:
         if self._counted:
-            self._host.connections[self._counted] -= 1
-            if not self._host.connections[self._counted]:
-                del self._host.connections[self._counted]
+            self._host.connections.remove(self._counted)
             self._counted = ""
 
     def _end(self, reply: Reply) -> None:

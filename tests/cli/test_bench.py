@@ -22,6 +22,7 @@ RESULTS = {
     "post_to_push": {"p50_ms", "p99_ms"},
     "relay_frame": {"p50_ms", "p99_ms"},
     "relay_frame_16_kib": {"p50_ms", "p99_ms"},
+    "large_bodies": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
     "memory": {"idle_server_mib", "socket_kib"},
 }
 AIMED_AT = {
@@ -29,6 +30,7 @@ AIMED_AT = {
     "peers_50",
     "post_to_push",
     "relay_frame",
+    "large_bodies",
     "handler_cpu",
     "store_units",
 }
@@ -70,6 +72,17 @@ def test_aims_stand_beside_their_results(report: dict[str, Any]) -> None:
 
     assert told == AIMED_AT
     assert all(isinstance(report["results"][name]["reached"], bool) for name in told)
+
+
+@pytest.mark.slow
+def test_what_large_bodies_do_to_others_is_told_beside_a_quiet_server(
+    report: dict[str, Any],
+) -> None:
+    found = report["results"]["large_bodies"]
+
+    assert found["sent"] > 0
+    assert set(found["quiet"]["median"]) == RESULTS["large_bodies"]
+    assert found["ratio"]["best"] > 0
 
 
 @pytest.mark.slow

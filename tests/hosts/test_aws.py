@@ -268,6 +268,15 @@ def test_a_signature_covers_the_bytes_and_not_their_meaning(gateway: Gateway) ->
 
 
 @on_sqlite
+@pytest.mark.parametrize("settings", [{"MUSTER_ADDRESS_BURST": "3", "MUSTER_ADDRESS_PER_S": "1"}])
+def test_a_preflight_counts_like_any_call(gateway: Gateway) -> None:
+    statuses = [gateway.call("OPTIONS", "/v1/register").status for _ in range(8)]
+
+    assert statuses[:3] == [204] * 3
+    assert 429 in statuses
+
+
+@on_sqlite
 def test_the_address_is_the_one_the_gateway_saw(gateway: Gateway) -> None:
     (ann,) = circle(gateway, "ann")
     seen = ann.register(headers=[("X-Forwarded-For", "203.0.113.66"), ("X-Real-IP", "203.0.113.6")])
@@ -275,6 +284,7 @@ def test_the_address_is_the_one_the_gateway_saw(gateway: Gateway) -> None:
     assert seen["observed_endpoint"] == {"host": "198.51.100.7", "port": None, "family": "ipv4"}
 
 
+@ALLOW
 @on_sqlite
 @pytest.mark.parametrize("body", [b"\xff\xfe{}", b"{", b"[]", b'{"a":1,"a":2}', b"\x00" * 99])
 def test_bodies_that_are_no_json_objects_are_refused(gateway: Gateway, body: bytes) -> None:

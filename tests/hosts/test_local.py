@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,7 +243,7 @@ def test_a_body_of_exactly_the_bound_is_read(server: Server) -> None:
 
 
 def test_slow_heads_and_bodies_are_given_up_and_silence_too(tmp_path: Path) -> None:
-    with running(tmp_path, head_s="1", body_s="1") as server:
+    with running(tmp_path, "--unsigned=allow", head_s="1", body_s="1") as server:
         with closing(server.open()) as silent, closing(server.open()) as slow_head:
             slow_head.send(b"GET /v1/hea")
             with closing(server.open()) as slow_body:
@@ -264,7 +264,7 @@ def test_a_caller_that_goes_in_the_middle_of_its_body_leaves_nothing(server: Ser
 
 
 def test_large_bodies_of_all_callers_together_are_bounded(tmp_path: Path) -> None:
-    with running(tmp_path, waiting_body_bytes="200000") as server:
+    with running(tmp_path, "--unsigned=allow", waiting_body_bytes="200000") as server:
         with closing(server.open()) as wire:
             wire.send(b"POST /v1/register HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n")
             wire.send(b"x" * 250_000)
@@ -696,6 +696,29 @@ def test_sockets_and_connections_are_bounded(tmp_path: Path) -> None:
         wait_for(lambda: ask_or_none(server) == 200)
 
 
+def test_sockets_are_counted_by_network_and_preflights_as_calls(tmp_path: Path) -> None:
+    bounds = {"address_sockets": "2", "address_burst": "9", "address_per_s": "1"}
+    with running(tmp_path, "--unsigned=allow", "--trusted-proxy=127.0.0.1", **bounds) as server:
+
+        def opened(address: str) -> int:
+            way = f"?circle_hint={HINT}&node_id=node-00001"
+            headers = {"X-Forwarded-For": address}
+            try:
+                sockets.enter_context(server.websocket(way, additional_headers=headers))
+            except InvalidStatus as refusal:
+                return refusal.response.status_code
+            return 101
+
+        with ExitStack() as sockets:
+            found = [opened(f"2001:db8:1:2::{host}") for host in range(1, 5)]
+            assert found == [101, 101, 429, 429]
+            assert opened("2001:db8:1:3::1") == 101
+        asked = {"X-Forwarded-For": "192.0.2.7"}
+        statuses = [server.call("OPTIONS", "/peers", headers=asked).status for _ in range(12)]
+        assert statuses[:9] == [204] * 9
+        assert 429 in statuses[9:]
+
+
 def ask_or_none(server: Server) -> int | None:
     try:
         return server.call("GET", "/v1/health").status
@@ -776,7 +799,7 @@ def test_it_stops_in_good_order_and_goes_on_where_it_was(
 
 
 def test_a_call_under_way_is_finished_before_it_stops(tmp_path: Path) -> None:
-    with running(tmp_path) as server, closing(server.open()) as wire:
+    with running(tmp_path, "--unsigned=allow") as server, closing(server.open()) as wire:
         waiting = {"Expect": "100-continue", "Content-Length": "2"}
         wire.send(request("POST", "/v1/register", headers=waiting))
         assert wire.answer().status == 100
@@ -958,7 +981,7 @@ def test_the_numbers_tell_how_it_goes_and_nothing_of_whom(tmp_path: Path) -> Non
         assert found["pushed"] >= 1
         routes = {route["route"]: route for route in found["routes"]}
         assert routes["POST /v1/register"]["statuses"] == {"200": 2}
-        assert routes["GET /v1/peers"]["statuses"] == {"400": 1}
+        assert routes["GET /v1/peers"]["statuses"] == {"401": 1}
         assert routes["unknown"]["calls"] == 2
         assert 0 < routes["POST /v1/messages"]["p50_ms"] <= routes["POST /v1/messages"]["p99_ms"]
         assert len(found["calls_per_second"]) == 60

@@ -18,6 +18,7 @@ from chalicelib.store import Stores
 from muster.errors import (
     InternalError,
     InvalidRequest,
+    InvalidSignature,
     InvalidToken,
     MethodNotAllowed,
     NotFound,
@@ -333,7 +334,7 @@ def test_an_event_that_cannot_be_read_is_refused_whole(
         ("TRACE", "/v1/health", MethodNotAllowed("", allow="GET, OPTIONS")),
         ("GET", ASSIST, InvalidToken("")),
         ("PUT", ASSIST, MethodNotAllowed("", allow="POST, GET, OPTIONS")),
-        ("POST", "/v1/messages", InvalidRequest("")),
+        ("POST", "/v1/messages", InvalidSignature("")),
     ],
 )
 def test_a_call_that_the_aws_host_refuses_is_refused_whole(

@@ -30,7 +30,7 @@ GENEROUS = {
         "FRAME_BURST",
         "FRAMES_PER_S",
     )
-}
+} | {"MUSTER_ADDRESS_BURST_BYTES": "1000000000000"}
 """Rate limits that no test meets by accident."""
 
 

@@ -10,6 +10,7 @@ from capsules import ticket as tickets
 from capsules.keys import SigningKey
 from chalicelib import tables
 from chalicelib.community import beacon
+from chalicelib.store import Stores
 from tests.support.circle import START, World, world
 
 
@@ -441,6 +442,17 @@ def test_a_caller_over_its_limit_is_still_answered_with_peers() -> None:
         assert len(listed(here)) == 5
         assert Node(9).announce(here)["ok"] is True
     assert here.call("GET", "/v1/health", key=None)[0] == 429
+
+
+def test_a_caller_over_its_limit_gets_a_short_list_from_memory() -> None:
+    here = world(address_burst=21, address_per_s=1)
+    for number in range(1, 21):
+        Node(number).announce(here)
+    everybody = listed(here)
+    here.service.stores = Stores(*[None] * 3)  # type: ignore[arg-type]
+
+    assert len(everybody) == 20
+    assert listed(here) == everybody[: beacon.OVER_LISTED]
 
 
 def test_a_flood_of_communities_shuts_nobody_out() -> None:

@@ -1,6 +1,8 @@
 import pytest
 
-from chalicelib.limits import SHARE_EVERY, SHARE_S, Limits, network
+from chalicelib.call import Call
+from chalicelib.limits import SHARE_BYTES, SHARE_EVERY, SHARE_S, WIDER, Limits, Tally
+from chalicelib.network import counts_as
 from chalicelib.settings import Settings
 from chalicelib.store import Store, Unavailable
 from chalicelib.store.sqlite import open_sqlite
@@ -93,7 +95,7 @@ def test_a_store_that_does_not_answer_stops_nobody() -> None:
     ],
 )
 def test_ipv6_counts_by_its_network(address: str, counted: str) -> None:
-    assert network(address) == counted
+    assert counts_as(address) == counted
 
 
 def test_a_node_has_its_own_limit_wherever_it_calls_from() -> None:
@@ -123,3 +125,68 @@ def test_memory_for_buckets_is_bounded(guard: Store) -> None:
         limits.spend_address(f"address-{host}", clock=1.0)
 
     assert len(limits._buckets) <= 20_000
+
+
+def test_a_48_has_a_few_times_the_limit_of_a_64(guard: Store) -> None:
+    limits = Limits(guard, Settings(address_burst=10, address_per_s=1))
+    passed = 0
+    for network in range(20):
+        for host in range(20):
+            try:
+                limits.spend_address(f"2001:db8:1:{network:x}::{host:x}", clock=1.0)
+            except RateLimited:
+                continue
+            passed += 1
+
+    assert passed == 10 * WIDER
+    limits.spend_address("2001:db8:2::1", clock=1.0)
+
+
+def test_bytes_are_shared_between_processes_and_a_few_cost_the_store_nothing(guard: Store) -> None:
+    settings = Settings(address_burst_bytes=2 * SHARE_BYTES, address_bytes_per_s=1)
+    processes = [Limits(guard, settings) for _ in range(4)]
+    passed = 0
+    for limits in processes:
+        for _ in range(4):
+            try:
+                limits.spend_bytes("192.0.2.1", SHARE_BYTES // 2, clock=1_000.0)
+            except RateLimited:
+                continue
+            passed += 1
+
+    assert passed < 4 * len(processes)
+    with pytest.raises(RateLimited):
+        processes[-1].spend_bytes("192.0.2.1", 1, clock=1_000.0)
+
+
+def test_what_is_open_is_counted_by_network() -> None:
+    tally = Tally()
+    for host in range(5):
+        assert not tally.full(f"2001:db8:1:2::{host:x}", most=5)
+        tally.add(f"2001:db8:1:2::{host:x}")
+
+    assert tally.full("2001:db8:1:2:ffff::1", most=5)
+    assert not tally.full("2001:db8:1:3::1", most=5)
+    tally.remove("2001:db8:1:2::4")
+    assert not tally.full("2001:db8:1:2:ffff::1", most=5)
+
+
+def test_what_is_open_in_a_48_is_bounded_too_and_ipv4_counts_whole_addresses() -> None:
+    tally = Tally()
+    for number in range(WIDER * 2):
+        tally.add(f"2001:db8:1:{number:x}::1")
+        tally.add(f"192.0.2.{number}")
+
+    assert tally.full("2001:db8:1:ffff::1", most=2)
+    assert not tally.full("2001:db8:2::1", most=2)
+    assert not tally.full("192.0.2.1", most=2)
+    for number in range(WIDER * 2):
+        tally.remove(f"2001:db8:1:{number:x}::1")
+    assert not tally.full("2001:db8:1:ffff::1", most=1)
+
+
+def test_a_preflight_counts_like_any_call() -> None:
+    here = world(address_burst=3, address_per_s=1)
+    call = Call("OPTIONS", "/v1/register", source_ip="192.0.2.1", clock=here.clock)
+
+    assert [here.reply(call).status for _ in range(5)] == [204, 204, 204, 429, 429]

@@ -61,6 +61,7 @@ MEASURES: dict[str, tuple[tuple[str, ...], Measure]] = {
     "poll": (("poll_nothing_new", "poll_50_new"), _through(network.poll)),
     "push": (("post_to_push",), _through(network.push)),
     "relay": (("relay_frame", "relay_frame_16_kib"), _through(network.relay)),
+    "bodies": (("large_bodies",), _through(network.large_bodies)),
     "cpu": (("handler_cpu",), _handler_cpu),
     "units": (("store_units",), _store_units),
     "memory": (("memory",), _through(network.memory)),

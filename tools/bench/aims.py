@@ -42,6 +42,9 @@ AIMS = {
     ),
     "post_to_push": Aim("p50 at most 1 ms", _at("median", "p50_ms"), at_most=1.0),
     "relay_frame": Aim("p50 at most 0.5 ms", _at("median", "p50_ms"), at_most=0.5),
+    "large_bodies": Aim(
+        "p99 of the others at most 3 times that of a quiet server", _at("ratio", "best"), at_most=3
+    ),
     "handler_cpu": Aim("at most 0.3 ms for each call on a file", _dearest_call, at_most=0.3),
     "store_units": Aim(
         "at most 3 write units a call, and 2 read units in a circle of ten", _beyond, at_most=0

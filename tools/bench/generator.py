@@ -7,6 +7,7 @@ between processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -47,6 +48,11 @@ def push(port: int, poster: Member, reader: Member, *, count: int) -> Run:
 def relay(port: int, one: Member, other: Member, *, size: int, count: int) -> Run:
     """Pass frames one by one; measure from sending one to having it on the other seat."""
     return _run(_relay(port, one, other, size=size, count=count))
+
+
+def flood(port: int, call: bytes, *, connections: int, seconds: float) -> int:
+    """Send one call again and again, whatever it is answered; return how often."""
+    return _run(_flood(port, call, connections=connections, seconds=seconds))
 
 
 class Crowd:
@@ -137,6 +143,27 @@ async def _drive(port: int, calls: Sequence[bytes], *, connections: int, seconds
         for line in lines:
             line.close()
     return {"calls": len(took), "calls_per_s": len(took) / elapsed} | latencies(took)
+
+
+async def _flood(port: int, call: bytes, *, connections: int, seconds: float) -> int:
+    end = time.perf_counter() + seconds
+
+    async def send() -> int:
+        sent = 0
+        while time.perf_counter() < end:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while time.perf_counter() < end:
+                    writer.write(call)
+                    await writer.drain()
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+                    await reader.readexactly(length)
+                    sent += 1
+            writer.close()
+        return sent
+
+    return sum(await asyncio.gather(*(send() for _ in range(connections))))
 
 
 async def _ask(port: int, calls: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -20,6 +20,9 @@ FASTEST_PER_S = 12_000
 """More calls a second than are signed in advance; nothing here comes near."""
 
 LARGE_BYTES = 16 * 1024
+FLOODS = 3
+NESTED = b"[%s]" % b",".join([b"[" * 30 + b"]" * 30] * 17_180)
+"""A mebibyte of JSON that is dear to parse."""
 IDLE_SOCKETS = 1_000
 SERVERS_FOR_MEMORY = 2
 
@@ -156,6 +159,34 @@ def relay(load: Load) -> Results:
             workload = f"{load.pace.count} frames of {size} bytes one by one, one way"
             results[name] = {"workload": workload} | figures.to_json()
     return results
+
+
+def large_bodies(load: Load) -> Results:
+    """Serve others while strangers send a mebibyte after the other, unsigned."""
+    members = [member for _ in range(64) for member in circle(8)]
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: {len(NESTED)}\r\n\r\n"
+    quiet, busy, sent = Figures(), Figures(), 0
+    with servers.muster() as server, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as two:
+        load.ask(server.port, *(member.register() for member in members))
+        for _ in range(load.pace.runs):
+            quiet.runs.append(load.drive(server, load.sign(m.register() for m in cycle(members))))
+            calls = load.sign(m.register() for m in cycle(members))
+            flood = two.submit(
+                generator.flood,
+                server.port,
+                head.encode() + NESTED,
+                connections=FLOODS,
+                seconds=load.pace.seconds,
+            )
+            busy.runs.append(load.drive(server, calls))
+            sent += flood.result()
+    others, alone = busy.to_json(), quiet.to_json()
+    workload = (
+        f"signed registers on {CONNECTIONS} connections, while {FLOODS} more send "
+        f"{len(NESTED)} bytes of nested lists a call, unsigned, without a limit by bytes"
+    )
+    told = {"sent": sent, "quiet": alone, "ratio": ratio(others, alone, "p99_ms")}
+    return {"large_bodies": {"workload": workload} | others | told}
 
 
 def memory(load: Load) -> Results:

@@ -22,6 +22,8 @@ UNBOUND = {
     for name in (
         "ADDRESS_BURST",
         "ADDRESS_PER_S",
+        "ADDRESS_BURST_BYTES",
+        "ADDRESS_BYTES_PER_S",
         "NODE_BURST",
         "NODE_PER_S",
         "FRAME_BURST",

@@ -31,6 +31,9 @@ def _result(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     for engine in ("file", "memory"):
         for call, figures in result.get(engine, {}).items():
             yield _row(f"cpu {call}, {engine}", figures) + (told if engine == "file" else "")
+    if "quiet" in result:
+        times = result["ratio"]["median"]
+        yield _row("  quiet", result["quiet"]) + f"   p99 of the others is {times:g} times as long"
     for name in ("reference", "reference_wal"):
         if name in result:
             times = result[name]["ratio"]["median"]
