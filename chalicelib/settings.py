@@ -33,7 +33,7 @@ OTHERS = frozenset(
     for name in (
         # one machine: chalicelib.local.bounds and main
         *("SOCKETS", "ADDRESS_SOCKETS", "CONNECTIONS", "ADDRESS_CONNECTIONS", "HEAD_S", "BODY_S"),
-        *("WAITING_BODY_BYTES", "SILENCE_S", "LOG"),
+        *("WAITING_BODY_BYTES", "WAITING_BYTES", "NETWORK_WAITING_BYTES", "SILENCE_S", "LOG"),
         # AWS: chalicelib.aws.told
         *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),
         *("CAPSULE_BUCKET", "CAPSULE_KEYS_PARAM"),

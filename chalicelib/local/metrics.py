@@ -35,6 +35,15 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily("muster_sockets", "Open WebSockets.", len(counters.sockets))
         yield CounterMetricFamily("muster_pushes", "Frames sent.", counters.sockets.pushed)
+        if counters.memory is not None:
+            yield GaugeMetricFamily(
+                "muster_waiting_bytes",
+                "What waits on slow connections.",
+                counters.memory.total_bytes,
+            )
+            yield CounterMetricFamily(
+                "muster_made_way", "Slow connections that were closed.", counters.memory.ended
+            )
         stored = GaugeMetricFamily("muster_stored", "What is stored and live.", labels=["kind"])
         for kind, count in sorted(counters.counted.items()):
             stored.add_metric([kind], count)
