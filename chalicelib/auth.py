@@ -103,7 +103,7 @@ def _verify(service: Service, call: Call, ask: Any) -> None:
     service.limits.spend_node(circle_hint, call.node_id, clock=call.clock)
     if not tables.spend(service.stores, circle_hint, nonce, signed_at=signed_at, now=call.now):
         raise NonceReplay("the nonce was used before; sign again with a new one")
-    _keep_pin(service, circle_hint, pinned, key, now=call.now)
+    _keep_pin(service, call, circle_hint, pinned, key)
 
 
 def _headers(call: Call) -> tuple[str, str, str]:
@@ -154,14 +154,16 @@ def _pinned(service: Service, circle_hint: str, *, now: int) -> Item | None:
 
 
 def _keep_pin(
-    service: Service, circle_hint: str, pinned: Item | None, key: bytes, *, now: int
+    service: Service, call: Call, circle_hint: str, pinned: Item | None, key: bytes
 ) -> None:
     """Pin the key of the circle's first valid registration, and let a pin in use live on.
 
     A pin that is used is written again at most once a day.
     """
+    now = call.now
     until = now + service.settings.pin_s
     if pinned is None:
+        service.quotas.add_circle(call.source_ip, clock=call.clock)
         if tables.pin(service.stores, circle_hint, key, until=until, now=now):
             return
         item = tables.pinned(service.stores, circle_hint, now=now)

@@ -163,6 +163,7 @@ class Counters:
             "uptime_s": int(clock - self.started_at),
             "unsigned": settings.unsigned,
             "stored": await self.stored(),
+            "store": self.service.quotas.to_json(),
             "sockets": len(self.sockets),
             "pushed": self.sockets.pushed,
             "memory": self.memory.to_json() if self.memory else None,

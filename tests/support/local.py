@@ -29,6 +29,7 @@ GENEROUS = {
         "NODE_PER_S",
         "FRAME_BURST",
         "FRAMES_PER_S",
+        "NETWORK_CIRCLES",
     )
 }
 """Rate limits that no test meets by accident."""

@@ -28,6 +28,8 @@ UNBOUND = {
         "FRAMES_PER_S",
         "MAILBOX_MESSAGES",
         "MAILBOX_BYTES",
+        "NETWORK_CIRCLES",
+        "NETWORK_BYTES",
     )
 }
 """Every limit is counted as always, but none of them refuses: the load comes from one address."""
