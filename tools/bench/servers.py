@@ -73,9 +73,7 @@ def reference(*, wal: bool) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _run(
-    module: str, *more: str, environment: Mapping[str, str] = UNBOUND
-) -> Iterator[Server]:
+def _run(module: str, *more: str, environment: Mapping[str, str] = UNBOUND) -> Iterator[Server]:
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as data:
         said = Path(data) / "said"

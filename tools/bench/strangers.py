@@ -103,9 +103,7 @@ async def _seats(server: servers.Server, count: int) -> dict[str, Any]:
     }
 
 
-async def _pair(
-    port: int, kind: type[Any], one: Member, other: Member
-) -> tuple[Socket, Any, str]:
+async def _pair(port: int, kind: type[Any], one: Member, other: Member) -> tuple[Socket, Any, str]:
     """Seat two nodes: one that sends, one of the kind that is wanted."""
     loop = asyncio.get_running_loop()
     _, line = await loop.create_connection(Line, "127.0.0.1", port)
