@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 
+from msgspec import UNSET
+
 from chalicelib import tokens
 from chalicelib.call import Call
 from chalicelib.service import Service
@@ -14,7 +16,11 @@ PROTOCOL = 1
 
 def health(service: Service, call: Call, ask: records.Nothing) -> records.Health:
     """Say that the service lives, and what time it is."""
-    return records.Health(version=service.settings.version, time=call.now)
+    return records.Health(
+        version=service.settings.version,
+        time=call.now,
+        store_full=True if service.quotas.full else UNSET,
+    )
 
 
 def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:

@@ -196,7 +196,7 @@ def _spend(service: Service, call: Call, ask: Any, proof: Proof) -> None:
         service.stores, circle_hint, proof.nonce, signed_at=proof.signed_at, now=now
     ):
         raise NonceReplay("the nonce was used before; sign again with a new one")
-    _keep_pin(service, circle_hint, proof.pinned, proof.key, now=now)
+    _keep_pin(service, call, circle_hint, proof.pinned, proof.key)
 
 
 def _actor(ask: Any) -> str | None:
@@ -220,15 +220,16 @@ def _pinned(service: Service, circle_hint: str, *, now: int) -> Item | None:
 
 
 def _keep_pin(
-    service: Service, circle_hint: str, pinned: Item | None, key: bytes, *, now: int
+    service: Service, call: Call, circle_hint: str, pinned: Item | None, key: bytes
 ) -> None:
     """Pin the key of the circle's first valid registration, and let a pin in use live on.
 
     A pin in use is written again after a fraction of its lifetime, however long that is.
     """
-    lifetime_s = service.settings.pin_s
+    now, lifetime_s = call.now, service.settings.pin_s
     until = now + lifetime_s
     if pinned is None:
+        service.quotas.add_circle(call.source_ip, clock=call.clock)
         if tables.pin(service.stores, circle_hint, key, until=until, now=now):
             return
         item = tables.pinned(service.stores, circle_hint, now=now)

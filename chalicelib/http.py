@@ -20,6 +20,7 @@ import msgspec
 from chalicelib import store
 from chalicelib.call import Call, Done, Reply, Wait
 from chalicelib.circle import sockets
+from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
 from chalicelib.variables import WrongValue
@@ -93,6 +94,8 @@ def refusal_for(error: Exception, request_id: str = "") -> Refused:
     """Return what the caller may know of an error; the log gets the rest."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, store.Full):
+        return Unavailable(FULL_TEXT, retry_after_s=FULL_WAIT_S)
     if isinstance(error, store.Unavailable):
         return Unavailable("the store did not answer in time; try again", retry_after_s=1)
     if isinstance(error, WrongValue):

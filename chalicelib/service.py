@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from chalicelib import tables
 from chalicelib.call import Sender
 from chalicelib.limits import Limits
+from chalicelib.quotas import Quotas
 from chalicelib.settings import Settings
 from chalicelib.store import Item, Stores
 from chalicelib.tokens import Ed25519Signer, Signer
@@ -30,6 +31,7 @@ class Service:
     sender: Sender
     entropy: Callable[[int], bytes]
     limits: Limits = field(init=False)
+    quotas: Quotas = field(init=False)
     pins: Memory[Item] = field(init=False)
     heard: Memory[bool] = field(init=False)
     names: Memory[bool] = field(init=False)
@@ -43,6 +45,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.limits = Limits(self.stores.guard, self.settings)
+        self.quotas = Quotas(self.stores.guard, self.settings)
         self.pins = Memory(4096)
         self.heard = Memory(4096)
         self.names = Memory(16_384)

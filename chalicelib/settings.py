@@ -36,7 +36,14 @@ OTHERS = frozenset(
     for name in (
         # one machine: chalicelib.local.bounds and main
         *("SOCKETS", "ADDRESS_SOCKETS", "CONNECTIONS", "ADDRESS_CONNECTIONS", "HEAD_S", "BODY_S"),
-        *("WAITING_BODY_BYTES", "SILENCE_S", "LOG"),
+        *(
+            "WAITING_BODY_BYTES",
+            "WAITING_BYTES",
+            "NETWORK_WAITING_BYTES",
+            "SILENCE_S",
+            "STORE_BYTES",
+            "LOG",
+        ),
         # AWS: chalicelib.aws.told
         *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),
         *("CAPSULE_BUCKET", "CAPSULE_KEYS_PARAM"),
@@ -135,6 +142,8 @@ class Settings:
     address_bytes_per_s: int = 4 * 1024 * 1024
     node_burst: int = 1_000
     node_per_s: int = 100
+    network_circles: int = 200
+    network_bytes: int = 64 * 1024 * 1024
     frame_burst: int = 2_000
     frames_per_s: int = 1_000
     pushes_per_s: int = 50

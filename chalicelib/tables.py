@@ -25,6 +25,7 @@ publishing lease  guard lease#COMMUNITY   -                   4 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 new peer ids      guard names#NETWORK     day                 the day
+stored in a day   guard quota#KIND NET    day                 to the end of the next day
 service key       guard service           key                 for ever
 key set           guard keyset            identity, period N  for ever, a period's overlap
 assist counters   guard assist            counter             for ever

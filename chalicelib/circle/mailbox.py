@@ -7,6 +7,7 @@ sealed. Messages are told apart by id within their circle: the first copy wins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from chalicelib import tables
 from chalicelib.call import Call, Done, Effect, Send
 from chalicelib.circle import journal, pieces, rooms
 from chalicelib.service import Service
+from chalicelib.store import Full, Unavailable
 from muster.errors import MailboxFull, PayloadTooLarge
 from muster.felund import frames, records
 
@@ -33,6 +35,9 @@ BACKLOG = 200
 BELIEVED_S = 3600
 """How long a process believes that a message is known; one that is stays so for 30 days."""
 
+MESSAGE_BYTES = 512
+"""What a message takes beside its own bytes: its name, and its part of an entry."""
+
 _FRAME_ROOM = frames.MAX_PUSH_BYTES - 256
 
 
@@ -50,19 +55,25 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
         new = [part for part in parts if part.name not in seen]
         if new:
             if not admitted:  # a large batch is several entries, and in or out as a whole
-                _admit(service, pk, tail, new, now=call.now)
+                _admit(service, call, pk, tail, new)
                 admitted = True
             _name_last(service, ask.circle_hint, tail, now=call.now)
         return [batch.fit(part, tail) for part in new]
 
-    runs = journal.append(
-        service.stores.mail,
-        pk,
-        prepare,
-        clock=call.clock,
-        lifetime_s=service.settings.message_s,
-    )
-    batch.tidy(runs)
+    try:
+        runs = journal.append(
+            service.stores.mail,
+            pk,
+            prepare,
+            clock=call.clock,
+            lifetime_s=service.settings.message_s,
+        )
+    except Full:
+        with suppress(Unavailable):
+            tail = journal.last(service.stores.mail, pk, now=call.now)
+            batch.tidy(_seen(service, ask.circle_hint, tail, parts, now=call.now))
+        raise
+    batch.tidy({part.name for run in runs for part in run.parts})
     answer = records.MessagesLeft(
         stored=sum(len(run.parts) for run in runs),
         server_time=call.now,
@@ -175,28 +186,44 @@ def _name_last(service: Service, circle_hint: str, tail: journal.Entry | None, *
 
 def _admit(
     service: Service,
+    call: Call,
+    pk: str,
+    tail: journal.Entry | None,
+    new: Sequence[journal.Part],
+) -> None:
+    """Refuse what would take the mailbox over its bounds; nothing that waits is dropped for it."""
+    service.quotas.need_room()
+    _fit(service, pk, tail, new, now=call.now)
+    size = sum(part.size + MESSAGE_BYTES for part in new)
+    service.quotas.add_mail(
+        call.source_ip, size, lifetime_s=service.settings.message_s, clock=call.clock
+    )
+
+
+def _fit(
+    service: Service,
     pk: str,
     tail: journal.Entry | None,
     new: Sequence[journal.Part],
     *,
     now: int,
 ) -> None:
-    """Refuse what would take the mailbox over its bounds; nothing that waits is dropped for it."""
     chosen = service.settings
+    most_bytes = service.quotas.shrunk(chosen.mailbox_bytes)
     count, size = len(new), sum(part.size for part in new)
     if tail is None or (
         tail.total_parts + count <= chosen.mailbox_messages
-        and tail.total_bytes + size <= chosen.mailbox_bytes
+        and tail.total_bytes + size <= most_bytes
     ):
         return
     oldest = journal.first(service.stores.mail, pk, now=now)
     if oldest is not None:
         count += tail.total_parts - oldest.total_parts + len(oldest.parts)
         size += tail.total_bytes - oldest.total_bytes + oldest.size
-    if count > chosen.mailbox_messages or size > chosen.mailbox_bytes:
+    if count > chosen.mailbox_messages or size > most_bytes:
         raise MailboxFull(
             f"the circle's mailbox holds {chosen.mailbox_messages} messages and "
-            f"{chosen.mailbox_bytes} bytes at the most; older ones must expire first",
+            f"{most_bytes} bytes at the most; older ones must expire first",
             retry_after_s=3600,
         )
 

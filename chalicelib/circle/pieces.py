@@ -8,7 +8,7 @@ operator deleted them, say), readers leave the message out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from chalicelib import tables
 from chalicelib.call import Call
@@ -40,11 +40,10 @@ class Batch:
             self._written[part.name] = self._write(part, tail)
         return self._written[part.name]
 
-    def tidy(self, runs: Iterable[journal.Run]) -> None:
-        """Remove the pieces of messages that another caller has left meanwhile."""
-        used = {part.name for run in runs for part in run.parts}
+    def tidy(self, kept: Collection[str]) -> None:
+        """Remove the pieces of messages that are not in the journal by this call."""
         for name, part in self._written.items():
-            if name not in used:
+            if name not in kept:
                 pk = _key(self._circle_hint, part)
                 _drop(self._service.stores.mail, pk, part.size, now=self._call.now)
 

@@ -20,6 +20,8 @@ def register(service: Service, call: Call, ask: records.Register) -> Done:
     old = tables.presence(service.stores, ask.circle_hint, ask.node_id, now=call.now)
     if old is None:
         _admit(service, ask.circle_hint, now=call.now)
+        lifetime_s = peer.expires_at - call.now
+        service.quotas.add_newcomer(call.source_ip, lifetime_s=lifetime_s, clock=call.clock)
     tables.save_presence(service.stores, peer)
     moved = old is None or old.endpoints != peer.endpoints or old.capabilities != peer.capabilities
     effects = (

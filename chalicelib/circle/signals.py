@@ -30,6 +30,8 @@ from muster.felund import frames, records, signing
 PAGE = 200
 PAGE_BYTES = 1024 * 1024
 SCAN_BYTES = 8 * 1024 * 1024
+ENTRY_BYTES = 512
+"""What a signal takes beside its payload."""
 
 _STALE = {
     # A fresh offer starts a new connection: all the old one said is void. A media
@@ -70,6 +72,8 @@ def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
         circle_hint=ask.circle_hint,
         signed=signing.is_signed(call.headers),
     )
+    size = len(ask.payload) + ENTRY_BYTES
+    service.quotas.add_mail(call.source_ip, size, lifetime_s=tables.SIGNAL_KEPT_S, clock=call.clock)
     if service.settings.unsigned == "allow":
         if kept.type == "offer":
             _note_offer(service, call, kept)

@@ -23,6 +23,7 @@ from chalicelib.local.calls import Reader, Scope
 from chalicelib.local.counters import Counters
 from chalicelib.local.desk import SocketDesk
 from chalicelib.local.housekeeping import Housekeeping
+from chalicelib.local.memory import Memory
 from chalicelib.local.open_sockets import OpenSockets
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
@@ -46,6 +47,7 @@ class LocalHost:
     ) -> None:
         self.bounds = bounds or Bounds()
         self.connections = Tally()
+        self.memory = Memory(self.bounds)
         opened = OpenSockets()
         self.service = Service(
             settings,
@@ -57,12 +59,14 @@ class LocalHost:
         )
         self._reader = Reader(trusted_proxies)
         self._counters = Counters(self.service, opened, started_at=time.time())
+        self._counters.memory = self.memory
         self.desk = SocketDesk(
             self.service,
             opened,
             reader=self._reader,
             counters=self._counters,
             bounds=self.bounds,
+            memory=self.memory,
         )
         self._housekeeping = Housekeeping(self.service, self.desk)
         self._pages = status.Pages(self._counters)

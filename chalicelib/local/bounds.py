@@ -20,6 +20,9 @@ class Bounds:
     head_s: int = 10
     body_s: int = 10
     waiting_body_bytes: int = 128 * 1024 * 1024
+    waiting_bytes: int = 64 * 1024 * 1024
+    network_waiting_bytes: int = 8 * 1024 * 1024
+    store_bytes: int = 2 * 1024 * 1024 * 1024
     silence_s: int = 15
 
     @classmethod

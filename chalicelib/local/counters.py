@@ -17,6 +17,7 @@ from typing import Any
 
 from chalicelib import log
 from chalicelib.call import Call, Reply
+from chalicelib.local.memory import Memory
 from chalicelib.local.open_sockets import OpenSockets
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
@@ -106,6 +107,7 @@ class Counters:
         self.started_at = started_at
         self.routes: dict[str, RouteCounter] = {}
         self.beacon = BeaconSuccess()
+        self.memory: Memory | None = None
         self.publishing: FolderPublishing | None = None
         self.counted: Mapping[str, int] = {}
         """What is stored, as it was counted last."""
@@ -161,8 +163,10 @@ class Counters:
             "uptime_s": int(clock - self.started_at),
             "unsigned": settings.unsigned,
             "stored": await self.stored(),
+            "store": self.service.quotas.to_json(),
             "sockets": len(self.sockets),
             "pushed": self.sockets.pushed,
+            "memory": self.memory.to_json() if self.memory else None,
             "calls": sum(route.statuses.total() for route in self.routes.values()),
             "calls_per_second": [
                 self._seconds.get(second - ago, 0) for ago in range(SECONDS, 0, -1)

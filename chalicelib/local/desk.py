@@ -8,12 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 
-from chalicelib import http, store
+from chalicelib import http, network, store
 from chalicelib.call import Call, Connection, Effect, Gone, Reply
 from chalicelib.circle import sockets
 from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import Reader, Scope
 from chalicelib.local.counters import Counters
+from chalicelib.local.memory import Memory
 from chalicelib.local.open_sockets import OpenSockets
 from chalicelib.local.websockets import GOING_AWAY, PING, WebSocket
 from chalicelib.service import Service
@@ -33,8 +34,10 @@ class SocketDesk:
         reader: Reader,
         counters: Counters,
         bounds: Bounds,
+        memory: Memory,
     ) -> None:
         self.sockets = opened
+        self.memory = memory
         self._service = service
         self._reader = reader
         self._counters = counters
@@ -55,6 +58,7 @@ class SocketDesk:
             reply = http.fail(call, error)
         else:
             websocket.id, websocket.address = connection.id, call.source_ip
+            websocket.network = network.wider(call.source_ip)
             websocket.heard_at = call.clock
             websocket.until = call.clock + self._service.settings.socket_s
             headers = {"X-Request-Id": request_id}

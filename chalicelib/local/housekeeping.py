@@ -12,12 +12,20 @@ from chalicelib import store
 from chalicelib.circle import relay
 from chalicelib.local.desk import SocketDesk
 from chalicelib.local.publishing import FolderPublishing
+from chalicelib.quotas import TIGHT
 from chalicelib.service import Service
 
 SWEEP_S = 5.0
 SLICE_S = 0.05
 PURGE_S = 0.25
 PURGE_ITEMS = 500
+MEASURE_S = 0.25
+
+TIGHT_SLICES = 4
+"""So many slices are purged at a time when the store is nearly full."""
+
+FULL_TOLD_S = 60.0
+"""How often the log is told that the store is full."""
 CHECKPOINT_S = 0.5
 
 SOON_S = 1.0
@@ -33,12 +41,14 @@ class Housekeeping:
         self.publishing: FolderPublishing | None = None
         self._service = service
         self._desk = desk
+        self._tell_at = 0.0
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run all jobs for the length of a block."""
         jobs = [
             asyncio.create_task(self._sweep()),
+            asyncio.create_task(_every(MEASURE_S, self._measure)),
             asyncio.create_task(_every(PURGE_S, self._purge)),
             asyncio.create_task(_every(1.0, self._desk.check_sockets)),
             asyncio.create_task(_every(CHECKPOINT_S, self._checkpoint, in_thread=True)),
@@ -75,11 +85,25 @@ class Housekeeping:
             except Exception:
                 _log.exception("unforeseen")
 
+    def _measure(self) -> None:
+        """Note how full the store is, and tell the log while it is full."""
+        room = getattr(self._service.stores, "room", None)  # DynamoDB has no end
+        if room is None:
+            return
+        quotas = self._service.quotas
+        quotas.measured(room())
+        if quotas.full and time.monotonic() >= self._tell_at:
+            self._tell_at = time.monotonic() + FULL_TOLD_S
+            _log.error(
+                "the store is full and takes no messages: see MUSTER_STORE_BYTES, and the disk"
+            )
+
     def _purge(self) -> None:
         """Remove what has expired among the next few hundred items of each table."""
         purge = getattr(self._service.stores, "purge", None)  # DynamoDB does that by itself
         if purge is not None:
-            purge(int(time.time()), slice_items=PURGE_ITEMS)
+            for _ in range(TIGHT_SLICES if self._service.quotas.fullness >= TIGHT else 1):
+                purge(int(time.time()), slice_items=PURGE_ITEMS)
 
     def _checkpoint(self) -> None:
         """Write to the file what has been committed; runs in a thread, as the disk may be slow."""

@@ -33,8 +33,8 @@ from chalicelib.variables import WrongValue
 
 __all__ = ["Bounds", "Chosen", "LocalHost", "build", "read", "serve"]
 
-BUSY_S = 1.0
-"""How long the store may wait for another process; everybody else waits meanwhile."""
+BUSY_S = 0.25
+"""How long a call may wait for another process; everybody else waits meanwhile, and once."""
 
 SPARE_FILES = 64
 
@@ -100,7 +100,7 @@ def serve(
     with (
         _listening(host, port) as listener,  # first: where it fails, no folder is left behind
         _alone_in(directory),
-        contextlib.closing(_opened(directory)) as stores,
+        contextlib.closing(_opened(directory, bounds)) as stores,
     ):
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
         base = base_url(host, listener.getsockname()[1])
@@ -133,7 +133,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
-def _opened(directory: Path) -> SqliteStores:
+def _opened(directory: Path, bounds: Bounds) -> SqliteStores:
     """Open the store; its files, which hold request keys, are their owner's alone.
 
     SQLite gives what it writes beside its file the mode of the file.
@@ -144,7 +144,9 @@ def _opened(directory: Path) -> SqliteStores:
         _log.warning("others can look into %s; 'chmod go= %s' keeps them out", directory, directory)
     before = os.umask(0o077)
     try:
-        return open_sqlite(directory / "muster.sqlite3", busy_s=BUSY_S)
+        return open_sqlite(
+            directory / "muster.sqlite3", busy_s=BUSY_S, most_bytes=bounds.store_bytes
+        )
     finally:
         os.umask(before)
 

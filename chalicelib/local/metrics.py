@@ -35,10 +35,20 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily("muster_sockets", "Open WebSockets.", len(counters.sockets))
         yield CounterMetricFamily("muster_pushes", "Frames sent.", counters.sockets.pushed)
+        if counters.memory is not None:
+            yield GaugeMetricFamily(
+                "muster_waiting_bytes",
+                "What waits on slow connections.",
+                counters.memory.total_bytes,
+            )
+            yield CounterMetricFamily(
+                "muster_made_way", "Slow connections that were closed.", counters.memory.ended
+            )
         stored = GaugeMetricFamily("muster_stored", "What is stored and live.", labels=["kind"])
         for kind, count in sorted(counters.counted.items()):
             stored.add_metric([kind], count)
         yield stored
+        yield from store_metrics(counters.service.quotas.to_json())
         calls = CounterMetricFamily("muster_calls", "Calls.", labels=["route", "status"])
         seconds = HistogramMetricFamily("muster_call_seconds", "Latency.", labels=["route"])
         for name, route in sorted(counters.routes.items()):
@@ -55,6 +65,16 @@ class Metrics(Collector):
         )
         if counters.publishing is not None:
             yield from publishing_metrics(counters.publishing.to_json(now=int(clock)))
+
+
+def store_metrics(shown: dict[str, Any]) -> Iterator[Metric]:
+    """Yield how full the store is."""
+    for name, what in (
+        ("used_bytes", "What the store takes of the disk."),
+        ("most_bytes", "What it may take."),
+        ("full", "Whether messages are refused as the store is full."),
+    ):
+        yield GaugeMetricFamily(f"muster_store_{name}", what, shown[name])
 
 
 def publishing_metrics(shown: dict[str, Any]) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chalicelib import http
+from chalicelib import http, network
 from chalicelib.call import Reply
 from chalicelib.local.app import LocalHost
 from chalicelib.local.websockets import WebSocket
@@ -37,6 +37,12 @@ SILENT_S = 30
 MOST_URL_BYTES = 8 * 1024
 MOST_HEAD_BYTES = 32 * 1024
 MOST_HEADERS = 100
+
+MOST_PIPELINED = 64
+"""How many calls a connection may send before the first of them is answered."""
+
+ANSWER_BYTES = 8 * 1024
+"""What an answer may leave to be sent without being counted; most answers are smaller."""
 
 
 def run(host: LocalHost, listener: socket.socket) -> None:
@@ -107,6 +113,8 @@ class Http(HttpToolsProtocol):
         self._complete = True
         self._leaving = False
         self._counted = ""
+        self._answered = False
+        self.network = ""
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, unless there are too many."""
@@ -124,11 +132,36 @@ class Http(HttpToolsProtocol):
         else:
             connections.add(address)
             self._counted = address
+        transport.set_write_buffer_limits(high=ANSWER_BYTES)
+        if not self._host.trusts(address):
+            self.network = network.wider(address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._uncount()
+        self._host.memory.hold(self, 0)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Take no further call until this answer is read: it waits in memory, as the next would."""
+        super().pause_writing()
+        self.transport.pause_reading()
+        self._host.memory.hold(self, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Go on where it was paused."""
+        super().resume_writing()
+        self._host.memory.hold(self, 0)
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+        if self._answered:
+            self._answered = False
+            super().on_response_complete()
+
+    def give_way(self) -> None:
+        """Drop the answer that waits, as others need the memory."""
+        self._host.memory.hold(self, 0)
+        self.transport.abort()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand over to a `WebSocket`, which the host counts by itself."""
@@ -152,7 +185,10 @@ class Http(HttpToolsProtocol):
             self.send_400_response(self._complaint)
 
     def on_message_begin(self) -> None:
-        """Note that a request has begun."""
+        """Note that a request has begun; what is raised here becomes a 400."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._complaint = f"{MOST_PIPELINED} calls wait on this connection; read the answers"
+            raise ValueError(self._complaint)
         super().on_message_begin()
         self.due = self.loop.time() + self._host.bounds.head_s
         self._in_head, self._complete = True, False
@@ -202,6 +238,8 @@ class Http(HttpToolsProtocol):
             self.due = self.loop.time() + LINGER_S
         if self._leaving:
             self.flow.resume_reading()
+        elif self.flow.write_paused:
+            self._answered = True
         else:
             super().on_response_complete()
 

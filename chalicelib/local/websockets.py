@@ -1,15 +1,18 @@
 """WebSockets of the one-machine host: an asyncio protocol over the websockets library.
 
 Not ASGI: a task and two queues a socket would cost more than the socket, and
-nothing could be said about a reader that does not read. What waits to be sent
-waits in the transport; whoever lets too much wait is closed and delays nobody.
+nothing could be said about a reader that does not read. What the kernel does not
+take waits in a queue here, counted with all other queues (`memory`); whoever lets
+too much wait loses it, is closed, and delays nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
+from collections import deque
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,9 @@ GOING_AWAY, UNSUPPORTED, NOT_TEXT, TOO_BIG, TRY_LATER = 1001, 1003, 1007, 1009, 
 MOST_WAITING_BYTES = 4 * 1024 * 1024
 """What may wait for one reader; the longest list the service pushes fits 30 times."""
 
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the kernel may keep for one reader; as it comes it would take megabytes."""
+
 MOST_MESSAGE_BYTES = 256 * 1024
 """Beyond the largest frame that is taken, so that a larger one is refused in good order."""
 
@@ -53,23 +59,28 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_connections",
+        "_counted",
         "_desk",
         "_parts",
+        "_paused",
         "_protocol",
+        "_queue",
+        "_queued_bytes",
         "_rest",
         "_timer",
         "_transport",
+        "_unfinished_bytes",
         "address",
         "heard_at",
         "id",
+        "network",
         "open",
         "until",
     )
     _transport: Any
 
     def __init__(self, desk: SocketDesk, *, server_state: Any, **_: Any) -> None:
-        self.id = ""
-        self.address = ""
+        self.id = self.address = self.network = ""
         self.heard_at = self.until = 0.0
         self.open = False
         self._desk = desk
@@ -78,6 +89,9 @@ class WebSocket(asyncio.Protocol):
         self._parts: bytearray | None = None
         self._rest = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._queue: deque[bytes] | None = None
+        self._queued_bytes = self._unfinished_bytes = self._counted = 0
+        self._paused = False
 
     # --- what the host does with it -----------------------------------------------
 
@@ -85,10 +99,12 @@ class WebSocket(asyncio.Protocol):
         """Send a text; raises `Gone` if that is not possible any more."""
         if not self.open:
             raise Gone
-        if self._transport.get_write_buffer_size() > MOST_WAITING_BYTES:
-            self.close(TRY_LATER, "the reader is too slow")
+        if self._queued_bytes > MOST_WAITING_BYTES:
+            self.give_way()
             raise Gone
-        self._transport.write(_frame(text))
+        self._write(_frame(text))
+        if not self.open:  # it was this socket that had to make way
+            raise Gone
 
     def close(self, code: int, reason: str) -> None:
         """Close after what waits to be sent; the other side has `CLOSE_S` to answer."""
@@ -97,6 +113,16 @@ class WebSocket(asyncio.Protocol):
             self._protocol.send_close(code, reason)
             self._flush()
 
+    def give_way(self) -> None:
+        """Drop what waits and close; what the other side does not take then ends at once."""
+        if not self.open:
+            self._desk.memory.hold(self, 0)
+            self._transport.abort()
+            return
+        self._drop()
+        self._count()
+        self.close(TRY_LATER, "the reader is too slow")
+
     def shutdown(self) -> None:
         """Abort; uvicorn calls it last, after the sockets were closed."""
         self._transport.abort()
@@ -104,9 +130,10 @@ class WebSocket(asyncio.Protocol):
     # --- what asyncio calls ---------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection over."""
+        """Take the connection over; what the kernel does not take at once is to wait here."""
         self._transport = transport
         self._connections.add(self)
+        transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: first a handshake, then frames."""
@@ -114,14 +141,30 @@ class WebSocket(asyncio.Protocol):
             self._rest += data
         elif not self._transport.is_closing():
             self._take(data)
+        self._count()
 
     def eof_received(self) -> None:
         """Nothing more comes; asyncio closes."""
+
+    def pause_writing(self) -> None:
+        """Keep from now on what is to be sent."""
+        self._paused = True
+        self._count()
+
+    def resume_writing(self) -> None:
+        """Send what was kept, as far as it goes."""
+        self._paused = False
+        self._send_queued()
+        self._count()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and tell the desk."""
         self.open = False
         self._rest = b""
+        self._parts = None
+        self._drop()
+        self._protocol.parser.close()  # what it has read would else wait for the collector
+        self._desk.memory.hold(self, 0)
         self._connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -129,6 +172,36 @@ class WebSocket(asyncio.Protocol):
             self._desk.closed(self)
 
     # --- between the two ------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        if not self._paused:
+            self._transport.write(data)
+            return
+        if self._queue is None:  # most sockets never need one
+            self._queue = deque()
+        self._queue.append(data)
+        self._queued_bytes += len(data)
+        self._count()
+
+    def _send_queued(self, *, all_of_it: bool = False) -> None:
+        while self._queue and (all_of_it or not self._paused):
+            data = self._queue.popleft()
+            self._queued_bytes -= len(data)
+            self._transport.write(data)
+
+    def _drop(self) -> None:
+        self._queue, self._queued_bytes = None, 0
+
+    def _count(self) -> None:
+        """Tell what waits here in either direction; what is on its way as it should be is not."""
+        size = len(self._rest) + len(self._parts or b"")
+        if self._unfinished_bytes > SLICE_BYTES:
+            size += self._unfinished_bytes
+        if self._paused:
+            size += self._transport.get_write_buffer_size() + SEND_BUFFER_BYTES + self._queued_bytes
+        if size != self._counted:
+            self._counted = size
+            self._desk.memory.hold(self, size)
 
     def _take(self, data: bytes) -> None:
         """Read frames slice by slice; when the turn is over, others come first."""
@@ -151,11 +224,14 @@ class WebSocket(asyncio.Protocol):
         if data:
             self._transport.resume_reading()
             self._take(data)
+            self._count()
 
     def _read(self, data: bytes) -> None:
         opening, closing = not self.id, self._protocol.close_expected()
         self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
+        events = self._protocol.events_received()
+        self._unfinished_bytes = 0 if events else self._unfinished_bytes + len(data)
+        for event in events:
             if isinstance(event, Request):
                 self._shake(event)
                 opening = False
@@ -166,8 +242,8 @@ class WebSocket(asyncio.Protocol):
         elif self.id:
             self.open = self.open and not self._protocol.close_expected()
             self._flush(closing=closing)
-            if self._transport.get_write_buffer_size() > MOST_WAITING_BYTES:
-                self.close(TRY_LATER, "the reader is too slow")
+            if self._queued_bytes > MOST_WAITING_BYTES:
+                self.give_way()
 
     def _shake(self, request: Request) -> None:
         response = self._protocol.accept(request)
@@ -178,6 +254,9 @@ class WebSocket(asyncio.Protocol):
         if not self.id:
             self._refuse(reply)
             return
+        self._transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
+        )
         response.headers.update(reply.headers)
         self._protocol.send_response(response)
         self._flush()
@@ -243,8 +322,9 @@ class WebSocket(asyncio.Protocol):
         for data in self._protocol.data_to_send():
             if data:
                 if not closing:
-                    self._transport.write(data)
+                    self._write(data)
             elif self._transport.can_write_eof() and not self._transport.is_closing():
+                self._send_queued(all_of_it=True)
                 self._transport.write_eof()
         if self._timer is None and self._protocol.close_expected():
             loop = asyncio.get_running_loop()

@@ -9,7 +9,18 @@ key's UTF-8 bytes. Rules of the service, such as which key a record has, live in
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
-__all__ = ["PAGE_BYTES", "Item", "Page", "Store", "Stores", "TableNames", "Unavailable", "cut"]
+__all__ = [
+    "PAGE_BYTES",
+    "Full",
+    "Item",
+    "Page",
+    "Room",
+    "Store",
+    "Stores",
+    "TableNames",
+    "Unavailable",
+    "cut",
+]
 
 PAGE_BYTES = 1_000_000
 
@@ -35,6 +46,18 @@ class Page(NamedTuple):
 
 class Unavailable(Exception):
     """The engine is throttled, locked or out of reach; what was asked may or may not be written."""
+
+
+class Full(Unavailable):
+    """There is no room for what was to be written; none of it is."""
+
+
+class Room(NamedTuple):
+    """What a store takes of a disk, the most it may take, and whether a write met its end."""
+
+    used_bytes: int
+    most_bytes: int
+    refused: bool = False
 
 
 class Store(Protocol):

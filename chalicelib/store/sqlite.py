@@ -5,6 +5,7 @@ after a power cut the last moments may be missing, but the file is whole.
 """
 
 import itertools
+import shutil
 import sqlite3
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chalicelib.store import Item, Page, Stores, Unavailable, cut
+from chalicelib.store import Full, Item, Page, Room, Stores, Unavailable, cut
 
 __all__ = ["Count", "SqliteStore", "SqliteStores", "open_sqlite"]
 
@@ -54,6 +55,14 @@ _CHUNK = 500
 # owner's `checkpoint` comes before that, in a thread of its own.
 _WAL_PAGES = 20_000
 
+_WAL_SHARE = 16
+"""On a small disk the log may take this part of it."""
+
+_PAGE_BYTES = 4096
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+_REFUSED_S = 5.0
+"""How long a write that found no room is remembered, so that few try in vain."""
+
 
 class Count(NamedTuple):
     """How many partition keys of one kind there are, and live items under them."""
@@ -65,11 +74,15 @@ class Count(NamedTuple):
 class _Database:
     """One file and its idle connections: each is used by one thread at a time."""
 
-    def __init__(self, path: str | Path, *, busy_s: float) -> None:
+    def __init__(self, path: str | Path, *, busy_s: float, most_bytes: int) -> None:
         memory = str(path) == ":memory:"
+        self.file = None if memory else Path(path)
+        self.most_bytes = most_bytes
         self._uri = memory
         self._path = f"file:/muster-{next(_memories)}?vfs=memdb" if memory else str(path)
         self._busy_s = busy_s
+        self._locked = False
+        self._refused_until = 0.0
         self._idle: deque[sqlite3.Connection] = deque()
         with self.connection() as connection:
             _use_wal(connection)
@@ -83,8 +96,16 @@ class _Database:
             check_same_thread=False,
         )
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages()}")
+        connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages() * _PAGE_BYTES}")
         return connection
+
+    def _wal_pages(self) -> int:
+        most = self.most_bytes
+        if self.file is not None:
+            with suppress(OSError):
+                most = min(most, shutil.disk_usage(self.file.parent).total)
+        return max(16, min(_WAL_PAGES, most // _PAGE_BYTES // _WAL_SHARE))
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -94,11 +115,57 @@ class _Database:
             except IndexError:
                 connection = self._connect()
             try:
-                yield connection
+                with self._patience(connection):
+                    yield connection
             finally:
                 self._idle.append(connection)
         except sqlite3.OperationalError as error:
-            raise Unavailable(str(error)) from error
+            raise self._unavailable(error) from error
+
+    @contextmanager
+    def _patience(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """After one has waited in vain for another process, nobody waits until one has written."""
+        if not self._locked:
+            yield
+            return
+        before = connection.total_changes
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+            if connection.total_changes != before:
+                self._locked = False
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
+
+    def _unavailable(self, error: sqlite3.OperationalError) -> Unavailable:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            self._locked = True
+        if code not in _FULL:
+            return Unavailable(str(error))
+        self._refused_until = time.monotonic() + _REFUSED_S
+        return Full(str(error))
+
+    def room(self) -> Room:
+        """Say how much of the disk is used and may be; the engine's own figures, nothing is read.
+
+        Free pages inside the file are room, and what is free on the disk, if there is no more
+        than that; room for the log is taken off first.
+        """
+        with self.connection() as connection:
+            pages, free, size, most_pages = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size", "max_page_count")
+            )
+        log, most = 0, self.most_bytes
+        if self.file is not None:
+            with suppress(OSError):
+                log = self.file.with_name(self.file.name + "-wal").stat().st_size
+            with suppress(OSError):
+                most = min(most, pages * size + log + shutil.disk_usage(self.file.parent).free)
+            most = max(0, most - max(log, self._wal_pages() * _PAGE_BYTES))
+        most = min(most, most_pages * size)
+        return Room((pages - free) * size, max(1, most), time.monotonic() < self._refused_until)
 
     def run(self, sql: str, *values: object) -> list[Any]:
         with self.connection() as connection:
@@ -217,6 +284,10 @@ class SqliteStores(Stores):
         """Remove expired items from the next slice of each table."""
         return sum(table.purge(now, slice_items=slice_items) for table in self.tables)
 
+    def room(self) -> Room:
+        """Say how full the store is; cheap, but not for every call."""
+        return self.database.room()
+
     def census(self, now: int) -> dict[str, dict[str, Count]]:
         """Count what is live in each table; reads all of them, so not for every call."""
         return {
@@ -232,12 +303,14 @@ class SqliteStores(Stores):
         self.database.close()
 
 
-def open_sqlite(path: str | Path, *, busy_s: float = 5.0) -> SqliteStores:
+def open_sqlite(path: str | Path, *, busy_s: float = 5.0, most_bytes: int = 2**40) -> SqliteStores:
     """Open or make the file at *path*; `:memory:` keeps it nowhere.
 
-    A writer waits up to *busy_s* for another process before it is `Unavailable`.
+    A writer waits up to *busy_s* for another process before it is `Unavailable`; those
+    after it do not wait, until one has written again. Of the file's size only `room`
+    tells: whoever writes decides what *most_bytes* mean to it.
     """
-    database = _Database(path, busy_s=busy_s)
+    database = _Database(path, busy_s=busy_s, most_bytes=most_bytes)
     tables = tuple(SqliteStore(database, name) for name in Stores._fields)
     stores = SqliteStores(*tables)
     stores.tables, stores.database = tables, database

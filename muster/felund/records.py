@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from muster.errors import InvalidRequest
 
@@ -380,6 +380,8 @@ class Health(Record, frozen=True, kw_only=True):
     ok: Literal[True] = True
     version: str
     time: Seconds
+    store_full: Literal[True] | UnsetType = UNSET
+    """There while the store takes no messages; presence and all else goes on."""
 
 
 class VerifyKey(Record, frozen=True, kw_only=True):

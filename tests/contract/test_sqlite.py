@@ -1,12 +1,15 @@
 """What the SQLite engine does beyond the protocol: files, threads, purge and census."""
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from chalicelib.store import PAGE_BYTES, Item, Page, Stores
+from chalicelib.store import PAGE_BYTES, Full, Item, Page, Stores, Unavailable
 from chalicelib.store.sqlite import Count, SqliteStores, open_sqlite
 from tests.support.stores import in_sqlite
 
@@ -150,6 +153,55 @@ def test_an_item_larger_than_a_page_is_a_page(stores: SqliteStores) -> None:
 
     assert stores.mail.after("circle#c", "", limit=9, now=1) == Page((items[0],), more=True)
     assert stores.mail.after("circle#c", "a", limit=9, now=1) == Page((items[1],), more=False)
+
+
+def test_room_tells_what_is_used_without_reading_it(tmp_path: Path) -> None:
+    with closing(open_sqlite(tmp_path / "muster.db", most_bytes=100_000_000)) as stores:
+        before = stores.room()
+        stores.mail.put(*(Item("circle#c", f"{n:02}", 10, b"x" * 10_000) for n in range(30)))
+        after = stores.room()
+        assert 90_000_000 < after.most_bytes < 100_000_000, "a part is kept for the log"
+        assert after.used_bytes - before.used_bytes > 300_000
+        while stores.purge(11):
+            pass
+        stores.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert stores.room().used_bytes <= before.used_bytes
+
+
+def test_a_write_that_finds_no_room_is_told_apart_and_remembered(tmp_path: Path) -> None:
+    with closing(open_sqlite(tmp_path / "muster.db")) as stores:
+        pages = stores.database.run("PRAGMA page_count")[0][0]
+        stores.database.run(f"PRAGMA max_page_count = {pages + 5}")
+        with pytest.raises(Full, match="full"):
+            stores.mail.put(Item("circle#c", "one", 10, b"x" * 100_000))
+        assert stores.room().refused
+        stores.guard.put(Item("nonce#c", "one", 10))
+
+
+def test_after_one_waited_in_vain_for_a_lock_nobody_waits_until_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "muster.db"
+    with closing(open_sqlite(path, busy_s=0.3)) as stores:
+        item = Item("circle#c", "one", 10)
+        stores.mail.put(item)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            took = []
+            for _ in range(5):
+                started = time.monotonic()
+                with pytest.raises(Unavailable, match="locked"):
+                    stores.mail.put(item, item)
+                took.append(time.monotonic() - started)
+                assert stores.mail.get("circle#c", "one", now=1) == item
+            assert took[0] >= 0.3
+            assert sum(took[1:]) < 0.3
+            other.execute("COMMIT")
+        stores.mail.put(item)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            with pytest.raises(Unavailable, match="locked"):
+                stores.mail.put(item)
+            assert time.monotonic() - started >= 0.3, "after a write the next one waits again"
 
 
 def test_its_stores_are_stores(stores: Stores) -> None:

@@ -29,6 +29,7 @@ GENEROUS = {
         "NODE_PER_S",
         "FRAME_BURST",
         "FRAMES_PER_S",
+        "NETWORK_CIRCLES",
     )
 } | {"MUSTER_ADDRESS_BURST_BYTES": "1000000000000"}
 """Rate limits that no test meets by accident."""

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -384,3 +385,28 @@ def test_more_than_a_second_may_hold_is_dated_a_second_later() -> None:
 
     assert len(ids(body)) == journal.SECOND_PARTS + 50
     assert body["server_time"] == START
+
+
+def test_a_large_message_whose_entry_finds_no_room_leaves_no_pieces_behind() -> None:
+    here = world()
+    here.register()
+    stores: Any = here.service.stores
+    pages = stores.database.run("PRAGMA page_count")[0][0]
+    stores.database.run(f"PRAGMA max_page_count = {pages + 200}")  # for the second, not for both
+    both = [{"msg_id": "m-000001", "text": "x" * 250_000}, {"msg_id": "m-000002", "text": LARGE}]
+
+    status, body = here.call("POST", "/v1/messages", {"circle_hint": HINT, "messages": both})
+
+    assert (status, body["code"]) == (503, "UNAVAILABLE")
+    assert ids(here.poll(after=0)) == []
+    assert pieces_of(stores) == []
+    assert here.leave("m-000003")[0] == 200, "what fits is taken at once"
+
+
+LARGE = "x" * 700_000
+
+
+def pieces_of(stores: Any) -> list[str]:
+    """Return the large messages of which the store has pieces."""
+    rows = stores.database.run("SELECT DISTINCT pk FROM mail WHERE pk LIKE 'piece#%'")
+    return [pk for (pk,) in rows]

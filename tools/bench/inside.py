@@ -43,6 +43,8 @@ def service(stores: Stores) -> Service:
         mailbox_messages=most,
         mailbox_bytes=most,
         signals_waiting=most,
+        network_circles=most,
+        network_bytes=2**40,
     )
     return Service(settings, stores, Silent(), os.urandom)
 

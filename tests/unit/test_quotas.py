@@ -1,0 +1,127 @@
+"""What one network may store in a day, and who makes way as the store fills."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from chalicelib.quotas import Quotas
+from chalicelib.settings import DAY_S, Settings
+from chalicelib.store import Room, Stores
+from muster.errors import RateLimited, Unavailable
+from tests.support.stores import in_sqlite
+
+CLOCK = 1_760_000_000.0
+FEW = Settings(network_circles=3, network_bytes=1000)
+MONTH_S = 30 * DAY_S
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    with in_sqlite(tmp_path / "muster.db") as stores:
+        yield stores
+
+
+def full_to(part: float) -> Room:
+    return Room(int(part * 1_000_000), 1_000_000)
+
+
+def test_a_network_makes_so_many_circles_a_day_and_another_still_may(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, FEW)
+    for _ in range(3):
+        quotas.add_circle("192.0.2.1", clock=CLOCK)
+    with pytest.raises(RateLimited, match="circles") as refusal:
+        quotas.add_circle("192.0.2.1", clock=CLOCK)
+    assert 0 < (refusal.value.retry_after_s or 0) <= 3600
+    quotas.add_circle("192.0.2.2", clock=CLOCK)
+    quotas.add_circle("192.0.2.1", clock=CLOCK + DAY_S)
+
+
+def test_a_48_is_one_network(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, FEW)
+    for part in range(3):
+        quotas.add_circle(f"2001:db8:1:{part}::1", clock=CLOCK)
+    with pytest.raises(RateLimited):
+        quotas.add_circle("2001:db8:1:ffff::2", clock=CLOCK)
+
+
+def test_what_a_network_stored_survives_a_restart(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, FEW)
+    quotas.add_mail("192.0.2.1", 990, lifetime_s=MONTH_S, clock=CLOCK)
+    with pytest.raises(RateLimited):
+        Quotas(stores.guard, FEW).add_mail("192.0.2.1", 11, lifetime_s=MONTH_S, clock=CLOCK)
+    Quotas(stores.guard, FEW).add_mail("192.0.2.1", 10, lifetime_s=MONTH_S, clock=CLOCK)
+
+
+def test_several_processes_share_a_networks_day(stores: Stores) -> None:
+    one, other = Quotas(stores.guard, FEW), Quotas(stores.guard, FEW)
+    stored = 0
+    with suppress(RateLimited):
+        for quotas in (one, other) * 100:
+            quotas.add_mail("192.0.2.1", 20, lifetime_s=MONTH_S, clock=CLOCK)
+            stored += 20
+    assert 1000 <= stored <= 1000 + 2 * 20, "a process is behind by a 64th at the most"
+
+
+def test_what_is_gone_in_minutes_counts_for_little(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, dataclasses.replace(FEW, network_bytes=10_000))
+    for _ in range(100):
+        quotas.add_mail("192.0.2.1", 5_000, lifetime_s=300, clock=CLOCK)
+    for _ in range(100):
+        quotas.add_newcomer("192.0.2.1", lifetime_s=600, clock=CLOCK)
+
+
+def test_presence_has_a_share_of_its_own(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, FEW)
+    quotas.add_mail("192.0.2.1", 1000, lifetime_s=MONTH_S, clock=CLOCK)
+    quotas.measured(full_to(1.0))
+    quotas.add_newcomer("192.0.2.1", lifetime_s=600, clock=CLOCK)
+
+
+def test_as_the_store_fills_new_circles_go_first_and_then_large_mailboxes(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, Settings())
+    quotas.measured(full_to(0.79))
+    quotas.add_circle("192.0.2.1", clock=CLOCK)
+    assert quotas.shrunk(1000) == 1000
+    assert quotas.shrunk(1_000_000) == 125_000, "no circle has more than its part of the store"
+
+    quotas.measured(full_to(0.85))
+    with pytest.raises(Unavailable, match="no new circles"):
+        quotas.add_circle("192.0.2.1", clock=CLOCK)
+    assert 480 < quotas.shrunk(1000) < 520
+    quotas.add_mail("192.0.2.1", 100, lifetime_s=MONTH_S, clock=CLOCK)
+    assert not quotas.full
+
+
+def test_a_full_store_takes_no_mail_until_there_is_room(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, Settings())
+    for room in (full_to(0.9), Room(1, 1_000_000, refused=True)):
+        quotas.measured(room)
+        assert quotas.full
+        with pytest.raises(Unavailable, match="full") as refusal:
+            quotas.add_mail("192.0.2.1", 1, lifetime_s=MONTH_S, clock=CLOCK)
+        assert refusal.value.retry_after_s == 60
+    quotas.measured(full_to(0.5))
+    quotas.add_mail("192.0.2.1", 1, lifetime_s=MONTH_S, clock=CLOCK)
+
+
+def test_what_is_stored_counts_before_the_store_is_measured_again(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, Settings())
+    quotas.measured(full_to(0.5))
+    with pytest.raises(Unavailable, match="full"):
+        store_much(quotas)
+    assert quotas.full
+
+
+def store_much(quotas: Quotas) -> None:
+    """Store half a million bytes, each tenth from another network."""
+    for number in range(50):
+        quotas.add_mail(f"192.0.2.{number}", 10_000, lifetime_s=MONTH_S, clock=CLOCK)
+
+
+def test_a_store_without_an_end_is_never_full(stores: Stores) -> None:
+    quotas = Quotas(stores.guard, Settings())
+    quotas.add_mail("192.0.2.1", 10_000_000, lifetime_s=MONTH_S, clock=CLOCK)
+    assert (quotas.full, quotas.fullness) == (False, 0.0)

@@ -1,0 +1,220 @@
+"""Strangers: what they can keep in the service's memory and on its disk; prints JSON.
+
+Seats that do not read, and circles that fill the store: how much they get, and whether
+honest members notice. `python -m tools.bench.strangers`; with TMPDIR on a small file
+system the disk is full in earnest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from muster.felund import frames
+from tools.bench import servers
+from tools.bench.figures import latencies
+from tools.bench.generator import WAY
+from tools.bench.lines import Line, Socket, masked
+from tools.bench.members import Member, Ready, circle
+
+SEATS = 500
+FRAMES = 400
+FRAME_BYTES = 22_000
+ROUND_S = 0.1
+HONEST_FRAMES = 300
+BETWEEN_PINGS = 50
+PING = masked(frames.encode(frames.Ping()).encode())
+"""Keeps a seat from being idle."""
+
+STRANGERS = 12
+POSTS = 32
+POST_BYTES = 700_000
+STORE_BYTES = 64 * 2**20
+
+GENEROUS = {name: str(10**9) for name in servers.UNBOUND if "BURST" in name or "PER_S" in name}
+"""Rates that do not refuse, as all the load comes from one machine; all else as it comes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what was asked for, and print it."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.strangers", description=__doc__)
+    parser.add_argument("--only", choices=("seats", "disk"))
+    parser.add_argument("--seats", type=int, default=SEATS)
+    chosen = parser.parse_args(arguments)
+    report = {}
+    if chosen.only != "disk":
+        report["seats_that_do_not_read"] = seats(chosen.seats)
+    if chosen.only != "seats":
+        report["strangers_fill_the_disk"] = disk()
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+# --- memory -----------------------------------------------------------------------------
+
+
+class Deaf(Socket):
+    """A socket that reads nothing any more."""
+
+    def deafen(self) -> None:
+        """Stop reading."""
+        assert self._transport is not None  # noqa: S101 - opened before
+        self._transport.pause_reading()
+
+
+def seats(count: int) -> dict[str, Any]:
+    """Send frames to many seats that do not read, and measure a pair that does meanwhile."""
+    with servers.muster(GENEROUS | {"MUSTER_ADDRESS_SOCKETS": str(3 * count)}) as server:
+        return asyncio.run(_seats(server, count))
+
+
+async def _seats(server: servers.Server, count: int) -> dict[str, Any]:
+    honest = await _pair(server.port, Socket, *circle(2))
+    quiet = await _honest(*honest, first=0)
+    many = [node for _ in range(0, count, 100) for node in circle(200)][: 2 * count]
+    pairs = [
+        await _pair(server.port, Deaf, *nodes) for nodes in zip(many[::2], many[1::2], strict=True)
+    ]
+    for _, deaf, _ in pairs:
+        deaf.deafen()
+    before = highest = server.memory_bytes() or 0
+    flood = asyncio.create_task(_flood(pairs))
+    loud: list[float] = []
+    while not flood.done():
+        loud += await _honest(*honest, first=HONEST_FRAMES + len(loud), frames_=5)
+        highest = max(highest, server.memory_bytes() or 0)
+        await asyncio.sleep(ROUND_S)
+    return {
+        "seats": count,
+        "sent_mib": round(count * FRAMES * FRAME_BYTES / 2**20),
+        "grown_mib": round((highest - before) / 2**20, 1),
+        "kib_a_seat": round((highest - before) / count / 2**10, 1),
+        "honest_quiet": latencies(quiet),
+        "honest_meanwhile": latencies(loud),
+        "honest_frames": len(loud),
+    }
+
+
+async def _pair(port: int, kind: type[Any], one: Member, other: Member) -> tuple[Socket, Any, str]:
+    """Seat two nodes: one that sends, one of the kind that is wanted."""
+    loop = asyncio.get_running_loop()
+    _, line = await loop.create_connection(Line, "127.0.0.1", port)
+    found: list[Any] = []
+    for member in (one, other):
+        await line.ask(member.register().http())
+    seats: tuple[tuple[Member, Member, type[Any]], ...] = ((one, other, Socket), (other, one, kind))
+    for mine, theirs, shape in seats:
+        opened = await line.ask(mine.session(theirs).http())
+        make = partial(shape, WAY, opened["token"])
+        connection = socket.socket()
+        if shape is Deaf:  # or the kernel reads megabytes for it
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await loop.sock_connect(connection, ("127.0.0.1", port))
+        _, seat = await loop.create_connection(make, sock=connection)
+        await seat.opened
+        found.append(seat)
+    line.close()
+    return found[0], found[1], opened["session_id"]
+
+
+async def _flood(pairs: Sequence[tuple[Socket, Deaf, str]]) -> None:
+    payload = frames.payload(bytes(frames.MAX_TEXT_BYTES // 2))
+    for seq in range(FRAMES):
+        for sender, deaf, session_id in pairs:
+            frame = frames.Frame(session_id=session_id, seq=seq, payload_b64=payload)
+            sender.send(masked(frames.encode(frame).encode()))
+            if not seq % BETWEEN_PINGS:
+                deaf.send(PING)
+        await asyncio.sleep(ROUND_S)
+
+
+async def _honest(
+    near: Socket, far: Socket, session_id: str, *, first: int, frames_: int = HONEST_FRAMES
+) -> list[float]:
+    """Pass frames one by one between two that read."""
+    loop, took = asyncio.get_running_loop(), []
+    far.send(PING)
+    for seq in range(first, first + frames_):
+        came = loop.create_future()
+        far.on_text = partial(_seen, came)
+        frame = frames.Frame(session_id=session_id, seq=seq, payload_b64=frames.payload(b"x" * 64))
+        sent = time.perf_counter()
+        near.send(masked(frames.encode(frame).encode()))
+        await asyncio.wait_for(came, 30)
+        took.append(time.perf_counter() - sent)
+    return took
+
+
+def _seen(came: asyncio.Future[None], text: bytes) -> None:
+    if b'"FRAME"' in text[:200] and not came.done():
+        came.set_result(None)
+
+
+# --- disk -------------------------------------------------------------------------------
+
+
+def disk() -> dict[str, Any]:
+    """Let strangers store as much as they may, and a known circle go on."""
+    environment = GENEROUS | {"MUSTER_STORE_BYTES": str(STORE_BYTES)}
+    with servers.muster(environment) as server:
+        (member,) = circle(1)
+        ask = partial(_ask, server.port, "127.0.0.1")
+        assert ask(member.register())  # noqa: S101 - it is known from here on
+        stored = refused = 0
+        honest: list[bool] = []
+        started = time.perf_counter()
+        for number, call in _strangers():
+            accepted = _ask(server.port, f"127.0.1.{number + 1}", call)
+            stored += POST_BYTES * accepted
+            refused += not accepted
+            honest.append(ask(member.post()))
+        took = time.perf_counter() - started
+        registered = [ask(member.register()) for _ in range(50)]
+    return {
+        "store_mib": STORE_BYTES // 2**20,
+        "asked_mib": round(STRANGERS * POSTS * POST_BYTES / 2**20),
+        "strangers_stored_mib": round(stored / 2**20, 1),
+        "strangers_refused": refused,
+        "took_s": round(took, 1),
+        "known_circle_posted": f"{sum(honest)} of {len(honest)}",
+        "known_circle_registered": f"{sum(registered)} of {len(registered)}",
+    }
+
+
+def _strangers() -> Iterator[tuple[int, Ready]]:
+    """Yield calls that fill the store, each stranger with an address and a circle of its own."""
+    for number in range(STRANGERS):
+        (stranger,) = circle(1)
+        yield number, stranger.register()
+        for _ in range(POSTS):
+            yield number, stranger.repost([_large(stranger)])
+
+
+def _large(author: Member) -> dict[str, Any]:
+    from tools.bench.members import message
+
+    return message(author.node_id) | {"text": "x" * POST_BYTES}
+
+
+def _ask(port: int, address: str, call: Ready) -> bool:
+    """Make a call from an address of this machine; say whether it was accepted."""
+    line = http.client.HTTPConnection("127.0.0.1", port, 30, source_address=(address, 0))
+    with contextlib.closing(line):
+        target = call.path
+        line.request(call.method, target, call.body, call.headers)
+        answer = line.getresponse()
+        answer.read()
+        return answer.status == 200
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
