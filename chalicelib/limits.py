@@ -2,7 +2,9 @@
 
 Each process keeps its buckets in memory, so an ordinary caller costs no store
 operation. A key that is used a lot in one process also counts in the store, so
-that many processes together stay near the one limit (ADR 0007).
+that many processes together stay near the one limit (ADR 0007). How soon it counts
+there follows from how much of what was counted is its own: the more processes a
+caller reaches, the sooner each of them asks.
 """
 
 from __future__ import annotations
@@ -16,10 +18,18 @@ from chalicelib.store import Store, Unavailable
 from muster.errors import RateLimited
 
 SHARE_EVERY = 32
-"""After so many calls of one key, a process tells the store."""
+"""After so many calls of one key, at the latest, a process tells the store."""
 
 SHARE_S = 10
 """The length of the windows that processes count in together, in seconds."""
+
+SPREAD_EVERY, SPREAD_S = 8, 60
+"""The same where calls are spread over many processes: as long as a process knows nothing
+better it tells the store after so few, and the windows are longer, so that what each of
+them lets through before it has asked weighs little."""
+
+SPREAD_MORE = 1.25
+"""A burst is no reason for more than this times what a bucket fills with in such a window."""
 
 _KEYS = 20_000
 
@@ -28,16 +38,35 @@ _KEYS = 20_000
 class _Bucket:
     tokens: float
     at: float
-    unshared: int = 0
+    due: float
+    """How much more may be spent before the store is told."""
+    unshared: float = 0.0
+    window: int = 0
+    own: int = 0
+    """How much of the window's total this process has told."""
+    part: float = 1.0
+    before: float = 1.0
+    """Which part of the total that was when it told last, and in the window before."""
     shut_until: float = 0.0
+
+    def told(self, window: int, spent: int, *, total: int, allowed: int) -> None:
+        """Choose when to tell next: of what is left, this process may take half of its part."""
+        if window != self.window:
+            self.window, self.own, self.before = window, 0, self.part
+        self.own += spent
+        self.part = self.own / total
+        left = (allowed - total) * min(self.part, self.before) / 2
+        self.due = max(1.0, min(left, 2 * self.due, SHARE_EVERY))
 
 
 class Limits:
     """The buckets of one process and their shared counters."""
 
-    def __init__(self, guard: Store, settings: Settings) -> None:
+    def __init__(self, guard: Store, settings: Settings, *, spread: bool = False) -> None:
         self._guard = guard
         self._settings = settings
+        self._spread = spread
+        self._first, self._window_s = (SPREAD_EVERY, SPREAD_S) if spread else (SHARE_EVERY, SHARE_S)
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def spend_address(self, address: str, *, clock: float) -> None:
@@ -47,15 +76,27 @@ class Limits:
             "address#" + network(address), clock, chosen.address_burst, chosen.address_per_s
         )
 
+    def charge_address(self, address: str, calls: float, *, clock: float) -> None:
+        """Take from the address's bucket what a call cost beyond itself; it may end up owing."""
+        chosen = self._settings
+        key = "address#" + network(address)
+        bucket = self._bucket(key, clock, chosen.address_burst)
+        bucket.tokens -= calls
+        self._count(key, bucket, calls, clock, chosen.address_burst, chosen.address_per_s)
+
     def spend_node(self, circle_hint: str, node_id: str, *, clock: float) -> None:
         """Take one call from a proved node's bucket."""
         chosen = self._settings
         self._spend(f"node#{circle_hint} {node_id}", clock, chosen.node_burst, chosen.node_per_s)
 
-    def spend_frame(self, connection_id: str, *, clock: float) -> None:
-        """Take one frame from a socket's bucket; a socket is one process's at a time."""
+    def spend_frame(self, whose: str, *, clock: float) -> None:
+        """Take one frame from the bucket of a socket, or of all sockets of one address.
+
+        Where one process holds a socket, no other need know of its frames.
+        """
         chosen = self._settings
-        self._take("socket#" + connection_id, clock, chosen.frame_burst, chosen.frames_per_s)
+        spend = self._spend if self._spread else self._take
+        spend("socket#" + whose, clock, chosen.frame_burst, chosen.frames_per_s)
 
     def shut(self, *, clock: float) -> int:
         """Count the addresses that are refused at this moment; they were heard of lately."""
@@ -70,9 +111,22 @@ class Limits:
 
     def _spend(self, key: str, clock: float, burst: int, per_s: int) -> None:
         bucket = self._take(key, clock, burst, per_s)
-        bucket.unshared += 1
-        if bucket.unshared >= SHARE_EVERY:
-            self._share(key, bucket, clock, burst + per_s * SHARE_S)
+        self._count(key, bucket, 1, clock, burst, per_s)
+        if bucket.shut_until > clock:
+            raise _limited(bucket.shut_until - clock)
+
+    def _count(
+        self, key: str, bucket: _Bucket, calls: float, clock: float, burst: int, per_s: int
+    ) -> None:
+        bucket.unshared += calls
+        if bucket.unshared >= bucket.due:
+            self._share(key, bucket, clock, self._allowed(burst, per_s))
+
+    def _allowed(self, burst: int, per_s: int) -> int:
+        """Return what all processes together may let through in a window."""
+        if self._spread:
+            return max(burst, int(per_s * SPREAD_S * SPREAD_MORE))
+        return burst + per_s * SHARE_S
 
     def _take(self, key: str, clock: float, burst: int, per_s: int) -> _Bucket:
         bucket = self._bucket(key, clock, burst)
@@ -86,22 +140,28 @@ class Limits:
         return bucket
 
     def _share(self, key: str, bucket: _Bucket, clock: float, allowed: int) -> None:
-        spent, bucket.unshared = bucket.unshared, 0
-        window = int(clock) // SHARE_S
-        end = (window + 1) * SHARE_S
+        spent = int(bucket.unshared)
+        bucket.unshared -= spent
+        window = int(clock) // self._window_s
+        end = (window + 1) * self._window_s
         try:
             total = self._guard.add(
-                "count#" + key, str(window), spent, expires_at=end + SHARE_S, now=int(clock)
+                "count#" + key,
+                str(window),
+                spent,
+                expires_at=end + self._window_s,
+                now=int(clock),
             )
         except Unavailable:
             return  # the limit is a courtesy to the store, not another way for it to fail
+        bucket.told(window, spent, total=total, allowed=allowed)
         if total > allowed:
             bucket.shut_until = float(end)
 
     def _bucket(self, key: str, clock: float, burst: int) -> _Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(float(burst), clock)
+            bucket = self._buckets[key] = _Bucket(float(burst), clock, self._first)
             if len(self._buckets) > _KEYS:
                 self._buckets.popitem(last=False)
         else:

@@ -9,9 +9,22 @@ key's UTF-8 bytes. Rules of the service, such as which key a record has, live in
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
-__all__ = ["PAGE_BYTES", "Item", "Page", "Store", "Stores", "TableNames", "Unavailable", "cut"]
+__all__ = [
+    "PAGE_BYTES",
+    "READS",
+    "Item",
+    "Page",
+    "Store",
+    "Stores",
+    "TableNames",
+    "Unavailable",
+    "cut",
+]
 
 PAGE_BYTES = 1_000_000
+
+READS = frozenset({"get", "known", "newest", "after"})
+"""The verbs that only read; DynamoDB counts their units apart from those of all others."""
 
 
 class Item(NamedTuple):
