@@ -34,6 +34,7 @@ class Service:
     quotas: Quotas = field(init=False)
     pins: Memory[Item] = field(init=False)
     heard: Memory[bool] = field(init=False)
+    callers: Memory[str] = field(init=False)
     names: Memory[bool] = field(init=False)
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
@@ -41,13 +42,17 @@ class Service:
     host_limits: Mapping[str, int] = field(default_factory=dict)
     """What the host bounds besides the settings, for `GET /v1/info`."""
 
+    spread: bool = False
+    """Whether the calls of one caller and the frames of one socket come to many processes."""
+
     _signer: Signer | None = None
 
     def __post_init__(self) -> None:
-        self.limits = Limits(self.stores.guard, self.settings)
+        self.limits = Limits(self.stores.guard, self.settings, spread=self.spread)
         self.quotas = Quotas(self.stores.guard, self.settings)
         self.pins = Memory(4096)
         self.heard = Memory(4096)
+        self.callers = Memory(4096)
         self.names = Memory(16_384)
         self.listings = Memory(64)
         self.key_sets = Memory(2)

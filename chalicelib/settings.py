@@ -47,6 +47,7 @@ OTHERS = frozenset(
         # AWS: chalicelib.aws.told
         *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),
         *("CAPSULE_BUCKET", "CAPSULE_KEYS_PARAM"),
+        *("REST_RATE", "SOCKET_RATE", "TABLE_READ_UNITS", "TABLE_WRITE_UNITS"),
         # the command, and what tests ask for
         *("HOME", "BASE", "NAME", "ASSIST_TOKEN", "TEST_AWS", "SCREENSHOTS"),
     )
@@ -96,6 +97,8 @@ class Settings:
     body_bytes: int = read_by(variables.at_most(MOST_BODY_BYTES), 1024 * 1024)
     presence_min_ttl_s: int = 30
     presence_max_ttl_s: int = 600
+    presence_bytes: int = 16 * 1024
+    peers_bytes: int = 16 * 1024 * 1024
     circle_members: int = 512
     pin_s: int = read_by(_long, 30 * DAY_S)
 

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -56,6 +57,9 @@ SIGNAL_KEPT_S = 300
 
 NONCE_SLACK_S = 60
 """How much longer than the window a nonce is kept, for machines whose clocks differ."""
+
+_ITEM_BYTES = 64
+"""What an item takes besides its keys and its body: the names of attributes, and a number."""
 
 _ROOM_PAGE = 5_120
 """Eight sockets of each of 512 members, and 512 and more without a token."""
@@ -92,12 +96,46 @@ def drop_presence(stores: Stores, circle_hint: str, node_id: str, *, now: int) -
     return stores.presence.delete("circle#" + circle_hint, node_id, now=now)
 
 
+def presence_bytes(peer: records.Peer) -> int:
+    """Return what a presence takes in the store, its keys and their names included."""
+    body = msgspec.json.encode(peer)
+    return len("circle#") + len(peer.circle_hint) + len(peer.node_id) + len(body) + _ITEM_BYTES
+
+
+class Presences(NamedTuple):
+    """A circle's live presences as stored JSON, and whether there are more than may be read."""
+
+    found: list[tuple[PresenceHead, msgspec.Raw]]
+    more: bool
+
+
 def presences(
-    stores: Stores, circle_hint: str, *, limit: int, now: int
-) -> list[tuple[PresenceHead, msgspec.Raw]]:
-    """Return a circle's live presences as stored JSON, up to *limit* of them."""
-    found = _all(stores.presence, "circle#" + circle_hint, limit=limit, now=now)
-    return [(_heads.decode(item.body), msgspec.Raw(item.body)) for item in found]
+    stores: Stores,
+    circle_hint: str,
+    *,
+    after: str = "",
+    limit: int,
+    each_bytes: int,
+    most_bytes: int,
+    now: int,
+) -> Presences:
+    """Return up to *limit* presences by node id, and read no more than *most_bytes* of them.
+
+    None has more than *each_bytes*, so what is asked for next always fits what is left.
+    """
+    found: list[Item] = []
+    sk, more = after, True
+    while more and len(found) < limit:
+        size = sum(len(item.body) + len(item.sk) for item in found) + len(found) * _ITEM_BYTES
+        fitting = (most_bytes - size) // each_bytes - 1  # one further is read to see whether it is
+        if fitting < 1 and found:
+            break
+        wanted = min(limit - len(found), max(fitting, 1))
+        page = stores.presence.after("circle#" + circle_hint, sk, limit=wanted, now=now)
+        found.extend(page.items)
+        more = page.more and bool(page.items)
+        sk = found[-1].sk if found else sk
+    return Presences([(_heads.decode(item.body), msgspec.Raw(item.body)) for item in found], more)
 
 
 # --- circle keys, nonces, the service's key -----------------------------------
@@ -352,6 +390,8 @@ class Socket(msgspec.Struct, frozen=True, omit_defaults=True):
     until: int
     session_id: str = ""
     legacy: bool = False
+    caller: str = ""
+    """What its frames are counted as, where they come to many processes."""
 
     @property
     def connection(self) -> Connection:

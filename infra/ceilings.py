@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.aws.share import Share
+from chalicelib.aws.told import Told
 from infra.bill import (
     ANSWER_BYTES,
     GB,
@@ -87,8 +89,14 @@ class Ceilings:
             f"{self.rest_rate} HTTP calls and {self.socket_rate} socket events a second, "
             f"{self.concurrency} machines at once, in each table {self.read_units} units read "
             f"and {self.write_units} written a second, and each machine "
-            f"{self.pushes_per_s} pushes a second"
+            f"{self.pushes_per_s} pushes a second; one address {self.calls_per_s} of the calls"
         )
+
+    @property
+    def calls_per_s(self) -> int:
+        """How many calls a second one address has in the long run."""
+        told = Told(rest_rate=self.rest_rate, socket_rate=self.socket_rate)
+        return int(Share(told).settings()["MUSTER_ADDRESS_PER_S"])
 
     def worst(
         self,

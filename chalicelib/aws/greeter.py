@@ -18,9 +18,13 @@ class Greeter:
     def __init__(self, client: Any, function: str) -> None:
         self._client, self._function = client, function
 
-    def greet(self, connection: Connection) -> None:
-        """Start the function; if that fails, the socket lives without its backlog."""
-        payload = json.dumps({"id": connection.id, "endpoint": connection.endpoint}).encode()
+    def greet(self, connection: Connection, address: str = "") -> None:
+        """Start the function; if that fails, the socket lives without its backlog.
+
+        The *address* that opened the connection is charged for what greeting it takes.
+        """
+        told = {"id": connection.id, "endpoint": connection.endpoint, "address": address}
+        payload = json.dumps(told).encode()
         try:
             self._client.invoke(
                 FunctionName=self._function, InvocationType="Event", Payload=payload

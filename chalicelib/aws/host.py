@@ -24,6 +24,7 @@ from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
 from chalicelib.aws.sender import Budget, GatewaySender
+from chalicelib.aws.share import Meter, Share
 from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.circle import relay, sockets
@@ -63,20 +64,29 @@ class AwsHost:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pushes = Pushes()
+        self.used = Meter()
+        """What the event at hand has taken from the tables, or the last one took."""
 
     @cached_property
     def service(self) -> Service:
         """The service, from the environment; raises `WrongValue` for what does not fit."""
-        told, settings = self._told, Settings.from_environment(self._environment)
+        told, ours = self._told, self._share.settings() if self._share else {}
+        settings = Settings.from_environment({**ours, **_set(self._environment)})
         if stray := unknown(self._environment):
             _log.warning("%s", stray)  # a name that nobody reads is not worth an outage
         return Service(
             settings,
-            _open_stores(told, self._environment),
+            _open_stores(told, self._environment, self.used),
             GatewaySender(self._open_gateway, budget=Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
+            spread=True,
         )
+
+    @cached_property
+    def _share(self) -> Share | None:
+        """What one address may use, where the function was told what there is."""
+        return Share(self._told) if self._told.bounded else None
 
     @cached_property
     def greeter(self) -> Greeter:
@@ -127,7 +137,9 @@ class AwsHost:
     def greet(self, event: Event) -> None:
         """Send a new connection its first frames, now that it can be sent to."""
         connection = Connection(event["id"], event["endpoint"])
+        self.used.clear()
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
+        self._charge(event.get("address", ""), clock=time.time())
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
@@ -176,20 +188,32 @@ class AwsHost:
         return reply
 
     def _call(self, call: Call, event: Event) -> Reply:
+        self.used.clear()
         reply = http.handle(self.service, call)
+        self._charge(call.source_ip, clock=call.clock, paid=1)
         if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:
             raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")
         return reply
 
     def _connect(self, call: Call, event: Event) -> Reply:
-        connection, greeter = self.connection(event), self.greeter
-        opened = sockets.open_socket(self.service, call, connection)
+        connection, greeter, service = self.connection(event), self.greeter, self.service
+        self.used.clear()
+        try:
+            opened = sockets.open_socket(service, call, connection)
+        finally:
+            self._charge(call.source_ip, clock=call.clock, paid=1)
         self._deliver(opened.effects, now=call.now)
-        greeter.greet(connection)
+        greeter.greet(connection, call.source_ip)
         headers = {"X-Request-Id": call.request_id} if call.request_id else {}
         if opened.subprotocol:
             headers["Sec-WebSocket-Protocol"] = opened.subprotocol
         return Reply(200, headers=headers)
+
+    def _charge(self, address: str, *, clock: float, paid: float = 0) -> None:
+        """Charge an address what an event took beyond what it has paid."""
+        owed = self._share.calls(self.used) - paid if self._share else 0
+        if owed > 0:
+            self.service.limits.charge_address(address, owed, clock=clock)
 
     def _perform(
         self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
@@ -217,7 +241,12 @@ def _escaped_bytes(body: bytes) -> int:
     return len(body) + body.count(b'"') + body.count(b"\\")
 
 
-def _open_stores(told: Told, environment: Environment) -> Stores:
+def _set(environment: Environment) -> Environment:
+    """Return the variables that say something: an empty one is the same as none."""
+    return {name: text for name, text in environment.items() if text}
+
+
+def _open_stores(told: Told, environment: Environment, used: Meter) -> Stores:
     """Open DynamoDB's tables, or a file of SQLite on one's own machine."""
     if told.sqlite_path:
         from chalicelib.store.sqlite import open_sqlite
@@ -228,7 +257,8 @@ def _open_stores(told: Told, environment: Environment) -> Stores:
 
     # Twice at the most, so that there is an answer before Lambda's own time is out.
     client = from_environment(environment, read_s=2, attempts=2)
-    return open_dynamodb(tables=told.tables, client=client or open_client(read_s=2, attempts=2))
+    asked = client or open_client(read_s=2, attempts=2)
+    return open_dynamodb(tables=told.tables, client=asked, meter=used.add)
 
 
 def _open_prober(settings: Settings) -> Prober | None:

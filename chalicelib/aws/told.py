@@ -21,6 +21,10 @@ class Told:
     table_presence: str = read_by(_table, "")
     table_mail: str = read_by(_table, "")
     table_guard: str = read_by(_table, "")
+    rest_rate: int = 0
+    socket_rate: int = 0
+    table_read_units: int = 0
+    table_write_units: int = 0
     greet_function: str = read_by(
         matching(r"[A-Za-z0-9:_-]{1,256}", "the name or ARN of a Lambda function"), ""
     )
@@ -39,6 +43,13 @@ class Told:
         if not told.sqlite_path:
             told.tables  # noqa: B018 - it raises where one has no name
         return told
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the function knows what the gateway and the tables let through."""
+        return all(
+            (self.rest_rate, self.socket_rate, self.table_read_units, self.table_write_units)
+        )
 
     @property
     def sqlite_path(self) -> str:

@@ -10,13 +10,14 @@ from chalicelib import tables
 from chalicelib.call import Call, Done
 from chalicelib.circle import rooms
 from chalicelib.service import Service
-from muster.errors import CircleFull
+from muster.errors import CircleFull, PayloadTooLarge
 from muster.felund import frames, records
 
 
 def register(service: Service, call: Call, ask: records.Register) -> Done:
     """Keep where the calling node is; tell it how it is seen, and the circle if it moved."""
     peer = _peer(service, call, ask)
+    _fit(service, peer)
     old = tables.presence(service.stores, ask.circle_hint, ask.node_id, now=call.now)
     if old is None:
         _admit(service, ask.circle_hint, now=call.now)
@@ -51,23 +52,18 @@ def unregister(service: Service, call: Call, ask: records.Unregister) -> Done:
 
 def peers(service: Service, call: Call, ask: records.ListPeers) -> dict[str, Any]:
     """List the circle's live nodes without the caller: the newest, or a page by node id."""
-    found = tables.presences(
-        service.stores, ask.circle_hint, limit=service.settings.circle_members, now=call.now
-    )
-    others = [(head, raw) for head, raw in found if head.node_id != call.node_id]
     limit = min(max(ask.limit, 1), 200)
-    if ask.after is not None:
-        others = sorted((kept for kept in others if kept[0].node_id > ask.after), key=_by_name)
-        more = {"more": len(others) > limit}
+    if ask.after is None:
+        found, left = _members(service, ask.circle_hint, now=call.now)
+        found.sort(key=lambda kept: kept[0].observed_at, reverse=True)
     else:
-        others.sort(key=lambda kept: kept[0].observed_at, reverse=True)
-        more = {}
-    listed = [raw for _, raw in others[:limit]]
-    return {"ok": True, "peers": listed, "server_time": call.now, **more}
-
-
-def _by_name(kept: tuple[tables.PresenceHead, Any]) -> str:
-    return kept[0].node_id
+        # Node ids are ASCII, and a store takes no lone surrogates. The caller may be among
+        # those read, and one further says that there are more.
+        after = ask.after.encode("ascii", "ignore").decode()
+        found, left = _members(service, ask.circle_hint, now=call.now, after=after, limit=limit + 2)
+    others = [raw for head, raw in found if head.node_id != call.node_id]
+    more = {} if ask.after is None else {"more": left or len(others) > limit}
+    return {"ok": True, "peers": others[:limit], "server_time": call.now, **more}
 
 
 def _peer(service: Service, call: Call, ask: records.Register) -> records.Peer:
@@ -83,11 +79,36 @@ def _peer(service: Service, call: Call, ask: records.Register) -> records.Peer:
     )
 
 
+def _fit(service: Service, peer: records.Peer) -> None:
+    """Refuse what would make every list of the circle expensive."""
+    most = service.settings.presence_bytes
+    if tables.presence_bytes(peer) > most:
+        raise PayloadTooLarge(f"a presence may take {most} bytes: name fewer endpoints")
+
+
 def _admit(service: Service, circle_hint: str, *, now: int) -> None:
     """Refuse a newcomer to a circle that is full."""
     most = service.settings.circle_members
-    if len(tables.presences(service.stores, circle_hint, limit=most, now=now)) >= most:
+    found, more = _members(service, circle_hint, now=now)
+    if len(found) >= most:
         raise CircleFull(f"a circle may have {most} members at a time")
+    if more:
+        raise CircleFull("this circle's members take all the room that a circle may have")
+
+
+def _members(
+    service: Service, circle_hint: str, *, now: int, after: str = "", limit: int = 0
+) -> tables.Presences:
+    chosen = service.settings
+    return tables.presences(
+        service.stores,
+        circle_hint,
+        after=after,
+        limit=min(limit or chosen.circle_members, chosen.circle_members),
+        each_bytes=chosen.presence_bytes,
+        most_bytes=chosen.peers_bytes,
+        now=now,
+    )
 
 
 def _observed(call: Call) -> records.Observed | None:

@@ -75,7 +75,7 @@ def open_subscription(
 
 
 def attach(
-    service: Service, token: tokens.Token, connection: Connection, *, now: int
+    service: Service, token: tokens.Token, connection: Connection, *, now: int, caller: str = ""
 ) -> tuple[Effect, ...]:
     """Take the token's seat; a node that comes again replaces its old socket."""
     live, seats = tables.session(service.stores, token.session_id, now=now)
@@ -91,6 +91,7 @@ def attach(
         node_id=token.node_id,
         until=now + service.settings.socket_s,
         session_id=token.session_id,
+        caller=caller,
     )
     tables.save_socket(service.stores, socket, now=now)
     service.heard.keep(connection.id, True, until=now + TOUCH_S)
@@ -155,6 +156,8 @@ def hear(service: Service, connection: Connection, *, now: int) -> None:
     socket = tables.socket(service.stores, connection.id, now=now)
     if socket is not None and socket.session_id:
         _touch(service, socket, now=now)
+    elif socket is not None:
+        service.heard.keep(socket.id, True, until=now + TOUCH_S)
 
 
 def left(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from chalicelib import tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
 from chalicelib.circle import mailbox, relay
+from chalicelib.network import counts_as
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
 from muster.errors import InvalidToken, RateLimited, Refused
@@ -46,9 +47,10 @@ class Wanted(records.Record, frozen=True, kw_only=True):
 def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     """Admit a socket, or refuse it; `greet` follows once it can be sent to."""
     service.limits.spend_address(call.source_ip, clock=call.clock)
+    caller = counts_as(call.source_ip) if service.spread else ""
     text, subprotocol = _token(call)
     if not text:
-        return Opened(None, _subscribe_unsigned(service, call, connection))
+        return Opened(None, _subscribe_unsigned(service, call, connection, caller))
     token = tokens.read(service.signer(now=call.now), text, now=call.now)
     for name in ("circle_hint", "node_id"):
         if call.query.get(name, getattr(token, name)) != getattr(token, name):
@@ -56,10 +58,12 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     if token.use == "assist":
         raise InvalidToken("the token is for assist, not for a socket")
     if token.use == "relay":
-        return Opened(subprotocol, relay.attach(service, token, connection, now=call.now))
-    effects = _join(
-        service, connection, token.circle_hint, token.node_id, now=call.now, legacy=False
-    )
+        effects = relay.attach(service, token, connection, now=call.now, caller=caller)
+    else:
+        hint, node_id = token.circle_hint, token.node_id
+        effects = _join(
+            service, connection, hint, node_id, now=call.now, legacy=False, caller=caller
+        )
     return Opened(subprotocol, effects)
 
 
@@ -79,7 +83,7 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
 def receive(service: Service, connection: Connection, text: str, *, now: int) -> tuple[Effect, ...]:
     """Take a text frame from a socket and return what follows from it."""
     try:
-        service.limits.spend_frame(connection.id, clock=now)
+        service.limits.spend_frame(_counted_as(service, connection, now=now), clock=now)
     except RateLimited as refusal:
         # Neither parsed nor looked up: whoever floods is to cost as little as can be.
         named = _SEQ.search(text[:512])
@@ -140,14 +144,32 @@ def _token(call: Call) -> tuple[str, str | None]:
     return call.query.get("token", ""), None
 
 
-def _subscribe_unsigned(service: Service, call: Call, connection: Connection) -> tuple[Effect, ...]:
+def _counted_as(service: Service, connection: Connection, *, now: int) -> str:
+    """Return whose frames these are: the socket's, or of all sockets that its caller opened.
+
+    Where the frames of one socket come to many processes, each reads once what it is.
+    """
+    if not service.spread:
+        return connection.id
+    caller = service.callers.recall(connection.id, now=now)
+    if caller is None:
+        socket = tables.socket(service.stores, connection.id, now=now)
+        caller = (socket and socket.caller) or connection.id
+        service.callers.keep(connection.id, caller, until=now + service.settings.socket_s)
+    return caller
+
+
+def _subscribe_unsigned(
+    service: Service, call: Call, connection: Connection, caller: str
+) -> tuple[Effect, ...]:
     if service.settings.unsigned == "refuse":
         raise InvalidToken(
             "this service opens sockets only with a token: POST /v1/relay/subscription "
             "or /v1/relay/session, signed, gives one"
         )
     wanted = records.from_query(call.query, Wanted)
-    return _join(service, connection, wanted.circle_hint, wanted.node_id, now=call.now, legacy=True)
+    hint, node_id = wanted.circle_hint, wanted.node_id
+    return _join(service, connection, hint, node_id, now=call.now, legacy=True, caller=caller)
 
 
 def _join(
@@ -158,6 +180,7 @@ def _join(
     *,
     now: int,
     legacy: bool,
+    caller: str,
 ) -> tuple[Effect, ...]:
     """Subscribe a socket; a node's oldest make way, and members' are never kept out."""
     room = tables.room(service.stores, circle_hint, now=now)
@@ -174,6 +197,7 @@ def _join(
         node_id=node_id,
         until=now + service.settings.socket_s,
         legacy=legacy,
+        caller=caller,
     )
     tables.save_socket(service.stores, socket, now=now)
     return tuple(

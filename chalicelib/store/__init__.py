@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 __all__ = [
     "PAGE_BYTES",
+    "READS",
     "Full",
     "Item",
     "Page",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 PAGE_BYTES = 1_000_000
+
+READS = frozenset({"get", "known", "newest", "after"})
+"""The verbs that only read; DynamoDB counts their units apart from those of all others."""
 
 
 class Item(NamedTuple):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["DynamoStore", "Meter", "create_tables", "open_client", "open_dynamodb"]
 
 Meter = Callable[[str, float], None]
-
 _PUT_CHUNK = 25
 _GET_CHUNK = 100
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4)

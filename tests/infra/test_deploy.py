@@ -17,9 +17,9 @@ import pytest
 
 from capsules import CERTIFIED_DAYS
 from chalicelib.community import key_files, keyring
-from infra import cloud_keys, stack
+from infra import cloud_keys
 from infra.cloud import Names, connect
-from tests.support import account, aws, gateway, serving
+from tests.support import account, aws, gateway, roles, serving
 from tests.support.account import ACCOUNT, REGION, Account
 
 pytestmark = pytest.mark.timeout(300)
@@ -106,9 +106,15 @@ def test_a_deployment_lives_and_dies(served: Account, tmp_path: Path) -> None:
     assert keyring.root_key(published).to_base64() in first
     assert shown["Value"] not in first
 
-    items = {(act, table) for act, table in served.touched if act in ITEM_ACTIONS}
-    assert items <= allowed(), "the role allows what the doctor made the service do"
-    assert {table for _, table in items} == set(NAMES.tables)
+    named, role = dict(zip(NAMES.tables, roles.TABLES, strict=True)), roles.Role("ServiceRole")
+    items = [
+        found._replace(table=named[found.table])
+        for found in served.touched
+        if found.action in ITEM_ACTIONS
+    ]
+    denied = [found for found in items if not role.allows(found)]
+    assert denied == [], "the role allows what the doctor made the service do"
+    assert {found.table for found in items} == set(roles.TABLES)
 
     functions = served.client("lambda")
     made = functions.get_function_configuration(FunctionName="muster-dev-service")
@@ -162,19 +168,6 @@ def test_a_deployment_lives_and_dies(served: Account, tmp_path: Path) -> None:
     assert root.exists(), "the root key is the operator's"
     assert "There is nothing" in muster(home, "destroy", "--yes")
     muster(home, "status", expect=1)
-
-
-def allowed() -> set[tuple[str, str]]:
-    """Return what the service's role allows it to do with which table."""
-    roles = json.loads(stack.RESOURCES.read_text())["Resources"]
-    (policy,) = roles["ServiceRole"]["Properties"]["Policies"]
-    tables = dict(zip(("PresenceTable", "MailTable", "GuardTable"), NAMES.tables, strict=True))
-    return {
-        (action.removeprefix("dynamodb:"), tables[statement["Resource"]["Fn::GetAtt"][0]])
-        for statement in policy["PolicyDocument"]["Statement"]
-        for action in statement["Action"]
-        if action.startswith("dynamodb:")
-    }
 
 
 def nothing_left(emulated: Account) -> bool:

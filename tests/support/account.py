@@ -24,6 +24,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 from infra import stack
+from tests.support import roles
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 
@@ -69,7 +70,7 @@ class Account:
     refusals: list[Refusal] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
-    touched: set[tuple[str, str]] = field(default_factory=set)
+    touched: set[roles.Asked] = field(default_factory=set)
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     after: dict[str, Callable[[], None]] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
@@ -124,8 +125,8 @@ class Account:
         self.asked[action] += 1
         if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
             told = json.loads(body)
-            tables = [told["TableName"]] if "TableName" in told else told.get("RequestItems", {})
-            self.touched.update((action, table) for table in tables)
+            if "TableName" in told or "RequestItems" in told:
+                self.touched.update(roles.asked(action, told))
         if action in self.before:
             self.before.pop(action)()
         for refusal in self.refusals:

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support import roles
+
 Judge = Callable[[str], str]
 """Says of an operation what becomes of it: "pass", "throttle", "hang" or "break"."""
 
@@ -28,6 +30,7 @@ class Way(ThreadingHTTPServer):
         self.target = urlsplit(target).netloc
         self.judge: Judge = _pass
         self.passed: list[str] = []
+        self.asked: list[roles.Asked] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def clear(self) -> None:
@@ -61,6 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         operation = self.headers["X-Amz-Target"].split(".")[1]
+        self.server.asked += roles.asked(operation, json.loads(body))
         verdict = self.server.judge(operation)
         if verdict == "throttle":
             code = "ProvisionedThroughputExceededException"

@@ -124,6 +124,15 @@ AWS: Table = {
     "MUSTER_TABLE_PRESENCE": ("a b", "x"),
     "MUSTER_TABLE_MAIL": ("", "mail!"),
     "MUSTER_TABLE_GUARD": ("", "wächter"),
+    **dict.fromkeys(
+        (
+            "MUSTER_REST_RATE",
+            "MUSTER_SOCKET_RATE",
+            "MUSTER_TABLE_READ_UNITS",
+            "MUSTER_TABLE_WRITE_UNITS",
+        ),
+        NUMBERS,
+    ),
     "MUSTER_GREET_FUNCTION": ("a function", "https://x"),
     "MUSTER_EDGE_SECRET": (f"{SECRET} {SECRET}", f"{SECRET}é"),
     "MUSTER_CAPSULE_BUCKET": ("Capsules", "s3://capsules", "a", "b_ucket"),

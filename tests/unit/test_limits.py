@@ -1,7 +1,21 @@
+import contextlib
+import itertools
+from typing import Any
+
 import pytest
 
 from chalicelib.call import Call
-from chalicelib.limits import SHARE_BYTES, SHARE_EVERY, SHARE_S, WIDER, Limits, Tally
+from chalicelib.limits import (
+    SHARE_BYTES,
+    SHARE_EVERY,
+    SHARE_S,
+    SPREAD_EVERY,
+    SPREAD_MORE,
+    SPREAD_S,
+    WIDER,
+    Limits,
+    Tally,
+)
 from chalicelib.network import counts_as
 from chalicelib.settings import Settings
 from chalicelib.store import Store, Unavailable
@@ -190,3 +204,77 @@ def test_a_preflight_counts_like_any_call() -> None:
     call = Call("OPTIONS", "/v1/register", source_ip="192.0.2.1", clock=here.clock)
 
     assert [here.reply(call).status for _ in range(5)] == [204, 204, 204, 429, 429]
+
+
+# --- many processes -----------------------------------------------------------------
+
+
+def passed_in(
+    processes: list[Limits], *, seconds: int, a_second: int, start: int = 1_200
+) -> list[int]:
+    """Let one address call the processes in turn; return how many passed, second by second."""
+    turn = itertools.cycle(processes)
+    return [spent(next(turn), 1, clock=start + n / a_second) for n in range(seconds * a_second)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20, 50])
+def test_a_caller_spread_over_processes_gets_little_more_than_its_minute(
+    guard: Store, count: int
+) -> None:
+    """As fast as the gateway lets calls through, and one after the other to each process."""
+    settings = Settings(address_burst=60, address_per_s=2)
+    processes = [Limits(guard, settings, spread=True) for _ in range(count)]
+    minute = 2 * SPREAD_S * SPREAD_MORE
+
+    first = passed_in(processes, seconds=SPREAD_S, a_second=50)
+    second = passed_in(processes, seconds=SPREAD_S, a_second=50, start=1_200 + SPREAD_S)
+
+    assert sum(first) <= minute + SPREAD_EVERY * count, "until each has asked for the first time"
+    assert sum(second) <= minute * 1.2
+
+
+def test_a_caller_of_one_process_tells_the_store_seldom(guard: Store) -> None:
+    told = Counting(guard)
+    limits = Limits(told, Settings(address_burst=300, address_per_s=20), spread=True)
+
+    passed = passed_in([limits], seconds=600, a_second=1)
+
+    assert sum(passed) == 600
+    assert told.adds <= 600 / 16
+
+
+def test_what_a_call_cost_is_owed_and_told_to_all(guard: Store) -> None:
+    settings = Settings(address_burst=30, address_per_s=2)
+    here, there = (Limits(guard, settings, spread=True) for _ in range(2))
+
+    here.spend_address("192.0.2.1", clock=1_200.0)
+    here.charge_address("192.0.2.1", 69.0, clock=1_200.0)
+
+    assert spent(here, 1, clock=1_219.0) == 0
+    assert spent(here, 1, clock=1_221.0) == 1
+    assert spent(there, 100, clock=1_221.0) == 30
+    there.charge_address("192.0.2.1", 60.0, clock=1_221.0)
+    assert spent(there, 1, clock=1_259.0) == 0, "both together have spent their minute"
+
+
+def test_frames_count_over_processes_where_a_socket_is_spread_over_them(guard: Store) -> None:
+    settings = Settings(frame_burst=60, frames_per_s=4)
+    processes = [Limits(guard, settings, spread=True) for _ in range(20)]
+    passed = 0
+    for n in range(2 * SPREAD_S * 100):
+        with contextlib.suppress(RateLimited):
+            processes[n % 20].spend_frame("192.0.2.1", clock=1_200 + n / 100)
+            passed += n >= SPREAD_S * 100
+
+    assert passed <= 4 * SPREAD_S * SPREAD_MORE * 1.2
+
+
+class Counting:
+    """A store of counters that counts how often it is told."""
+
+    def __init__(self, guard: Store) -> None:
+        self._guard, self.adds = guard, 0
+
+    def __getattr__(self, verb: str) -> Any:
+        self.adds += verb == "add"
+        return getattr(self._guard, verb)

@@ -1,6 +1,7 @@
 import pytest
 
-from muster.felund import signing
+from chalicelib import tables
+from muster.felund import records, signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, world
 
 
@@ -96,6 +97,59 @@ def test_more_members_than_a_page_holds_are_listed_to_the_end() -> None:
 
     assert [len(page) for page in pages] == [200, 200, 49]
     assert {name for page in pages for name in page} == names - {"node-0123"}
+
+
+def test_pages_that_may_read_little_lead_to_the_end_as_well() -> None:
+    here = world(presence_bytes=1024, peers_bytes=16 * 1024)
+    here.register(ANN)
+    names = [f"node-{number:04}" for number in range(40)]
+    for name in names:
+        tables.save_presence(here.service.stores, _large(name, now=here.now))
+
+    found, after, more = [], "", True
+    while more:
+        query = {"circle_hint": HINT, "limit": "200", "after": after}
+        _, body = here.call("GET", "/v1/peers", query=query, node=ANN)
+        found += [peer["node_id"] for peer in body["peers"]]
+        after, more = found[-1], body["more"]
+        assert len(body["peers"]) <= 16
+
+    assert found == names
+
+
+def _large(node_id: str, *, now: int) -> records.Peer:
+    endpoints = (records.Endpoint(transport="tcp", host="h" * 255, port=1),) * 2
+    return records.Peer(
+        node_id=node_id,
+        circle_hint=HINT,
+        endpoints=endpoints,
+        capabilities=records.Capabilities(),
+        observed_at=now,
+        expires_at=now + 600,
+    )
+
+
+@pytest.mark.parametrize("after", ["\ud800", "é", "\x00", "~" * 128])
+def test_a_page_begins_at_any_text(after: str) -> None:
+    here = world()
+    here.register(ANN)
+
+    query = {"circle_hint": HINT, "after": after}
+    status, body = here.call("GET", "/v1/peers", query=query, node=BOB)
+
+    assert (status, body["more"]) == (200, False)
+
+
+def test_a_presence_that_is_too_large_is_refused_and_the_old_one_stays() -> None:
+    here = world(presence_bytes=1024)
+    here.register(ANN)
+    endpoint = {"transport": "tcp", "host": "h" * 255, "port": 1}
+
+    status, body = here.register(ANN, endpoints=[endpoint] * 4)
+
+    assert (status, body["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    _, seen = here.call("GET", "/v1/peers", query={"circle_hint": HINT}, node=BOB)
+    assert [len(peer["endpoints"]) for peer in seen["peers"]] == [1]
 
 
 def test_a_list_without_a_place_to_begin_is_as_it_was() -> None:

@@ -14,7 +14,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,7 +110,10 @@ async def _pair(port: int, kind: type[Any], one: Member, other: Member) -> tuple
     found: list[Any] = []
     for member in (one, other):
         await line.ask(member.register().http())
-    seats: tuple[tuple[Member, Member, type[Any]], ...] = ((one, other, Socket), (other, one, kind))
+    seats: tuple[tuple[Member, Member, Callable[..., Any]], ...] = (
+        (one, other, Socket),
+        (other, one, kind),
+    )
     for mine, theirs, shape in seats:
         opened = await line.ask(mine.session(theirs).http())
         make = partial(shape, WAY, opened["token"])

@@ -18,13 +18,12 @@ from chalicelib.call import Call, Connection, Reply
 from chalicelib.circle import sockets
 from chalicelib.circle.relay import TOUCH_S
 from chalicelib.limits import SHARE_EVERY
-from chalicelib.store import Store, Stores, TableNames
+from chalicelib.store import READS, Store, Stores, TableNames
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
 from muster.felund import frames
 from tools.bench import inside
 from tools.bench.members import Member, Ready, circle, message
 
-READS = frozenset({"get", "known", "newest", "after"})
 MOST_WRITES = 3.0
 MOST_READS = 2.0
 
