@@ -157,7 +157,7 @@ class Listener:
             down_s = 0.0 if events.live else down_s + step_s
             if down_s >= PATIENCE_S and not said_lost:
                 said_lost = True
-                why = f" ({events.trouble})" if events.trouble else ""
+                why = f" ({' '.join(str(events.trouble).split())})" if events.trouble else ""
                 self._remark(f"no live connection{why}: asking every few seconds, and trying again")
             elif events.live and said_lost:
                 said_lost = False

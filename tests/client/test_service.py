@@ -162,6 +162,35 @@ def test_a_backlog_of_any_length_is_received_in_order(service: str) -> None:
     play(scene())
 
 
+@pytest.mark.parametrize("beyond", [2**53 - 1, int(time.time() * 1000) + 3_600_000])
+def test_a_place_beyond_the_mailbox_and_the_signals_is_given_up(service: str, beyond: int) -> None:
+    async def scene() -> None:
+        async with members(service) as (ann, bob):
+            assert await bob.newest_message() == await bob.newest_signal() == 0
+            await ann.send("one")
+            await ann.leave_signal(bob.node_id, "offer", "two")
+            bob.cursor = beyond
+            assert [note.text async for note in bob.receive()] == ["one"]
+            assert bob.cursor == await bob.newest_message() < beyond
+            events = Subscription(bob, after=beyond, since_id=beyond, presence=False)
+            async with events:
+                assert {type(await anext(events)) for _ in range(2)} == {Note, records.Signal}
+                assert events.cursor == bob.cursor
+                assert events.signal_id == await bob.newest_signal()
+
+    play(scene())
+
+
+def test_all_members_are_listed(service: str) -> None:
+    async def scene() -> None:
+        async with members(service, 4) as (ann, *others):
+            found = await ann.all_peers()
+            assert [peer.node_id for peer in found.peers] == sorted(n.node_id for n in others)
+            assert found.more is False
+
+    play(scene())
+
+
 def test_a_clock_that_is_an_hour_off_is_corrected(service: str) -> None:
     async def scene() -> None:
         rim = dataclasses.replace(Rim(), now=lambda: time.time() + 3600)
