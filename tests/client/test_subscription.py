@@ -22,7 +22,7 @@ from muster.felund.client import Client, Unreachable
 from muster.felund.crypto import Note
 from muster.felund.frames import FromNode, FromService
 from muster.felund.sockets import PING_S, QUIET_PING_S, Closed
-from muster.felund.subscription import CHECK_S, POLL_S, Joined, Left, Subscription
+from muster.felund.subscription import CHECK_S, GONE_S, POLL_S, Joined, Left, Subscription
 from tests.client import virtual
 from tests.client.scripted import CIRCLE, FAR, LATENCY_S, NEAR
 
@@ -794,7 +794,7 @@ def test_a_peer_that_crashed_is_gone_and_one_that_renews_is_not() -> None:
         asked = mailbox.asked("/peers")
         mailbox.forget("node-crashes-1")
         assert await take(events, 1) == ["left node-crashes-1"]
-        assert virtual.now() - virtual.START < 320
+        assert virtual.now() - virtual.START < GONE_S + 1
         assert mailbox.asked("/peers") == asked + 1
 
     play(scene)
