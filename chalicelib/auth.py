@@ -50,14 +50,29 @@ class Proof(NamedTuple):
     signed_at: int
 
 
+class Named(records.Record, frozen=True, kw_only=True):
+    """For which circle a call is."""
+
+    circle_hint: records.CircleHint | None = None
+
+
+class Bringing(Named, frozen=True, kw_only=True):
+    """And which key it brings."""
+
+    signing_key: records.RequestKey | None = None
+
+
 class Guard:
     """Who may make a call; this one lets everybody in."""
 
     def meet(self, service: Service, call: Call) -> None:
         """Look at the head of a call; its body may not be here yet."""
 
-    def check(self, service: Service, call: Call, shape: type[records.Record]) -> Proof | None:
-        """Look at the bytes of a call that is to be read as a *shape*."""
+    def wants(self, ask: type[records.Record]) -> type[Named] | None:
+        """Return what is to be found in a body before it is read as *ask*, if anything."""
+
+    def check(self, service: Service, call: Call, named: Any) -> Proof | None:
+        """Look at the bytes of a call, and at what is named in them."""
 
     def admit(self, service: Service, call: Call, ask: Any, proof: Proof | None) -> None:
         """Look at what is asked."""
@@ -76,14 +91,17 @@ class _Members(Guard):
         else:
             self._unsigned(service, call)
 
-    def check(self, service: Service, call: Call, shape: type[records.Record]) -> Proof | None:
-        if not signing.is_signed(call.headers) and not self._unpinned:
-            return None
-        named = _named(call, shape)
-        pinned = _pinned(service, named.circle_hint, now=call.now) if named.circle_hint else None
+    def wants(self, ask: type[records.Record]) -> type[Named]:
+        return Bringing if "signing_key" in ask.__struct_fields__ else Named
+
+    def check(self, service: Service, call: Call, named: Any) -> Proof | None:
         if signing.is_signed(call.headers):
-            return _verify(call, named, pinned)
-        if pinned is not None:
+            return _verify(service, call, named)
+        if (
+            self._unpinned
+            and named.circle_hint
+            and _pinned(service, named.circle_hint, now=call.now)
+        ):
             raise InvalidSignature("this circle has a request key; sign the call with it")
         return None
 
@@ -122,25 +140,6 @@ signed = _Members(_refuse_unsigned)
 # --- what a call says, before it is parsed ----------------------------------------
 
 
-class _Named(records.Record, frozen=True, kw_only=True):
-    """The circle that a call is for."""
-
-    circle_hint: records.CircleHint | None = None
-
-
-class _Bringing(_Named, frozen=True, kw_only=True):
-    """The circle, and the key that the call brings."""
-
-    signing_key: records.RequestKey | None = None
-
-
-def _named(call: Call, shape: type[records.Record]) -> _Named:
-    if call.method == "GET":
-        return records.from_query(call.query, _Named)
-    brings = "signing_key" in shape.__struct_fields__
-    return records.find(call.body, _Bringing if brings else _Named)
-
-
 def _check_head(call: Call) -> None:
     """Refuse a signed call whose headers have not their one form, or another time than ours."""
     found = [
@@ -165,11 +164,12 @@ def _check_head(call: Call) -> None:
         )
 
 
-def _verify(call: Call, named: _Named, pinned: Item | None) -> Proof:
+def _verify(service: Service, call: Call, named: Any) -> Proof:
     """Check the signature over the body as it came, with the circle's key or the one it brings."""
     if named.circle_hint is None:
         raise InvalidRequest("circle_hint: a signed call names the circle it is signed for")
     brought = getattr(named, "signing_key", None)
+    pinned = _pinned(service, named.circle_hint, now=call.now)
     key = pinned.body if pinned else bytes.fromhex(brought or "")
     if not key:
         raise InvalidSignature("no request key is pinned for this circle; register first")

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One request: header names in lower case, of repeated parameters the first."""
+    """One request: header names in lower case, of repeated parameters the first.
+
+    Its head comes first: the host adds the body, and a guard whether it is signed.
+    """
 
     method: str
     path: str

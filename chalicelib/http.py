@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -160,14 +159,16 @@ def _meet(service: Service, call: Call) -> Reply | None:
 
 
 def _answer(service: Service, call: Call) -> Reply | Wait:
-    route, undeclared = _route(call), max(0, len(call.body) - call.declared_bytes)
-    service.limits.spend_bytes(call.source_ip, undeclared, clock=call.clock)
-    _check_size(service, route, len(call.body))
-    proof = route.guard.check(service, call, route.ask)
-    ask = _read(call, route)
+    route = PATHS[call.path][call.method]
+    undeclared = len(call.body) - call.declared_bytes
+    if undeclared > 0:
+        service.limits.spend_bytes(call.source_ip, undeclared, clock=call.clock)
+        _check_size(service, route, len(call.body))
+    named = _named(call, route)
+    proof = route.guard.check(service, call, named)
+    ask = named if route.method == "GET" else _read(call, route)
     route.guard.admit(service, call, ask, proof)
-    if proof is not None:
-        call = replace(call, signed=True)
+    call.signed = proof is not None
     use = route.unasked if route.unasked and not call.body else route.use
     done = use(service, call, ask)
     if isinstance(done, Wait):
@@ -205,9 +206,15 @@ def _check_size(service: Service, route: Route, size: int) -> None:
         raise PayloadTooLarge(f"a body may have {most} bytes")
 
 
-def _read(call: Call, route: Route) -> Any:
+def _named(call: Call, route: Route) -> Any:
+    """Return what a call says for whom it is: all of a query, the start of a body."""
     if route.method == "GET":
         return records.from_query(call.query, route.ask)
+    shape = route.guard.wants(route.ask)
+    return records.find(call.body, shape) if shape else None
+
+
+def _read(call: Call, route: Route) -> Any:
     if route.unasked and not call.body:
         return records.Nothing()
     value = strict.loads(call.body)

@@ -13,7 +13,6 @@ Addresses count by their network (chalicelib/network.py). Whoever has a /48 of I
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chalicelib.network import counts_as, wider
@@ -89,10 +88,12 @@ class Limits:
 
     def spend_bytes(self, address: str, size: int, *, clock: float) -> None:
         """Take the bytes of a body; the last one may be larger than what is left."""
+        if not size:
+            return
         burst = self._settings.address_burst_bytes / _UNIT_BYTES
         per_s = self._settings.address_bytes_per_s / _UNIT_BYTES
         least, calls = 1 / _UNIT_BYTES, size / _UNIT_BYTES
-        for network, times in allowances(address) if size else ():
+        for network, times in allowances(address):
             key = "bytes#" + network
             self._spend(key, clock, burst * times, per_s * times, calls=calls, least=least)
 
@@ -208,12 +209,10 @@ class Limits:
         return bucket
 
 
-def allowances(address: str) -> Iterator[tuple[str, int]]:
-    """Yield the networks that an address counts in, and how many times a limit each has."""
+def allowances(address: str) -> tuple[tuple[str, int], ...]:
+    """Return the networks that an address counts in, and how many times a limit each has."""
     narrow, wide = counts_as(address), wider(address)
-    yield narrow, 1
-    if wide != narrow:
-        yield wide, WIDER
+    return ((narrow, 1),) if narrow == wide else ((narrow, 1), (wide, WIDER))
 
 
 class Tally:

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from chalicelib import http
 from chalicelib.assist import plan, probing
@@ -111,9 +111,8 @@ class LocalHost:
             call = self._reader.call(scope, request_id=request_id)
             reply = await self._page(call) or http.meet(self.service, call)
             if reply is None:
-                body = await self._bodies.read(receive)
-                started = time.perf_counter()
-                call = replace(call, body=body, clock=time.time())
+                call.body = await self._bodies.read(receive)
+                call.clock, started = time.time(), time.perf_counter()
                 reply = await self._answer(call)
             else:
                 unread = "expect" in call.headers  # so the caller still holds its body back
