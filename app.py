@@ -83,7 +83,7 @@ def serve(event: Any, context: Any) -> Any:
     return _FOLDED[kind(event)](event, context)
 
 
-@app.schedule(Rate(5, unit=Rate.MINUTES))
+@app.schedule(Rate(1, unit=Rate.MINUTES))
 def publish(event: Any) -> None:
-    """Publish the capsules of all communities."""
+    """Publish the capsules that are due."""
     host.publish()

@@ -86,6 +86,8 @@ class Use:
     lambda_gb_s: float = 0
     write_unit: float = 0
     read_unit: float = 0
+    file_put: float = 0
+    file_get: float = 0
     log_gb: float = 0
     transfer_gb: float = 0
     edge_call: float = 0
@@ -96,8 +98,12 @@ class Use:
     def run(self, times: float, ms: float) -> None:
         """Count runs of the function."""
         self.lambda_request += times
-        self.lambda_gb_s += times * ms / 1000 * self._memory_gb
+        self.busy(times * ms)
         self.log_gb += times * LOG_BYTES / GB
+
+    def busy(self, ms: float) -> None:
+        """Count time of the function."""
+        self.lambda_gb_s += ms / 1000 * self._memory_gb
 
     def ask(self, times: float, units: Units) -> None:
         """Count what is asked of the store."""
@@ -121,6 +127,8 @@ WHAT: Mapping[str, tuple[str, str]] = {
     "lambda_gb_s": ("function time", "GB-seconds"),
     "write_unit": ("store, written", "units"),
     "read_unit": ("store, read", "units"),
+    "file_put": ("files written", "files"),
+    "file_get": ("files read", "files"),
     "log_gb": ("logs", "GB"),
     "transfer_gb": ("data out", "GB"),
     "edge_call": ("CloudFront calls", "calls"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.aws.publishing import COMMUNITIES_A_RUN
 from chalicelib.aws.share import Share
 from chalicelib.aws.told import Told
 from infra.bill import (
@@ -19,7 +20,7 @@ from infra.bill import (
     Estimate,
     bill,
 )
-from infra.cost import idle
+from infra.cost import PUBLISHING_AN_HOUR, idle, put
 from muster.cli.output import Misuse
 
 TABLES = 3
@@ -114,6 +115,7 @@ class Ceilings:
         events = self.socket_rate * MONTH_S
         sent = self.pushes_per_s * self.concurrency * MONTH_S
         use = idle(memory_mb=self.memory_mb)
+        put(use, COMMUNITIES_A_RUN * PUBLISHING_AN_HOUR * MONTH_S / 3600)
         use.http_call += calls
         use.edge_call += calls
         use.socket_message += events + sent

@@ -19,7 +19,7 @@ Design = Literal["polling", "push"]
 PUSH_MS = 10.0
 """How long it takes to pass one text to one socket."""
 
-SWEEPS_AN_HOUR, PUBLISHING_AN_HOUR = 60, 12
+SWEEPS_AN_HOUR, PUBLISHING_AN_HOUR = 60, 60
 ALARMS = 9
 
 
@@ -35,7 +35,11 @@ CALLS: Mapping[str, Units] = {
 }
 SOCKET = Units(4, 50, "socket, subscribed and closed")
 SWEEP = Units(0, 1)
-PUBLISH = Units(2, 2)
+PUBLISH = Units(0, 1)
+PUBLISHED = Units(3, 32)
+"""A community's lease and outcome, and its places, if it has all of them."""
+
+CAPSULE_FILES, CAPSULE_MS = 3, 200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +171,16 @@ def idle(*, memory_mb: int = 1024) -> Use:
         use.run(times, CALL_MS)
         use.ask(times, units)
     return use
+
+
+def publish(use: Use, capsules: float) -> None:
+    """Count so many published capsules of full communities."""
+    put(use, capsules)
+    use.ask(capsules, PUBLISHED)
+    use.busy(capsules * CAPSULE_MS)
+
+
+def put(use: Use, capsules: float) -> None:
+    """Count the files of so many capsules; each is read before it is replaced."""
+    use.file_put += capsules * CAPSULE_FILES
+    use.file_get += capsules * CAPSULE_FILES

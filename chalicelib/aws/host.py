@@ -169,7 +169,7 @@ class AwsHost:
         return Connection(context["connectionId"], f"https://{domain}/{context['stage']}")
 
     def publish(self) -> None:
-        """Publish every community's capsule."""
+        """Publish the capsules that are due."""
         self._publishing.run(now=int(time.time()))
 
     def _answered(

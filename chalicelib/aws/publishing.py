@@ -15,12 +15,16 @@ from chalicelib.aws.clients import open_client
 from chalicelib.aws.told import Told
 from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
-from chalicelib.community.publisher import Press, PublishOutcome
+from chalicelib.community.press import Press
+from chalicelib.community.publisher import PublishOutcome
 from chalicelib.community.shelf import S3Shelf, code_of
 from chalicelib.service import Service
 
 KEYS_S = 900
 """How long a container uses keys that it has read: so soon a rotation is known."""
+
+COMMUNITIES_A_RUN = 10
+"""Strangers can name communities, and each that is published costs three writes to the bucket."""
 
 TIER = "Intelligent-Tiering"
 """A parameter of more than 4 KB costs a little; long chains of root keys take so much."""
@@ -42,7 +46,7 @@ class BucketPublishing:
         self._kept: tuple[int, Publisher] | None = None
 
     def run(self, *, now: int) -> list[PublishOutcome]:
-        """Publish every community, where an operator has chosen a bucket; raises nothing."""
+        """Publish what is due, where an operator has chosen a bucket; raises nothing."""
         if not self._told.capsule_bucket:
             return []
         return self._press.run(now=now)
@@ -50,7 +54,7 @@ class BucketPublishing:
     @cached_property
     def _press(self) -> Press:
         shelf = S3Shelf(lambda: self._s3, self._told.capsule_bucket)
-        return Press(self._service(), shelf, self._keys)
+        return Press(self._service(), shelf, self._keys, most=COMMUNITIES_A_RUN)
 
     @cached_property
     def _s3(self) -> Any:
@@ -91,4 +95,4 @@ def create_once(ssm: Any, name: str, value: str) -> bool:
     return True
 
 
-__all__ = ["KEYS_S", "BucketPublishing", "create_once"]
+__all__ = ["COMMUNITIES_A_RUN", "KEYS_S", "BucketPublishing", "create_once"]

@@ -1,7 +1,8 @@
-"""Publisher: a community's tickets as a signed capsule, every five minutes.
+"""Publisher: a community's tickets as a signed capsule, every five minutes or sooner.
 
 For each community that was announced to, a sample of its tickets is signed and
-put on a shelf as three files. A run that fails leaves the last good capsule where
+put on a shelf as three files; again before the last of these tickets ends, as a capsule
+without a usable ticket helps nobody. A run that fails leaves the last good capsule where
 it is and is counted; the second failure in a row raises the alarm.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -66,46 +67,13 @@ class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
     peers: int = 0
     failures: int = 0
     reason: str = ""
+    ends_at: int = 0
+    """When the last of the published tickets ends."""
 
     @property
     def alarming(self) -> bool:
         """Whether somebody has to look."""
         return self.failures >= ALARM_AT
-
-
-class Press:
-    """Publishes again and again for a host, which says where the keys come from.
-
-    What goes wrong is counted with each community; where even that cannot be stored,
-    in the process. A run never raises.
-    """
-
-    def __init__(
-        self, service: Service, shelf: Shelf, keys: Callable[[int], manifest.Publisher]
-    ) -> None:
-        self._service = service
-        self._shelf = shelf
-        self._keys = keys
-        self._uncounted = 0
-
-    def run(self, *, now: int, only: Collection[str] | None = None) -> list[PublishOutcome]:
-        """Publish every community, or *only* these; return how it went."""
-        try:
-            return self._run(now, only)
-        except Exception as error:
-            self._uncounted += 1
-            log.published("", at=now, failures=self._uncounted, reason=_said(error))
-            return []
-
-    def _run(self, now: int, only: Collection[str] | None) -> list[PublishOutcome]:
-        try:
-            terms = Terms.chosen(self._keys(now), self._service.settings)
-        except Exception as error:
-            done = fail(self._service, _said(error), now=now)
-        else:
-            done = publish(self._service, self._shelf, terms, now=now, only=only)
-        self._uncounted = 0
-        return done
 
 
 def publish(
@@ -117,24 +85,9 @@ def publish(
     only: Collection[str] | None = None,
 ) -> list[PublishOutcome]:
     """Publish every community that has live tickets, or of these *only*; count what fails."""
-    done = []
-    for community in _waiting(service, now=now):
-        if only is None or community in only:
-            outcome = _publish(service, shelf, terms, community, now=now)
-            if outcome is not None:
-                done.append(outcome)
-                _note(service, outcome, now=now)
-    return done
-
-
-def fail(service: Service, reason: str, *, now: int) -> list[PublishOutcome]:
-    """Count a failure that affects all communities."""
-    done = []
-    for community in _waiting(service, now=now):
-        if _places(service, community, now=now):
-            done.append(_failure(service, community, reason, now=now))
-            _note(service, done[-1], now=now)
-    return done
+    last = {done.community: done for done in outcomes(service, now=now)}
+    names = [name for name in communities(service, now=now) if only is None or name in only]
+    return each(_by_age(names, last), lambda name: published(service, shelf, terms, name, now=now))
 
 
 def outcome(service: Service, community: str, *, now: int) -> PublishOutcome | None:
@@ -164,23 +117,47 @@ def sample(
     return sorted(chosen, key=lambda place: (-place.expires_at_ms, place.peer_id))
 
 
-def _waiting(service: Service, *, now: int) -> list[str]:
-    """Return all communities, those first that were not published for the longest time."""
+def communities(service: Service, *, now: int) -> list[str]:
+    """Return the communities that were announced to lately."""
     most = 2 * service.settings.communities  # some have their place whatever the bound
-    last = {done.community: done.at for done in outcomes(service, now=now)}
-    names = tables.communities(service.stores, limit=most, now=now)
-    return sorted(names, key=lambda name: (last.get(name, 0), name))
+    return tables.communities(service.stores, limit=most, now=now)
+
+
+def _by_age(names: Sequence[str], last: Mapping[str, PublishOutcome]) -> list[str]:
+    """Order communities, those first that were not published for the longest time."""
+    return sorted(names, key=lambda name: (last[name].at if name in last else 0, name))
+
+
+def each(names: Sequence[str], act: Callable[[str], PublishOutcome | None]) -> list[PublishOutcome]:
+    """Do something for one community after the other; return what came of it."""
+    return [done for name in names if (done := act(name)) is not None]
+
+
+def published(
+    service: Service, shelf: Shelf, terms: Terms, name: str, *, now: int, beyond: int = 0
+) -> PublishOutcome | None:
+    """Publish one community and note how it went, if there was something to do."""
+    done = _publish(service, shelf, terms, name, now=now, beyond=beyond)
+    return _noted(service, done, now=now) if done else None
+
+
+def failed(service: Service, name: str, reason: str, *, now: int) -> PublishOutcome | None:
+    """Note a failure that affects all communities, for one that has something to publish."""
+    if not _places(service, name, now=now):
+        return None
+    return _noted(service, _failure(service, name, reason, now=now), now=now)
 
 
 def _publish(
-    service: Service, shelf: Shelf, terms: Terms, community: str, *, now: int
+    service: Service, shelf: Shelf, terms: Terms, community: str, *, now: int, beyond: int
 ) -> PublishOutcome | None:
-    """Publish one community; None if there is nothing to publish or another run has the lease."""
+    """Publish one community; None if no ticket outlasts *beyond* or another run has the lease."""
     if not keyring.certificate(terms.keys).covers(community):
         return None
     try:
         chosen = _places(service, community, now=now)
-        if not chosen:
+        ends_at = max((place.expires_at_ms // 1000 for place in chosen), default=0)
+        if ends_at <= beyond:
             return None
         keyring.check(terms.keys, now=now)
         with _alone(service, community, now=now) as alone:
@@ -189,8 +166,10 @@ def _publish(
             tickets = _believed(terms, chosen)
             write(shelf, terms, tickets, community=community, now=now)
     except (Unavailable, MetadataRefused, ValueError, keyring.Unusable) as error:
-        return _failure(service, community, _said(error), now=now)
-    return PublishOutcome(community=community, at=now, sequence=now, peers=len(tickets))
+        return _failure(service, community, said(error), now=now)
+    return PublishOutcome(
+        community=community, at=now, sequence=now, peers=len(tickets), ends_at=ends_at
+    )
 
 
 def _believed(terms: Terms, chosen: Sequence[tables.Slot]) -> list[Ticket]:
@@ -230,9 +209,10 @@ def _failure(service: Service, community: str, reason: str, *, now: int) -> Publ
     )
 
 
-def _note(service: Service, done: PublishOutcome, *, now: int) -> None:
+def _noted(service: Service, done: PublishOutcome, *, now: int) -> PublishOutcome:
     tables.save_outcome(service.stores, done.community, msgspec.json.encode(done), now=now)
     log.published(done.community, at=now, failures=done.failures, reason=done.reason)
+    return done
 
 
 def write(
@@ -281,7 +261,8 @@ def _roll_back(shelf: Shelf, written: Sequence[tuple[str, bytes, Shelved | None]
                 shelf.write(name, old.body, over=now_there.tag)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """Return what is noted of an error."""
     return str(error) or type(error).__name__
 
 
@@ -294,13 +275,16 @@ FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
 __all__ = [
     "EVERY_S",
     "FILES",
-    "Press",
     "PublishOutcome",
     "Terms",
-    "fail",
+    "communities",
+    "each",
+    "failed",
     "outcome",
     "outcomes",
     "publish",
+    "published",
+    "said",
     "sample",
     "write",
 ]

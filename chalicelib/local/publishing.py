@@ -16,7 +16,8 @@ import msgspec
 from capsules.manifest import Publisher
 from chalicelib.call import Call, Reply
 from chalicelib.community import beacon, keyring
-from chalicelib.community.publisher import FILES, Press, PublishOutcome, outcomes
+from chalicelib.community.press import LOOK_S, Press, due
+from chalicelib.community.publisher import FILES, PublishOutcome, outcomes
 from chalicelib.community.shelf import FolderShelf
 from chalicelib.local.capsule_files import CapsuleFiles
 from chalicelib.local.publishing_keys import KeyFolder
@@ -44,9 +45,11 @@ class FolderPublishing:
         self._folder = folder
         shelf = FolderShelf(folder)
         self.files = CapsuleFiles(shelf)
-        self._press = Press(service, shelf, self._load)
+        self._press = Press(service, shelf, self._load, every_s=every_s)
         self._latest = {done.community: done for done in outcomes(service, now=now)}
-        self._next_at = max((done.at + every_s for done in self._latest.values()), default=now)
+        self._look_s = min(LOOK_S, every_s)
+        done_at = (done.at + self._look_s for done in self._latest.values())
+        self._next_at = max(done_at, default=now)
         self._announced: set[str] = set()
         self._one_at_a_time = threading.Lock()
         self._stopped = False
@@ -55,16 +58,18 @@ class FolderPublishing:
     # --- publishing -----------------------------------------------------------------
 
     def heard(self, call: Call, reply: Reply) -> None:
-        """Take note of an answered call: an announce may bring a community to life."""
+        """Take note of an answered call: an announce may bring something to publish."""
         if call.path != "/announce" or reply.status != 200 or reply.code:
             return
         community = _community(call)
         last = self._latest.get(community)
-        if last is None or last.at <= call.now - self.every_s:
+        if last and last.at > call.now - self._look_s:
+            return
+        if due(last, now=call.now, every_s=self.every_s):
             self._announced.add(community)
 
     def due(self, now: int) -> bool:
-        """Say whether there is something to publish."""
+        """Say whether there may be something to publish."""
         return now >= self._next_at or bool(self._announced)
 
     def run(self) -> None:
@@ -77,7 +82,7 @@ class FolderPublishing:
             if now < self._next_at:
                 self._publish(now, only=announced)
             else:
-                self._next_at = now + self.every_s
+                self._next_at = now + self._look_s
                 self._publish(now, only=None)
                 self._tidy(now)
 

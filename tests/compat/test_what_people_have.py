@@ -28,7 +28,8 @@ from chalicelib.assist.pq_keys import decapsulate, exchange
 from chalicelib.community.beacon import places
 from chalicelib.community.key_files import read_publishing, read_root
 from chalicelib.community.keyring import certificate, encode, revoked, root_key
-from chalicelib.community.publisher import FILES, Press, Terms, outcomes, write
+from chalicelib.community.press import Press
+from chalicelib.community.publisher import FILES, Terms, outcomes, write
 from chalicelib.community.shelf import FolderShelf
 from chalicelib.local.publishing_keys import KeyFolder
 from chalicelib.store.sqlite import open_sqlite

@@ -9,6 +9,7 @@ import pytest
 from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.community import publisher
+from chalicelib.community.press import Press
 from chalicelib.store import Item, Stores
 from tests.support import stores as engines
 from tests.support.circle import START, World, world
@@ -199,6 +200,21 @@ def test_a_large_community_costs_no_more_than_a_full_one(
     assert found["list, warm"][-1] == {"read_units": 0, "write_units": 0}
     assert found["list, cold"][-1]["read_units"] <= 50
     assert found["announce again"][-1]["write_units"] == 0
+
+
+def test_a_look_for_what_is_due_costs_one_read_unit_if_nothing_is(dynalite_url: str) -> None:
+    tally = Tally()
+    here = over(engines.in_dynalite(dynalite_url, meter=tally.meter))
+    runs = Press(here.service, Shelf(), lambda now: terms().keys)
+    tally.take()
+    assert runs.run(now=here.now) == []
+    assert tally.take()[1] == {"read_units": 1, "write_units": 0}
+    Node(1).announce(here)
+    assert len(runs.run(now=here.now)) == 1
+    tally.take()
+
+    assert runs.run(now=here.now + 60) == []
+    assert tally.take()[1] == {"read_units": 1, "write_units": 0}
 
 
 @pytest.mark.slow

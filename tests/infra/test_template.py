@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws import edge
+from chalicelib.community import press
 from chalicelib.routes import PATHS
 from infra import bill, cost, linting, stack
 from infra.cloud import Names
@@ -189,11 +190,14 @@ def test_one_function_takes_everything_but_publishing(template: Template) -> Non
         stack.PUBLISH: "app.publish",
     }
     schedules = {
-        event["Properties"]["Schedule"]
+        (function["Handler"], event["Properties"]["Schedule"])
         for function in functions.values()
         for event in function["Events"].values()
     }
-    assert schedules == {"rate(1 minute)", "rate(5 minutes)"}
+    assert schedules == {
+        ("app.serve", "rate(1 minute)"),
+        ("app.publish", f"rate({press.LOOK_S // 60} minute)"),
+    }
 
 
 def test_the_apis_have_every_path_and_refuse_in_our_words(template: Template) -> None:

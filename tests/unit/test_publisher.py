@@ -11,7 +11,7 @@ import pytest
 from capsules import manifest, root
 from capsules.capsule import Capsule
 from capsules.keys import SigningKey
-from chalicelib.community import publisher
+from chalicelib.community import press, publisher
 from chalicelib.community.keyring import RootKey, Unusable
 from chalicelib.community.shelf import FolderShelf, Shelved
 from chalicelib.store import Unavailable
@@ -275,8 +275,8 @@ def test_a_press_without_keys_counts_a_failure_for_each_community() -> None:
     def lost(now: int) -> manifest.Publisher:
         raise Unusable("the keys are lost")
 
-    press = publisher.Press(here.service, Shelf(), lost)
-    found = [press.run(now=here.now + n)[0] for n in range(2)]
+    runs = press.Press(here.service, Shelf(), lost)
+    found = [runs.run(now=here.now + n)[0] for n in range(2)]
 
     assert [(o.failures, o.alarming, o.reason) for o in found] == [
         (1, False, "the keys are lost"),
@@ -294,11 +294,11 @@ def test_what_cannot_even_be_counted_in_the_store_is_counted_in_the_log(
         def __getattr__(self, verb: str) -> Any:
             raise Unavailable("the store is away")
 
-    press = publisher.Press(here.service, Shelf(), lambda now: terms().keys)
+    runs = press.Press(here.service, Shelf(), lambda now: terms().keys)
     here.service.stores = stores._replace(presence=Away())
     with caplog.at_level(logging.ERROR, logger="muster.publishing"):
-        assert [press.run(now=here.now) for _ in range(2)] == [[], []]
+        assert [runs.run(now=here.now) for _ in range(2)] == [[], []]
     assert caplog.records[-1].PublishFailuresInARow == 2  # type: ignore[attr-defined]
 
     here.service.stores = stores
-    assert press.run(now=here.now)[0].failures == 0
+    assert runs.run(now=here.now)[0].failures == 0
