@@ -50,13 +50,16 @@ class Limits:
         self._settings = settings
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def spend_address(self, address: str, *, clock: float) -> None:
-        """Take one call from the bucket of the address's network."""
+    def spend_address(self, address: str, *, clock: float, shared: bool = True) -> None:
+        """Take one call from the bucket of the address's network.
+
+        What is not *shared* is counted in this process alone, and writes nothing.
+        """
         burst, per_s = self._settings.address_burst, self._settings.address_per_s
         for network, times in allowances(address):
-            self._spend("address#" + network, clock, burst * times, per_s * times)
+            self._spend("address#" + network, clock, burst * times, per_s * times, shared=shared)
 
-    def spend_bytes(self, address: str, size: int, *, clock: float) -> None:
+    def spend_bytes(self, address: str, size: int, *, clock: float, shared: bool = True) -> None:
         """Take the bytes of a body; the last one may be larger than what is left."""
         burst = self._settings.address_burst_bytes
         per_s = self._settings.address_bytes_per_s
@@ -68,6 +71,7 @@ class Limits:
                 per_s * times,
                 amount=size,
                 share_every=SHARE_BYTES,
+                shared=shared,
             )
 
     def spend_node(self, circle_hint: str, node_id: str, *, clock: float) -> None:
@@ -100,9 +104,10 @@ class Limits:
         *,
         amount: int = 1,
         share_every: int = SHARE_EVERY,
+        shared: bool = True,
     ) -> None:
         bucket = self._take(key, clock, burst, per_s, amount)
-        bucket.unshared += amount
+        bucket.unshared += amount if shared else 0
         if bucket.unshared >= share_every:
             self._share(key, bucket, clock, burst + per_s * SHARE_S)
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
+BELIEVED_S = 60
+"""How long a container believes that a circle is let in: so soon a revoked one is refused."""
 
 _log = logging.getLogger("muster")
 
@@ -68,6 +71,7 @@ class AwsHost:
     def service(self) -> Service:
         """The service, from the environment; raises `WrongValue` for what does not fit."""
         told, settings = self._told, Settings.from_environment(self._environment)
+        settings = replace(settings, access=settings.access or "closed")
         if stray := unknown(self._environment):
             _log.warning("%s", stray)  # a name that nobody reads is not worth an outage
         return Service(
@@ -76,6 +80,7 @@ class AwsHost:
             GatewaySender(self._open_gateway, budget=Budget(settings.pushes_per_s)),
             os.urandom,
             prober=_open_prober(settings),
+            believed_s=BELIEVED_S,
         )
 
     @cached_property

@@ -17,7 +17,7 @@ import msgspec
 from capsules import manifest
 from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
-from chalicelib import log, tables
+from chalicelib import access, log, tables
 from chalicelib.community import beacon, keyring
 from chalicelib.community.shares import fair
 from chalicelib.community.shelf import Shelf, Shelved
@@ -168,7 +168,8 @@ def _waiting(service: Service, *, now: int) -> list[str]:
     """Return all communities, those first that were not published for the longest time."""
     most = 2 * service.settings.communities  # some have their place whatever the bound
     last = {done.community: done.at for done in outcomes(service, now=now)}
-    names = tables.communities(service.stores, limit=most, now=now)
+    known = tables.communities(service.stores, limit=most, now=now)
+    names = access.published(service.settings, known)
     return sorted(names, key=lambda name: (last.get(name, 0), name))
 
 
