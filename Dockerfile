@@ -2,6 +2,8 @@
 # The service on one machine:
 #   docker build -t muster .
 #   docker run -p 8787:8787 -v muster:/data muster
+# It serves only circles that were let in:
+#   docker exec CONTAINER muster access allow CODE --data /data
 
 # What is needed, wheels only, checked by hash; then this checkout, which is run where it lies.
 # Nothing of this stage but /opt/muster is kept.
@@ -34,4 +36,4 @@ EXPOSE 8787
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8787/v1/health', timeout=4)"]
-ENTRYPOINT ["muster", "serve", "--host", "0.0.0.0", "--port", "8787", "--data", "/data"]
+ENTRYPOINT ["muster", "serve", "--host", "0.0.0.0", "--port", "8787", "--data", "/data", "--closed"]

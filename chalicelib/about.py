@@ -6,7 +6,7 @@ from base64 import urlsafe_b64encode
 
 from msgspec import UNSET
 
-from chalicelib import tokens
+from chalicelib import access, tokens
 from chalicelib.call import Call
 from chalicelib.service import Service
 from muster.felund import records
@@ -39,4 +39,5 @@ def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:
         keys=(key,),
         websocket=service.settings.websocket_url or call.websocket_url,
         capsule_root=service.settings.capsule_root or None,
+        open=not access.closed(service, call),
     )

@@ -33,6 +33,8 @@ class Call:
     clock: float = 0.0
     request_id: str = ""
     websocket_url: str = ""
+    outside: bool = False
+    """Whether the call may have come from another machine, as far as the host can tell."""
     signed: bool = False
     """Whether a guard has found that a member of the circle signed it."""
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chalicelib import store
+from chalicelib import access, store
 from chalicelib.call import Call, Done, Reply, Wait
 from chalicelib.circle import sockets
 from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
@@ -50,6 +50,7 @@ PREFLIGHT = CORS | {
     ),
     "Access-Control-Max-Age": "7200",
 }
+NO_SUCH_PATH = "there is no such path; GET /v1/info and docs/protocol.md list what there is"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -148,25 +149,34 @@ def _stamped(call: Call, reply: Reply) -> Reply:
 
 
 def _meet(service: Service, call: Call) -> Reply | None:
-    service.limits.spend_address(call.source_ip, clock=call.clock)
+    closed = access.closed(service, call)
+    service.limits.spend_address(call.source_ip, clock=call.clock, shared=not closed)
     if call.method == "OPTIONS":
         return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
     route = _route(call)
-    service.limits.spend_bytes(call.source_ip, call.declared_bytes, clock=call.clock)
+    service.limits.spend_bytes(
+        call.source_ip, call.declared_bytes, clock=call.clock, shared=not closed
+    )
     _check_size(service, route, max(call.declared_bytes, len(call.body)))
+    if closed and call.method == "GET":
+        route.knock(service, call)
     route.guard.meet(service, call)
     return None
 
 
 def _answer(service: Service, call: Call) -> Reply | Wait:
     route = PATHS[call.path][call.method]
+    closed = access.closed(service, call)
     undeclared = len(call.body) - call.declared_bytes
     if undeclared > 0:
-        service.limits.spend_bytes(call.source_ip, undeclared, clock=call.clock)
+        service.limits.spend_bytes(call.source_ip, undeclared, clock=call.clock, shared=not closed)
         _check_size(service, route, len(call.body))
+    if closed and call.method != "GET":
+        route.knock(service, call)
     named = _named(call, route)
     proof = route.guard.check(service, call, named)
     ask = named if route.method == "GET" else _read(call, route)
+    access.confirm(service, call, ask)
     route.guard.admit(service, call, ask, proof)
     call.signed = proof is not None
     use = route.unasked if route.unasked and not call.body else route.use
@@ -190,9 +200,7 @@ def _route(call: Call) -> Route:
     if call.path == sockets.PATH and call.method == "GET":
         raise InvalidRequest("open a WebSocket here")
     if methods is None:
-        raise NotFound(
-            "there is no such path; GET /v1/info and docs/protocol.md list what there is"
-        )
+        raise NotFound(NO_SUCH_PATH)
     route = methods.get(call.method)
     if route is None:
         allow = ", ".join([*methods, "OPTIONS"])

@@ -80,13 +80,16 @@ class Limits:
         self._first, self._window_s = (SPREAD_EVERY, SPREAD_S) if spread else (SHARE_EVERY, SHARE_S)
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def spend_address(self, address: str, *, clock: float) -> None:
-        """Take one call from the bucket of the address's network."""
+    def spend_address(self, address: str, *, clock: float, shared: bool = True) -> None:
+        """Take one call from the bucket of the address's network.
+
+        What is not *shared* is counted in this process alone, and writes nothing.
+        """
         burst, per_s = self._settings.address_burst, self._settings.address_per_s
         for network, times in allowances(address):
-            self._spend("address#" + network, clock, burst * times, per_s * times)
+            self._spend("address#" + network, clock, burst * times, per_s * times, shared=shared)
 
-    def spend_bytes(self, address: str, size: int, *, clock: float) -> None:
+    def spend_bytes(self, address: str, size: int, *, clock: float, shared: bool = True) -> None:
         """Take the bytes of a body; the last one may be larger than what is left."""
         if not size:
             return
@@ -95,7 +98,15 @@ class Limits:
         least, calls = 1 / _UNIT_BYTES, size / _UNIT_BYTES
         for network, times in allowances(address):
             key = "bytes#" + network
-            self._spend(key, clock, burst * times, per_s * times, calls=calls, least=least)
+            self._spend(
+                key,
+                clock,
+                burst * times,
+                per_s * times,
+                calls=calls,
+                least=least,
+                shared=shared,
+            )
 
     def charge_address(self, address: str, calls: float, *, clock: float) -> None:
         """Take from the address's bucket what a call cost beyond itself; it may end up owing."""
@@ -140,9 +151,11 @@ class Limits:
         *,
         calls: float = 1,
         least: float = 1,
+        shared: bool = True,
     ) -> None:
         bucket = self._take(key, clock, burst, per_s, calls=calls, least=least)
-        self._count(key, bucket, calls, clock, burst, per_s)
+        if shared:
+            self._count(key, bucket, calls, clock, burst, per_s)
         if bucket.shut_until > clock:
             raise _limited(bucket.shut_until - clock)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from chalicelib import access
 from chalicelib.auth import Guard
 from muster.errors import Refused
 from muster.felund import records
@@ -25,5 +26,7 @@ class Route(NamedTuple):
     """What a call with an empty body uses; without it, a body must be there."""
     refusal: Callable[[Refused], Any] | None = None
     """How the path writes refusals, as problem+json, if its clients know another form."""
+    knock: access.Knock = access.circle
+    """Whom a closed service lets call it, before anything is parsed."""
     body_bytes: str = "body_bytes"
     """The setting that says how large a body may be."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chalicelib import about
+from chalicelib import about, access
 from chalicelib.auth import anyone, member, owner, signed
 from chalicelib.circle import mailbox, presence, relay, signals
 from chalicelib.community import beacon
@@ -16,8 +16,18 @@ from muster.felund import records
 __all__ = ["EARLY", "PATHS", "ROUTES", "Route"]
 
 EARLY = (
-    Route("GET", "/v1/health", anyone, records.Nothing, about.health, records.Health),
-    Route("GET", "/v1/info", anyone, records.Nothing, about.info, records.Info),
+    Route(
+        "GET",
+        "/v1/health",
+        anyone,
+        records.Nothing,
+        about.health,
+        records.Health,
+        knock=access.anyone,
+    ),
+    Route(
+        "GET", "/v1/info", anyone, records.Nothing, about.info, records.Info, knock=access.anyone
+    ),
     Route("POST", "/v1/register", owner, records.Register, presence.register, records.Registered),
     Route(
         "DELETE",
@@ -33,7 +43,15 @@ EARLY = (
     ),
     Route("GET", "/v1/messages", member, records.PollMessages, mailbox.poll, records.Messages),
     Route("POST", "/v1/signal", member, records.LeaveSignal, signals.leave, records.SignalLeft),
-    Route("GET", "/v1/signal", member, records.PollSignals, signals.poll, records.Signals),
+    Route(
+        "GET",
+        "/v1/signal",
+        member,
+        records.PollSignals,
+        signals.poll,
+        records.Signals,
+        knock=access.any_circle,
+    ),
     Route(
         "POST",
         "/v1/relay/session",
@@ -58,6 +76,7 @@ EARLY = (
         beacon.announce,
         records.Tickets,
         over=beacon.listing,
+        knock=access.community,
     ),
     Route(
         "GET",
@@ -67,6 +86,7 @@ EARLY = (
         beacon.peers,
         records.Tickets,
         over=beacon.listing,
+        knock=access.community,
     ),
 )
 """What nearly every call wants; the rest is in chalicelib/assist/routes.py."""

@@ -36,11 +36,15 @@ class Service:
     heard: Memory[bool] = field(init=False)
     callers: Memory[str] = field(init=False)
     names: Memory[bool] = field(init=False)
+    let_in: Memory[bool] = field(init=False)
+    kept_out: Memory[bool] = field(init=False)
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
     prober: Prober | None = None
     host_limits: Mapping[str, int] = field(default_factory=dict)
     """What the host bounds besides the settings, for `GET /v1/info`."""
+    believed_s: int = 1
+    """How long this process believes who is let in, without reading it again."""
 
     spread: bool = False
     """Whether the calls of one caller and the frames of one socket come to many processes."""
@@ -54,6 +58,8 @@ class Service:
         self.heard = Memory(4096)
         self.callers = Memory(4096)
         self.names = Memory(16_384)
+        self.let_in = Memory(4096)
+        self.kept_out = Memory(4096)  # apart: strangers push nobody out who was let in
         self.listings = Memory(64)
         self.key_sets = Memory(2)
 

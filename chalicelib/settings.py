@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from chalicelib.assist.plan import Plan
 
 Unsigned = Literal["refuse", "allow"]
+Access = Literal["", "open", "closed"]
+"""Whether strangers are served; nothing means those whose calls come from this machine."""
 
 DAY_S = 24 * 3600
 
@@ -91,6 +93,12 @@ class Settings:
     """Every choice and every bound of the service; times in seconds, sizes in bytes."""
 
     unsigned: Unsigned = read_by(_policy, "refuse")
+    access: Access = read_by(variables.choice("open", "closed"), "")
+    status_token: str = read_by(
+        variables.matching(r"[!-~]{16,256}", "16 to 256 printable characters without spaces"),
+        "",
+        secret=True,
+    )
     websocket_url: str = read_by(variables.url("wss", "ws"), "")
     version: str = read_by(variables.matching(r"[!-~]{1,64}", "a version"), __version__)
 

@@ -22,6 +22,7 @@ listed tickets    presence slots#NAME     slot                as long as each ti
 communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
+circle let in     guard access            HINT                for ever, or as chosen
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 new peer ids      guard names#NETWORK     day                 the day
@@ -163,9 +164,14 @@ def spend(stores: Stores, circle_hint: str, nonce: str, *, signed_at: int, now: 
 
 
 def service_seed(stores: Stores, fresh: bytes, *, now: int) -> bytes:
-    """Return the service's key seed: the one kept, or *fresh* if there is none yet."""
-    stores.guard.put_new(Item("service", "key", FOREVER, fresh), now=now)
+    """Return the service's key seed: the one kept, or *fresh* if there is none yet.
+
+    It is read first, so that a new process writes nothing for the stranger who wakes it.
+    """
     kept = stores.guard.get("service", "key", now=now)
+    if kept is None:
+        stores.guard.put_new(Item("service", "key", FOREVER, fresh), now=now)
+        kept = stores.guard.get("service", "key", now=now)
     return kept.body if kept else fresh
 
 
@@ -187,6 +193,48 @@ def kept_key_set(stores: Stores, name: str, *, now: int) -> bytes | None:
 def count(stores: Stores, counter: str, amount: int, *, now: int) -> int:
     """Count what assist has done; return the new total."""
     return stores.guard.add("assist", counter, amount, expires_at=FOREVER, now=now)
+
+
+# --- who is let in --------------------------------------------------------------
+
+
+class Allowed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A circle that a closed service serves: what its operator calls it, and since when."""
+
+    name: str = ""
+    since: int = 0
+
+
+class Entry(NamedTuple):
+    """An `Allowed` with the hint it is for and its end."""
+
+    circle_hint: str
+    allowed: Allowed
+    expires_at: int
+
+
+_allowed = msgspec.json.Decoder(Allowed)
+
+
+def allow(stores: Stores, circle_hint: str, allowed: Allowed, *, until: int) -> None:
+    """Let a circle in until then."""
+    stores.guard.put(Item("access", circle_hint, until, msgspec.json.encode(allowed)))
+
+
+def allowed(stores: Stores, circle_hint: str, *, now: int) -> Item | None:
+    """Return the item that lets a circle in, if there is one."""
+    return stores.guard.get("access", circle_hint, now=now)
+
+
+def disallow(stores: Stores, circle_hint: str, *, now: int) -> bool:
+    """Let a circle in no longer; say whether it was."""
+    return stores.guard.delete("access", circle_hint, now=now)
+
+
+def all_allowed(stores: Stores, *, limit: int, now: int) -> list[Entry]:
+    """Return the circles that are let in, by hint."""
+    found = _all(stores.guard, "access", limit=limit, now=now)
+    return [Entry(item.sk, _allowed.decode(item.body), item.expires_at) for item in found]
 
 
 # --- mail ---------------------------------------------------------------------
@@ -392,6 +440,8 @@ class Socket(msgspec.Struct, frozen=True, omit_defaults=True):
     legacy: bool = False
     caller: str = ""
     """What its frames are counted as, where they come to many processes."""
+    token_id: str = ""
+    """The name of the token that opened a subscription: the next one with it takes over."""
 
     @property
     def connection(self) -> Connection:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from chalicelib.store import Stores, TableNames, Unavailable
 from muster.cli.output import Failure, Misuse
 
 APP = "muster"
@@ -132,6 +133,28 @@ def connect(stage: str, *, profile: str | None = None, region: str | None = None
             raise Failure("there are no AWS credentials", GET_CREDENTIALS)
     identity = _identity(session, chosen)
     return Cloud(session, Names(stage, identity["Account"], chosen), identity["Arn"])
+
+
+@contextmanager
+def stores(cloud: Cloud) -> Iterator[Stores]:
+    """Open a deployment's tables with the credentials of whoever asks."""
+    from botocore.exceptions import ClientError
+
+    from chalicelib.store.dynamodb import open_dynamodb
+
+    names = TableNames(*cloud.names.tables)
+    with explained("asking the tables"):
+        try:
+            yield open_dynamodb(tables=names, client=cloud.client("dynamodb"))
+        except Unavailable as error:
+            raise Failure(f"the tables did not answer in time: {error}", "try again") from None
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            raise Failure(
+                f"there is no {cloud.names.stack} in {cloud.place}",
+                "'muster deploy' makes one; --stage and --region choose another",
+            ) from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import cloud_keys, code_bucket, difference, packing, parameters, price, stack
-from infra.cloud import Cloud, connect
+from infra.cloud import Cloud, connect, stores
 from infra.cloud_keys import Secrets
 from infra.difference import Change, Deployed
 from infra.packing import Package
@@ -31,6 +31,9 @@ SPARE = 100
 """How many machines AWS keeps free for functions that reserve none."""
 
 FIRST_ANSWER_S = 120.0
+
+DOCTOR_S = 600
+"""How long the doctor's circle is let in; nobody keeps its secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,7 @@ def _finish(
     if state is None:
         raise Failure(f"{build.cloud.names.stack} has gone", "somebody deleted it meanwhile")
     outputs = dict(state.outputs)
-    report = None if arguments.no_doctor else _examined(outputs.get("BaseUrl", ""))
+    report = None if arguments.no_doctor else _examined(build, outputs.get("BaseUrl", ""))
     outputs |= service_keys(outputs.get("BaseUrl", "")) if report else {}
     good = report is None or report.ok
     if arguments.json:
@@ -239,16 +242,25 @@ def _finish(
         if not changes:
             output.show("Nothing changes: all of it is deployed already.")
         _show_result(outputs, report)
+        if build.after.parameters["Access"] == "closed":
+            stage = arguments.stage
+            output.show(f"It is closed; a circle: muster access allow CODE --stage {stage}")
     return output.OK if good else output.FAILED
 
 
-def _examined(base: str) -> Any:
-    """Let two nodes meet through what was deployed."""
+def _examined(build: Build, base: str) -> Any:
+    """Let two nodes meet through what was deployed, in a circle that is let in for the time."""
+    from chalicelib import tables
     from muster.cli.doctor import examined
+    from muster.felund.circle import Circle
 
     _await_answer(base)
     say(f"muster doctor {base}")
-    return examined(base, timeout_s=15.0)
+    circle, now = Circle.new(), int(time.time())
+    with stores(build.cloud) as opened:
+        allowed = tables.Allowed("doctor", now)
+        tables.allow(opened, circle.circle_hint, allowed, until=now + DOCTOR_S)
+    return examined(base, timeout_s=15.0, circle=circle)
 
 
 def _await_answer(base: str) -> None:

@@ -91,6 +91,21 @@ class SessionExpired(Refused):
     code, status = "SESSION_EXPIRED", 401
 
 
+class NotAllowed(Refused):
+    """The service is closed, and its operator has not let this circle or community in."""
+
+    code, status = "NOT_ALLOWED", 403
+
+    def __init__(
+        self,
+        message: str = "this service is closed to circles and communities it was not told of",
+        hint: str = "",
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, hint, retry_after_s=retry_after_s)
+
+
 class NotFound(Refused):
     """There is no such path, registration or session."""
 
@@ -175,6 +190,7 @@ _CLASSES: dict[str, type[Refused]] = {
         InvalidSignature,
         InvalidToken,
         SessionExpired,
+        NotAllowed,
         NotFound,
         MethodNotAllowed,
         NonceReplay,

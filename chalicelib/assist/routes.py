@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chalicelib import access
 from chalicelib.assist import advise
 from chalicelib.assist.bearer import bearer
 from chalicelib.auth import signed
@@ -26,6 +27,7 @@ ROUTES = (
         assist_records.Advice,
         unasked=advise.unasked,
         refusal=advise.problem,
+        knock=access.anyone,
         body_bytes="assist_body_bytes",
     ),
     Route(
@@ -36,5 +38,6 @@ ROUTES = (
         advise.unasked,
         assist_records.Advice,
         refusal=advise.problem,
+        knock=access.anyone,
     ),
 )

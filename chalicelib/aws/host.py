@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""
 
 SWEEP_S = 8.0
+BELIEVED_S = 60
+"""How long a container believes that a circle is let in: so soon a revoked one is refused."""
 
 _log = logging.getLogger("muster")
 
@@ -72,6 +75,7 @@ class AwsHost:
         """The service, from the environment; raises `WrongValue` for what does not fit."""
         told, ours = self._told, self._share.settings() if self._share else {}
         settings = Settings.from_environment({**ours, **_set(self._environment)})
+        settings = replace(settings, access=settings.access or "closed")
         if stray := unknown(self._environment):
             _log.warning("%s", stray)  # a name that nobody reads is not worth an outage
         return Service(
@@ -81,6 +85,7 @@ class AwsHost:
             os.urandom,
             prober=_open_prober(settings),
             spread=True,
+            believed_s=BELIEVED_S,
         )
 
     @cached_property

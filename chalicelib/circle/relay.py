@@ -28,6 +28,9 @@ TOUCH_S = 10
 
 SWEEP_PAGE = 100
 
+_NAME_BYTES = 12
+"""How long the random name of a subscription's token is: no two are the same."""
+
 
 def open_session(service: Service, call: Call, ask: records.OpenSession) -> records.SessionOpened:
     """Open the session of two nodes of a circle, or renew it; the same pair gets the same one."""
@@ -65,6 +68,7 @@ def open_subscription(
         circle_hint=ask.circle_hint,
         node_id=ask.node_id,
         expires_at=expires_at,
+        session_id=service.entropy(_NAME_BYTES).hex(),
     )
     return records.SubscriptionOpened(
         relay_url=_url(service, call),
@@ -101,6 +105,8 @@ def attach(
 def greet(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
     """Tell both seats that the other is taken, once both are."""
     _, seats = tables.session(service.stores, socket.session_id, now=now)
+    if all(seat.id != socket.id for seat in seats):  # another was attached in the same moment
+        return (Close(socket.connection, 1000, "the node attached again"),)
     return tuple(
         effect
         for other in seats

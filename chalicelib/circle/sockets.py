@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from chalicelib import tables, tokens
+import msgspec
+
+from chalicelib import access, tables, tokens
 from chalicelib.call import Call, Close, Connection, Effect, Gone, Send
 from chalicelib.circle import mailbox, relay
 from chalicelib.network import counts_as
@@ -46,11 +48,14 @@ class Wanted(records.Record, frozen=True, kw_only=True):
 
 def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     """Admit a socket, or refuse it; `greet` follows once it can be sent to."""
-    service.limits.spend_address(call.source_ip, clock=call.clock)
+    closed = access.closed(service, call)
+    service.limits.spend_address(call.source_ip, clock=call.clock, shared=not closed)
     caller = counts_as(call.source_ip) if service.spread else ""
     text, subprotocol = _token(call)
     if not text:
         return Opened(None, _subscribe_unsigned(service, call, connection, caller))
+    if closed:
+        access.let_in(service, call, tokens.claimed(text).circle_hint)
     token = tokens.read(service.signer(now=call.now), text, now=call.now)
     for name in ("circle_hint", "node_id"):
         if call.query.get(name, getattr(token, name)) != getattr(token, name):
@@ -59,12 +64,10 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
         raise InvalidToken("the token is for assist, not for a socket")
     if token.use == "relay":
         effects = relay.attach(service, token, connection, now=call.now, caller=caller)
-    else:
-        hint, node_id = token.circle_hint, token.node_id
-        effects = _join(
-            service, connection, hint, node_id, now=call.now, legacy=False, caller=caller
-        )
-    return Opened(subprotocol, effects)
+        return Opened(subprotocol, effects)
+    socket = _socket(service, connection, token.circle_hint, token.node_id, now=call.now)
+    socket = msgspec.structs.replace(socket, token_id=token.session_id, caller=caller)
+    return Opened(subprotocol, _join(service, socket, now=call.now))
 
 
 def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect, ...]:
@@ -168,40 +171,42 @@ def _subscribe_unsigned(
             "or /v1/relay/session, signed, gives one"
         )
     wanted = records.from_query(call.query, Wanted)
-    hint, node_id = wanted.circle_hint, wanted.node_id
-    return _join(service, connection, hint, node_id, now=call.now, legacy=True, caller=caller)
+    access.let_in(service, call, wanted.circle_hint)
+    socket = _socket(service, connection, wanted.circle_hint, wanted.node_id, now=call.now)
+    socket = msgspec.structs.replace(socket, legacy=True, caller=caller)
+    return _join(service, socket, now=call.now)
 
 
-def _join(
-    service: Service,
-    connection: Connection,
-    circle_hint: str,
-    node_id: str,
-    *,
-    now: int,
-    legacy: bool,
-    caller: str,
-) -> tuple[Effect, ...]:
-    """Subscribe a socket; a node's oldest make way, and members' are never kept out."""
-    room = tables.room(service.stores, circle_hint, now=now)
-    if legacy and sum(other.legacy for other in room) >= LEGACY_SOCKETS:
-        raise RateLimited("this circle has as many sockets without a token as it may have")
-    same = [other for other in room if (other.node_id, other.legacy) == (node_id, legacy)]
-    oldest = sorted(same, key=lambda other: other.until)[: max(0, len(same) - NODE_SOCKETS + 1)]
-    for other in oldest:
-        tables.drop_socket(service.stores, other, now=now)
-    socket = tables.Socket(
+def _socket(
+    service: Service, connection: Connection, circle_hint: str, node_id: str, *, now: int
+) -> tables.Socket:
+    return tables.Socket(
         id=connection.id,
         endpoint=connection.endpoint,
         circle_hint=circle_hint,
         node_id=node_id,
         until=now + service.settings.socket_s,
-        legacy=legacy,
-        caller=caller,
     )
+
+
+def _join(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
+    """Subscribe a socket; a node's oldest make way, and members' are never kept out.
+
+    So does the one that was opened with the same token: a token has one socket at a time.
+    """
+    room = tables.room(service.stores, socket.circle_hint, now=now)
+    if socket.legacy and sum(other.legacy for other in room) >= LEGACY_SOCKETS:
+        raise RateLimited("this circle has as many sockets without a token as it may have")
+    again = [other for other in room if socket.token_id and other.token_id == socket.token_id]
+    kind = (socket.node_id, socket.legacy)
+    same = [o for o in room if (o.node_id, o.legacy) == kind and o not in again]
+    oldest = sorted(same, key=lambda other: other.until)[: max(0, len(same) - NODE_SOCKETS + 1)]
+    for other in again + oldest:
+        tables.drop_socket(service.stores, other, now=now)
     tables.save_socket(service.stores, socket, now=now)
     return tuple(
-        Close(other.connection, 1000, "the node has opened newer sockets") for other in oldest
+        Close(other.connection, 1000, "the node has opened a newer socket")
+        for other in again + oldest
     )
 
 

@@ -17,7 +17,7 @@ from capsules import ticket as tickets
 from capsules.errors import Refused as TicketRefused
 from capsules.fields import COMMUNITY
 from capsules.ticket import Ticket
-from chalicelib import network, tables
+from chalicelib import access, network, tables
 from chalicelib.call import Call
 from chalicelib.community.places import Applicant, Place, Places, pick, remembered
 from chalicelib.community.shares import NEW
@@ -25,7 +25,7 @@ from chalicelib.service import Service
 from muster.errors import InvalidRequest
 from muster.felund import records
 
-MAINNET = "mainnet"
+MAINNET = access.USUAL_COMMUNITY
 
 COMMUNITY_S = 1200
 """How long after its last ticket a community is still looked at for publishing."""
@@ -84,6 +84,7 @@ def _community(service: Service, call: Call, named: Any = None) -> str:
         raise InvalidRequest(
             "community: expected 1 to 64 letters, digits, dots, dashes and underscores"
         )
+    access.named(service, call, name)
     served = service.settings.community_names
     if served and name not in served:
         raise InvalidRequest("community: this beacon does not serve it")

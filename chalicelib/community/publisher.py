@@ -18,7 +18,7 @@ import msgspec
 from capsules import manifest
 from capsules.errors import Refused as MetadataRefused
 from capsules.ticket import Ticket
-from chalicelib import log, tables
+from chalicelib import access, log, tables
 from chalicelib.community import beacon, keyring
 from chalicelib.community.shares import fair
 from chalicelib.community.shelf import Shelf, Shelved
@@ -120,7 +120,8 @@ def sample(
 def communities(service: Service, *, now: int) -> list[str]:
     """Return the communities that were announced to lately."""
     most = 2 * service.settings.communities  # some have their place whatever the bound
-    return tables.communities(service.stores, limit=most, now=now)
+    known = tables.communities(service.stores, limit=most, now=now)
+    return access.published(service.settings, known)
 
 
 def _by_age(names: Sequence[str], last: Mapping[str, PublishOutcome]) -> list[str]:

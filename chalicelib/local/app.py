@@ -29,7 +29,6 @@ from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
-from muster.errors import MethodNotAllowed
 
 Send = Callable[[Event], Awaitable[None]]
 
@@ -69,7 +68,7 @@ class LocalHost:
             memory=self.memory,
         )
         self._housekeeping = Housekeeping(self.service, self.desk)
-        self._pages = status.Pages(self._counters)
+        self._pages = status.Pages(self._counters, token=settings.status_token)
         self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
         self._publishing: FolderPublishing | None = None
 
@@ -135,9 +134,7 @@ class LocalHost:
         if call.path not in status.PAGES or call.method == "OPTIONS":
             return None
         self.service.limits.spend_address(call.source_ip, clock=call.clock)
-        if call.method != "GET":
-            raise MethodNotAllowed("this path takes GET", allow="GET, OPTIONS")
-        return await self._pages.reply(call.path)
+        return await self._pages.reply(call)
 
     async def _answer(self, call: Call) -> Reply:
         """Answer a call; what waits for others to answer holds up nobody else."""

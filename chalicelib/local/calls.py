@@ -6,6 +6,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -18,7 +19,22 @@ Scope = dict[str, Any]
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+_PORT = re.compile(r":[0-9]{1,5}$")
 _MOST_PARAMETERS = 64
+_FORWARDED = frozenset(
+    (
+        *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+        *("x-forwarded-port", "x-forwarded-server", "x-real-ip", "x-client-ip", "true-client-ip"),
+        *(
+            "cf-connecting-ip",
+            "cf-ray",
+            "fastly-client-ip",
+            "fly-client-ip",
+            "x-envoy-external-address",
+        ),
+    )
+)
+"""Headers by which whatever stands in front of a service tells that it passes a call on."""
 _MOST_HOPS = 16
 _TLS = ("https", "wss")
 
@@ -59,6 +75,7 @@ class Reader:
             clock=time.time(),
             request_id=request_id,
             websocket_url=_websocket_url(scope, headers, secure=source.secure),
+            outside=_outside(scope, headers),
         )
 
     def trusts(self, address: str) -> bool:
@@ -89,6 +106,48 @@ class Reader:
             if not self.trusts(found):
                 break
         return Source(address, None, secure)
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether a host name or address means this machine, wherever it is resolved."""
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
+
+
+def of_this_machine(call: Call) -> bool:
+    """Say whether a call comes from this machine, and not from a page of somebody else's."""
+    host = call.headers.get("host", "")
+    origin = call.headers.get("origin")
+    return not call.outside and (origin is None or origin.partition("://")[2] == host)
+
+
+@lru_cache(maxsize=1024)
+def _names_this_machine(host: str) -> bool:
+    return is_loopback(_PORT.sub("", host))
+
+
+@lru_cache(maxsize=1024)
+def _is_neighbour(address: str) -> bool:
+    return is_loopback(address.removeprefix("::ffff:"))
+
+
+def _outside(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Say whether a call may have come from another machine.
+
+    It comes from this one if the other end of the connection does, if nothing says that
+    it was passed on, and if it was meant for this machine: a page of somebody else's whose
+    name was made to resolve to loopback still says its own name. HTTP/1.0 is what proxies
+    speak that were not told otherwise.
+    """
+    address, _ = scope.get("client") or ("", None)
+    return (
+        not _is_neighbour(address)
+        or not _FORWARDED.isdisjoint(headers)
+        or not _names_this_machine(headers.get("host", ""))
+        or scope.get("http_version") == "1.0"
+    )
 
 
 def base_url(host: str, port: int | None) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import logging
 import os
 import resource
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -17,13 +19,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
+from urllib.parse import urlsplit
 
 from chalicelib import log, variables
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
 from chalicelib.local.app import LocalHost
 from chalicelib.local.bounds import Bounds
-from chalicelib.local.calls import base_url
+from chalicelib.local.calls import base_url, is_loopback
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.local.publishing_keys import KeyFolder, notice
 from chalicelib.settings import Settings, unknown
@@ -37,6 +40,14 @@ BUSY_S = 0.25
 """How long a call may wait for another process; everybody else waits meanwhile, and once."""
 
 SPARE_FILES = 64
+DATA = "data"
+
+_ACCESS = {
+    "": "open to calls from this machine; closed to what comes from elsewhere or by a proxy",
+    "closed": "closed: only circles that were let in are served, and communities that were named",
+    "open": "open: whoever reaches it can make circles and communities here, and fill the disk\n"
+    "            as far as the limits go; --closed serves only those that were let in",
+}
 
 _log = logging.getLogger("muster")
 _level = variables.choice("info", "warning")
@@ -86,6 +97,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes any free one; 0 publishes no capsules.
 
+    Unless the settings say so, it is closed if more than this machine can reach it.
+
     Raises `OSError` if it cannot listen there or use the directory, `Unusable` if it
     cannot use the publishing keys there, and `ValueError` if a proxy is not a network.
     """
@@ -97,6 +110,8 @@ def serve(
     log_to(sys.stderr, verbose=verbose)
     files = _many_files()
     bounds = bounds or Bounds()
+    if is_reachable(settings, host=host, trusted_proxies=trusted_proxies):
+        settings = dataclasses.replace(settings, access=settings.access or "closed")
     with (
         _listening(host, port) as listener,  # first: where it fails, no folder is left behind
         _alone_in(directory),
@@ -109,6 +124,12 @@ def serve(
         if files < bounds.connections + SPARE_FILES:
             _log.warning("only %d files may be open; not every connection will find room", files)
         server.run(app, listener)
+
+
+def is_reachable(settings: Settings, *, host: str, trusted_proxies: Iterable[str]) -> bool:
+    """Say whether more than this machine can reach a service that listens there."""
+    told = urlsplit(settings.websocket_url).hostname or host
+    return bool(tuple(trusted_proxies)) or not (is_loopback(host) and is_loopback(told))
 
 
 def log_to(stream: TextIO, *, verbose: bool) -> None:
@@ -195,13 +216,18 @@ def _publish(app: LocalHost, directory: Path, base: str, *, every_s: int) -> str
 def _greeting(settings: Settings, base: str, directory: Path, published: str) -> str:
     """Say where it listens and what to try."""
     muster = _command()
+    first = f"See two peers meet:       {muster} doctor {base}"
+    if settings.access == "closed":
+        data = "" if str(directory) == DATA else f" --data {shlex.quote(str(directory))}"
+        first = f"Let a circle in:          {muster} access allow CODE{data}"
     return f"""\
 Muster {settings.version} listens on {base}
   look      {base}/
   data      {directory}
+  access    {_ACCESS[settings.access]}
   unsigned  {settings.unsigned}
 {published}
-See two peers meet:       {muster} doctor {base}
+{first}
 Talk, in one terminal:    {muster} circle new {base}, then {muster} listen
       and in another:     {muster} circle join CODE, then {muster} send "hello"
 """
@@ -221,15 +247,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chalicelib.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8787)
-    parser.add_argument("--data", default="data")
+    parser.add_argument("--data", default=DATA)
+    for word in ("open", "closed"):
+        parser.add_argument(f"--{word}", dest="access", action="store_const", const=word)
     parser.add_argument("--unsigned", choices=("refuse", "allow"))
     parser.add_argument("--trusted-proxy", action="append", default=[], metavar="CIDR")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--publish-every", type=int, default=EVERY_S, metavar="SECONDS")
     chosen = parser.parse_args(arguments)
-    asked = {"MUSTER_UNSIGNED": chosen.unsigned} if chosen.unsigned else {}
+    named = {"MUSTER_UNSIGNED": chosen.unsigned, "MUSTER_ACCESS": chosen.access}
     try:
-        settings, bounds, verbose = read(os.environ | asked)
+        settings, bounds, verbose = read(
+            os.environ | {name: word for name, word in named.items() if word}
+        )
         serve(
             settings,
             bounds=bounds,

@@ -44,8 +44,8 @@ def open_client(
 
 
 @contextmanager
-def explained(base: str) -> Iterator[None]:
-    """Turn what a service refuses, or the network, into a line with a hint."""
+def explained(base: str, circle_hint: str = "") -> Iterator[None]:
+    """Turn what a service refuses a circle, or the network, into a line with a hint."""
     from muster.cli import hints
     from muster.errors import Refused
     from muster.felund.sockets import Unreachable
@@ -53,7 +53,7 @@ def explained(base: str) -> Iterator[None]:
     try:
         yield
     except (Refused, Unreachable) as error:
-        raise hints.explain(error, base) from None
+        raise hints.explain(error, base, circle_hint) from None
 
 
 def silence(base: str) -> Failure | None:
@@ -94,6 +94,17 @@ def _ask(base: str) -> None:
         raise Unreachable(f"cannot reach {base}: {error}") from error
     except msgspec.MsgspecError:
         raise BadReply(f"{base} does not answer as Muster does") from None
+
+
+def is_closed(base: str) -> bool:
+    """Say whether a service that answers serves only circles that were let in."""
+    import httpx2
+
+    try:
+        told = httpx2.get(f"{base}/v1/info", timeout=PATIENCE_S).json()
+    except (httpx2.HTTPError, ValueError):
+        return False
+    return isinstance(told, dict) and told.get("open") is False
 
 
 def is_this_machine(base: str) -> bool:

@@ -8,8 +8,15 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from muster.cli import output
-from muster.cli.base import PATIENCE_S, base_url, is_this_machine, open_client, silence
+from muster.cli import hints, output
+from muster.cli.base import (
+    PATIENCE_S,
+    base_url,
+    is_closed,
+    is_this_machine,
+    open_client,
+    silence,
+)
 from muster.cli.home import NAME, Home, Membership, check_name
 from muster.cli.output import Misuse
 from muster.felund.circle import Circle
@@ -34,7 +41,9 @@ def new(arguments: argparse.Namespace) -> int:
         output.show(f"To let somebody in, give them what this prints: {_command('invite', name)}")
         if home.usual() is None:
             output.show(f"To say and hear things here by default: muster circle use {name}")
-    _check(membership)
+    if _check(membership) and is_closed(membership.base_url):
+        hint = hints.let_in(f"{membership.circle.circle_hint} --name {name}")
+        output.say(f"muster: this service is closed; {hint}")
     return output.OK
 
 
@@ -186,8 +195,8 @@ async def _unregister(membership: Membership, node_id: str) -> bool:
     return False
 
 
-def _check(membership: Membership) -> None:
-    """Warn where nobody answers: the circle is kept, and perhaps another service was meant."""
+def _check(membership: Membership) -> bool:
+    """Say whether the service answers, and warn if not: perhaps another one was meant."""
     silent = silence(membership.base_url)
     if silent is not None:
         output.say(f"muster: warning: {silent}")
@@ -195,6 +204,7 @@ def _check(membership: Membership) -> None:
             "The circle is kept, and meets there all the same. To let it meet elsewhere: "
             f"muster circle use {membership.name} --base URL; for new circles: MUSTER_BASE=URL"
         )
+    return silent is None
 
 
 def _read_invite(code: str) -> Invite:

@@ -61,11 +61,21 @@ REASONS: dict[str, str] = {
 """What to do about a capsule, ticket or source that is not believed, by its `Reason`."""
 
 
-def explain(error: BaseException, base_url: str) -> Failure:
-    """Turn what was raised on the way to a service into a failure with a hint."""
+def let_in(circle_hint: str) -> str:
+    """Return what to do so that a closed service serves a circle."""
+    return f"where it runs, this lets the circle in: muster access allow {circle_hint}"
+
+
+def explain(error: BaseException, base_url: str, circle_hint: str = "") -> Failure:
+    """Turn what was raised on the way to a service into a failure with a hint.
+
+    *circle_hint* is the circle that was spoken for.
+    """
     match error:
         case Failure():
             return error
+        case errors.NotAllowed():
+            return Failure(f"refused: {error.message}", let_in(circle_hint or "INVITE-OR-HINT"))
         case errors.Refused():
             return _explain_refusal(error)
         case BadReply():

@@ -47,6 +47,7 @@ def _draw(base: str, told: Info) -> None:
     facts = {
         "service": base,
         "version": f"{told.version}, protocol {told.protocol}",
+        "strangers": "are served" if told.open else "are refused: it is closed",
         "unsigned calls": policy,
         "WebSocket": told.websocket,
         **{f"{key.alg} key {key.kid}": key.verify_key for key in told.keys},

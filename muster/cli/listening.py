@@ -62,7 +62,7 @@ class Listener:
         node_id = self.home.node_id()
         opened = open_client(self.base, self.membership.circle, node_id, attempts=ATTEMPTS)
         async with opened as client, _stopping() as stop:
-            with explained(self.base):
+            with explained(self.base, self.membership.circle.circle_hint):
                 await client.register(ttl_s=TTL_S)
                 try:
                     await self._catch_up(client, since=since)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from muster.cli.arguments import assist, bootstrap, capsule, circle, cloud, service, talk
+from muster.cli.arguments import access, assist, bootstrap, capsule, circle, cloud, service, talk
 from muster.cli.arguments.table import PARTS, Parser, Part, listed, verbs_of
 from muster.cli.output import Failure, Misuse, complain
 
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     assist.add(commands)
     capsule.add(commands)
     service.add(commands)
+    access.add(commands)
     cloud.add(commands)
     listed(top, commands)
     return top

@@ -40,7 +40,7 @@ async def _send(membership: Membership, base: str, node_id: str, text: str, *, n
     # terminal, of the same home, is to hear it: so the call is another node's.
     circle = membership.circle
     async with open_client(base, circle, f"{node_id}-send", attempts=ATTEMPTS) as client:
-        with explained(base):
+        with explained(base, circle.circle_hint):
             try:
                 return await client.send(text, display_name=name, author=node_id)
             except InvalidSignature:

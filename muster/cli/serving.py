@@ -24,8 +24,8 @@ def serve(arguments: argparse.Namespace) -> int:
         settings, bounds, verbose = main.read(os.environ)
     except ValueError as error:
         raise Misuse(str(error), "it was read from the environment") from None
-    if arguments.unsigned:
-        settings = dataclasses.replace(settings, unsigned=arguments.unsigned)
+    named = {"unsigned": arguments.unsigned, "access": arguments.access}
+    settings = dataclasses.replace(settings, **{name: word for name, word in named.items() if word})
     proxies = tuple(_network(text) for text in arguments.trusted_proxy)
     if not arguments.data:
         raise Misuse("--data names no folder", "'--data .' is the one you are in")

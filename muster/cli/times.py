@@ -28,6 +28,14 @@ def since(text: str, *, now: float) -> float:
         ) from None
 
 
+def duration(text: str, *, option: str) -> int:
+    """Read how long something is to last, in seconds."""
+    found = _AGO.fullmatch(text)
+    if not found or not int(found[1]):
+        raise Misuse(f"{option} {text} is no length of time", "write 90s, 10m, 2h or 30d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def when(second: int) -> str:
     """Write an instant for people, in UTC."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(max(second, 0), _YEAR_9999)))

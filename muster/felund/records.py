@@ -405,6 +405,8 @@ class Info(Record, frozen=True, kw_only=True):
     websocket: str
     capsule_root: str | None = None
     """The root verify key of the capsules published here, in base64 (docs/formats.md)."""
+    open: bool = True
+    """Whether anybody's circle is served, or only those that the operator let in."""
 
 
 class ErrorBody(Record, frozen=True, kw_only=True):

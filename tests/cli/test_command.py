@@ -91,7 +91,7 @@ def test_help_lists_every_verb_under_what_it_needs() -> None:
     )
 
     assert {"circle", "send", "listen", "doctor", "bootstrap", "capsule"} <= set(members)
-    assert {"serve", "backup", "restore", "keygen"} == set(service)
+    assert {"serve", "access", "backup", "restore", "keygen"} == set(service)
     assert {"plan", "deploy", "destroy", "cost"} <= set(cloud)
     assert all("checkout" in heading for heading in list(groups)[1:])
 

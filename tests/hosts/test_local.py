@@ -338,7 +338,8 @@ def test_what_a_stranger_says_of_its_address_counts_for_nothing(server: Server) 
     assert found["host"] == "127.0.0.1"
     assert found["port"] > 0
 
-    info = server.call("GET", "/v1/info", headers={"X-Forwarded-Proto": "https"}).json()
+    named = {"Host": "muster.test", "X-Forwarded-Proto": "https"}
+    info = server.call("GET", "/v1/info", headers=named).json()
     assert info["websocket"] == "ws://muster.test/v1/relay/ws"
 
 
@@ -360,7 +361,8 @@ def test_a_trusted_proxy_is_believed_as_far_as_it_wrote_itself(tmp_path: Path) -
             assert observed(server, X_Forwarded_For=header)["host"] == address
         assert observed(server, X_Forwarded_For="203.0.113.9").get("port") is None
 
-        info = server.call("GET", "/v1/info", headers={"X-Forwarded-Proto": "https"}).json()
+        named = {"Host": "muster.test", "X-Forwarded-Proto": "https"}
+        info = server.call("GET", "/v1/info", headers=named).json()
         assert info["websocket"] == "wss://muster.test/v1/relay/ws"
 
 
@@ -681,10 +683,10 @@ def test_sockets_and_connections_are_bounded(tmp_path: Path) -> None:
     bounds = {"sockets": "3", "address_sockets": "2", "address_connections": "4"}
     with running(tmp_path, **bounds) as server:
         (ann,) = circle(server, "ann")
-        token = ann.token()
-        with server.websocket(f"?token={token}"), server.websocket(f"?token={token}"):
+        queries = [f"?token={ann.token()}" for _ in range(3)]
+        with server.websocket(queries[0]), server.websocket(queries[1]):
             with pytest.raises(InvalidStatus, match="429") as refusal:
-                server.websocket(f"?token={token}").close()
+                server.websocket(queries[2]).close()
             assert refusal.value.response.headers["Retry-After"] == "30"
         wires = [server.open() for _ in range(4)]
         for wire in wires:
@@ -1012,7 +1014,7 @@ class Broken:
 def ask(host: main.LocalHost, method: str, path: str, **more: Any) -> httpx2.Response:
     async def go() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=host)  # type: ignore[arg-type]
-        async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **more)
 
     return asyncio.run(go())

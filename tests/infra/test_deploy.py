@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from capsules import CERTIFIED_DAYS
@@ -121,6 +122,7 @@ def test_a_deployment_lives_and_dies(served: Account, tmp_path: Path) -> None:
     variables = made["Environment"]["Variables"]
     assert made["Handler"] == "app.serve"
     assert variables["MUSTER_TABLE_MAIL"] == NAMES.tables[1]
+    assert variables["MUSTER_ACCESS"] == "closed"
     assert variables["MUSTER_EDGE_SECRET"] == shown["Value"]
     assert variables["MUSTER_GREET_FUNCTION"] == "muster-dev-service"
 
@@ -141,6 +143,23 @@ def test_a_deployment_lives_and_dies(served: Account, tmp_path: Path) -> None:
     assert made["Environment"]["Variables"]["MUSTER_CIRCLE_MEMBERS"] == "9"
     assert secret(served, NAMES.keys)["Version"] == 1, "keys are made once"
     assert secret(served, NAMES.edge)["Version"] == 1
+
+    assert "It is closed; a circle: muster access allow CODE --stage dev" in first
+    told = muster(home, "access", "allow", "0123456789abcdef", "--stage", "dev", "--name", "us")
+    assert told == "'us' (012345…) is let in\n"
+    listed = [
+        json.loads(line)
+        for line in muster(home, "access", "list", "--stage", "dev", "--json").splitlines()
+    ]
+    assert {one["name"]: bool(one["expires_at"]) for one in listed} == {"us": False, "doctor": True}
+    query = "circle_hint=0123456789abcdef&node_id=node-00001"
+    assert httpx2.get(f"{served.base_url}/v1/info").json()["open"] is False
+    assert httpx2.get(f"{served.base_url}/v1/peers?{query}").status_code == 401
+    strange = query.replace("0123", "4567")
+    assert httpx2.get(f"{served.base_url}/v1/peers?{strange}").status_code == 403
+    assert "served no longer" in muster(
+        home, "access", "revoke", "0123456789abcdef", "--stage", "dev"
+    )
 
     third = muster(home, "deploy", "--yes", "--no-doctor", *PYTHON)
 

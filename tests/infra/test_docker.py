@@ -1,5 +1,6 @@
 """The Dockerfile, which cannot be built here: it is read, and its steps run in a clean place."""
 
+import json
 import os
 import re
 import shlex
@@ -113,8 +114,14 @@ def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
         refused = [*python[:2], python[2].replace(port, "1")]
         done = subprocess.run(refused, env=environment, capture_output=True, check=False)
         assert done.returncode != 0
-        doctor = [command[0], "doctor", f"http://127.0.0.1:{port}"]
-        done = subprocess.run(doctor, env=environment, capture_output=True, check=False)
+        mine = environment | {"MUSTER_HOME": str(tmp_path / "home")}
+        base, folder = f"http://127.0.0.1:{port}", command[command.index("--data") + 1]
+        words = [command[0], "circle", "new", base, "--json"]
+        made = json.loads(subprocess.run(words, env=mine, capture_output=True, check=True).stdout)
+        words = [command[0], "access", "allow", made["circle_hint"], "--data", folder]
+        subprocess.run(words, env=mine, capture_output=True, check=True)
+        doctor = [command[0], "doctor", base, "--circle", made["circle"]]
+        done = subprocess.run(doctor, env=mine, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         code = running.end(signal.SIGTERM)

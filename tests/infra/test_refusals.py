@@ -246,6 +246,12 @@ def test_one_that_was_given_up_is_taken_over(emulated: Account, cloud: Cloud) ->
     assert emulated.asked["DeleteChangeSet"] == 1
 
 
+def test_letting_a_circle_into_what_is_not_there(emulated: Account, run: Run) -> None:
+    said = run("access", "list", "--stage", "dev", "--region", REGION)
+    assert "there is no muster-dev in account" in said
+    assert "'muster deploy' makes one" in said
+
+
 def test_a_half_deleted_stack(emulated: Account, cloud: Cloud, run: Run) -> None:
     a_stack(emulated, cloud, "DELETE_FAILED")
 

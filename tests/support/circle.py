@@ -184,11 +184,12 @@ def world(stores: Stores | None = None, **settings: Any) -> World:
     """Make a service on SQLite in memory, or on *stores*; settings as an operator writes them."""
     gateway = Gateway()
     chosen = {f"MUSTER_{name.upper()}": str(value) for name, value in settings.items()}
+    drawn = itertools.count(1)
     service = Service(
         Settings.from_environment(chosen),
         stores or open_sqlite(":memory:"),
         gateway,
-        lambda size: bytes(range(size)),
+        lambda size: next(drawn).to_bytes(size, "big"),
     )
     return World(service, gateway)
 

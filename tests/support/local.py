@@ -223,7 +223,7 @@ def request(
     method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> bytes:
     """Write a request."""
-    every = {"Host": "muster.test"} | dict(headers or {})
+    every = {"Host": "localhost"} | dict(headers or {})
     if body:
         every.setdefault("Content-Length", str(len(body)))
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in every.items())]
@@ -249,7 +249,11 @@ def barrier(socket: ClientConnection) -> list[Any]:
 
 
 def start(directory: Path, *arguments: str, **environment: str) -> Server:
-    """Start a server; names of the environment without their prefix."""
+    """Start a server; names of the environment without their prefix.
+
+    It is open to whatever name it is called by; `access=""` has it as it comes.
+    """
+    environment = {"access": "open"} | environment
     chosen = {f"MUSTER_{name.upper()}": value for name, value in environment.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "chalicelib.local", "--port=0", f"--data={directory}", *arguments],

@@ -98,6 +98,8 @@ ASSIST = (
 
 _TEXTS: Table = {
     "MUSTER_UNSIGNED": POLICIES,
+    "MUSTER_ACCESS": (*POLICIES, "refuse", "yes", "Open"),
+    "MUSTER_STATUS_TOKEN": ("a" * 15, f"{SECRET} {SECRET}", f"{SECRET}é{SECRET}"),
     "MUSTER_WEBSOCKET_URL": (*URLS, "https://x/", "wss://", "ws://a#b", "wss://a?b", "WSS://a"),
     "MUSTER_VERSION": ("a b", "\x07", "1" * 65),
     "MUSTER_PIN_S": (*NUMBERS, *HUGE, "1", "30", "3599"),

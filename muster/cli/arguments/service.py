@@ -59,6 +59,11 @@ def _add_serve(commands: Any) -> None:
         default=[],
         help="believe X-Forwarded-For from this network; may be repeated",
     )
+    for word, what in (
+        ("closed", "serve only circles that were let in ('muster access'), whoever calls"),
+        ("open", "serve everybody (default: calls from this machine); the last of the two counts"),
+    ):
+        serve.add_argument(f"--{word}", dest="access", action="store_const", const=word, help=what)
     serve.add_argument("--verbose", action="store_true", help="log every call, a JSON line each")
     serve.add_argument(
         "--publish-every",

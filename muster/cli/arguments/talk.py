@@ -52,4 +52,11 @@ def add_looking(commands: Any) -> None:
             metavar="S",
             help="longest wait for each step, in seconds (%(default)g)",
         )
+        if name == "doctor":
+            command.add_argument(
+                "--circle",
+                metavar="NAME",
+                help="examine it as a circle of yours, which a closed service has let in; "
+                "three messages stay in its mailbox",
+            )
         add_json(command)

@@ -21,28 +21,44 @@ if TYPE_CHECKING:
 def doctor(arguments: argparse.Namespace) -> int:
     """Examine a service, and show what works and what does not."""
     base, seconds = base_url(arguments.base), arguments.timeout
+    circle = _circle_of(arguments.circle) if arguments.circle else None
     if arguments.json:
-        report = examined(base, timeout_s=seconds)
+        report = examined(base, timeout_s=seconds, circle=circle)
         output.dump(report.to_json())
         return output.OK if report.ok else output.FAILED
     from muster.cli.doctor import waterfall
 
     with _progress() as starting:
-        report = examined(base, timeout_s=seconds, starting=starting)
+        report = examined(base, timeout_s=seconds, circle=circle, starting=starting)
     waterfall.draw(report)
     return output.OK if report.ok else output.FAILED
 
 
 def examined(
-    base: str, *, timeout_s: float, starting: Callable[[Step], None] | None = None
+    base: str,
+    *,
+    timeout_s: float,
+    circle: Circle | None = None,
+    starting: Callable[[Step], None] | None = None,
 ) -> Report:
-    """Examine the service at a URL, without a second attempt: a failure is what we look for."""
+    """Examine the service at a URL, without a second attempt: a failure is what we look for.
+
+    A fresh *circle* is made up if there is none; a closed service lets only known ones in.
+    """
     from muster.cli.doctor.examination import examine
 
     def make(circle: Circle, node_id: str) -> Client:
         return open_client(base, circle, node_id, timeout_s=timeout_s)
 
-    return asyncio.run(examine(make, base=base, deadline_s=timeout_s, starting=starting))
+    return asyncio.run(
+        examine(make, base=base, circle=circle, deadline_s=timeout_s, starting=starting)
+    )
+
+
+def _circle_of(name: str) -> Circle:
+    from muster.cli.home import Home
+
+    return Home.from_environment().chosen(name).circle
 
 
 @contextmanager

@@ -27,10 +27,21 @@ from muster.felund.sockets import Unreachable
 COMMUNITY = "doctor"
 MOST_BYTES = 2 * MAX_CAPSULE_BYTES
 CAPSULE = f"/capsules/{COMMUNITY}/peers.json"
-NOT_FOUND = 404
+FORBIDDEN, NOT_FOUND = 403, 404
+NOTHING = "nothing was announced"
 
 
 async def _announce(visit: Visit) -> str:
+    try:
+        return await _announced(visit)
+    except Failure as failure:
+        answer = failure.__cause__
+        if visit.open or not isinstance(answer, NoAnswer) or answer.status != FORBIDDEN:
+            raise
+        return f"closed: community {COMMUNITY} is not served here"
+
+
+async def _announced(visit: Visit) -> str:
     names = []
     for number in range(2):
         name = f"doctor-{number}-{secrets.token_hex(6)}"
@@ -53,6 +64,8 @@ async def _announce(visit: Visit) -> str:
 
 
 async def _list(visit: Visit) -> str:
+    if not visit.announced:
+        return NOTHING
     while True:
         listed = await _listed(visit.near)
         if set(visit.announced) <= set(listed):
@@ -77,6 +90,8 @@ async def _listed(client: Client) -> list[str]:
 async def _publish(visit: Visit) -> str:
     if visit.capsule_root is None:
         return "this service publishes none"
+    if not visit.announced:
+        return NOTHING
     while True:
         found = await _manifest(visit.near)
         if found is not None and found.fresh_until > visit.near.now():
@@ -99,7 +114,7 @@ async def _manifest(client: Client) -> Manifest | None:
 
 async def _verify(visit: Visit) -> str:
     """Verify the capsule from the root key on, as clients do."""
-    if visit.capsule_root is None:
+    if visit.capsule_root is None or not visit.announced:
         return "nothing to verify"
     client, trust = visit.near, Trust(None)
     key = VerifyKey.from_base64(visit.capsule_root)

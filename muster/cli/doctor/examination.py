@@ -73,14 +73,16 @@ async def examine(
     make: Make,
     *,
     base: str,
+    circle: Circle | None = None,
     deadline_s: float = DEADLINE_S,
     starting: Callable[[Step], None] | None = None,
 ) -> Report:
     """Take every step that can be taken, each within its deadline, and report."""
-    circle = Circle.new()
+    own, circle = circle is not None, circle or Circle.new()
     visit = Visit(
         make=make,
         circle=circle,
+        own=own,
         near=make(circle, "doctor-near-" + secrets.token_hex(6)),
         far=make(circle, "doctor-far-" + secrets.token_hex(6)),
         stranger=make(_forged(circle), "doctor-stranger-" + secrets.token_hex(6)),

@@ -30,6 +30,9 @@ class Visit:
     near: Client
     far: Client
     stranger: Client
+    own: bool = False
+    """Whether the circle is somebody's, in which others may be."""
+    open: bool = True
     version: str = ""
     subscription: Socket | None = None
     seats: tuple[Socket, Socket] | None = None
