@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -278,6 +278,34 @@ def opens(gateway: Gateway, query: str) -> int:
     except HandshakeRefused as refusal:
         return refusal.answer.status
     return 200
+
+
+# --- a closed service -------------------------------------------------------------------
+
+
+@on_stores
+@pytest.mark.parametrize("settings", [RATES | {"MUSTER_ACCESS": ""}])
+def test_a_stranger_s_call_to_a_closed_service_reads_one_unit_at_most_and_writes_none(
+    gateway: Gateway,
+) -> None:
+    eve = Member(gateway, "eve-00001", os.urandom(32))
+    named = {"circle_hint": eve.hint, "node_id": eve.node_id}
+    large = named | {"messages": [], "x": "[" * 1_000_000}
+    gateway.call("GET", "/v1/health")
+    query = f"circle_hint={eve.hint}&node_id={eve.node_id}"
+    strangers: list[Callable[[], int]] = [
+        lambda: eve.call("POST", "/v1/register", named | {"signing_key": eve.key.hex()}).status,
+        lambda: eve.call("GET", "/v1/peers", query=query).status,
+        lambda: gateway.call("GET", "/v1/messages", query=query).status,
+        lambda: gateway.call("POST", "/v1/messages", body=dumps(large)).status,
+        lambda: gateway.call("POST", "/announce", body=b'{"ticket":{}}').status,
+        lambda: gateway.call("GET", "/peers").status,
+    ]
+
+    for call in strangers * 8:
+        status, took = call(), used(gateway)
+        assert status in (401, 403, 429)
+        assert (took.read <= 1, took.written) == (True, 0)
 
 
 # --- frames ---------------------------------------------------------------------------
