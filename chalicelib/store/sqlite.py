@@ -115,7 +115,10 @@ class _Database:
             except IndexError:
                 connection = self._connect()
             try:
-                with self._patience(connection):
+                if self._locked:
+                    with self._hurry(connection):
+                        yield connection
+                else:
                     yield connection
             finally:
                 self._idle.append(connection)
@@ -123,11 +126,8 @@ class _Database:
             raise self._unavailable(error) from error
 
     @contextmanager
-    def _patience(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def _hurry(self, connection: sqlite3.Connection) -> Iterator[None]:
         """After one has waited in vain for another process, nobody waits until one has written."""
-        if not self._locked:
-            yield
-            return
         before = connection.total_changes
         connection.execute("PRAGMA busy_timeout = 0")
         try:

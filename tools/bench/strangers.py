@@ -14,7 +14,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -104,7 +104,9 @@ async def _seats(server: servers.Server, count: int) -> dict[str, Any]:
     }
 
 
-async def _pair(port: int, kind: type[Any], one: Member, other: Member) -> tuple[Socket, Any, str]:
+async def _pair(
+    port: int, kind: type[Socket], one: Member, other: Member
+) -> tuple[Socket, Any, str]:
     """Seat two nodes: one that sends, one of the kind that is wanted."""
     loop = asyncio.get_running_loop()
     _, line = await loop.create_connection(Line, "127.0.0.1", port)
@@ -117,7 +119,7 @@ async def _pair(port: int, kind: type[Any], one: Member, other: Member) -> tuple
     )
     for mine, theirs, shape in seats:
         opened = await line.ask(mine.session(theirs).http())
-        make: Callable[[], Any] = partial(shape, WAY, opened["token"])
+        make = partial(shape, WAY, opened["token"])
         connection = socket.socket()
         if shape is Deaf:  # or the kernel reads megabytes for it
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
