@@ -24,6 +24,9 @@ SHARE_EVERY = 32
 SHARE_BYTES = 16 * 1024 * 1024
 """After so many bytes of one key, a process tells the store."""
 
+SMALL_BYTES = 16 * 1024
+"""A body so small counts as a call and no more."""
+
 SHARE_S = 10
 """The length of the windows that processes count in together, in seconds."""
 
@@ -56,20 +59,14 @@ class Limits:
             self._spend("address#" + network, clock, burst * times, per_s * times)
 
     def spend_bytes(self, address: str, size: int, *, clock: float) -> None:
-        """Take the bytes of a body; the last one may be larger than what is left."""
-        if not size:
+        """Take the bytes of a body that is not small; the last may be larger than what is left."""
+        if size <= SMALL_BYTES:
             return
         burst = self._settings.address_burst_bytes
         per_s = self._settings.address_bytes_per_s
         for network, times in allowances(address):
-            self._spend(
-                "bytes#" + network,
-                clock,
-                burst * times,
-                per_s * times,
-                amount=size,
-                share_every=SHARE_BYTES,
-            )
+            key = "bytes#" + network
+            self._spend(key, clock, burst * times, per_s * times, size, SHARE_BYTES)
 
     def spend_node(self, circle_hint: str, node_id: str, *, clock: float) -> None:
         """Take one call from a proved node's bucket."""
@@ -98,7 +95,6 @@ class Limits:
         clock: float,
         burst: int,
         per_s: int,
-        *,
         amount: int = 1,
         share_every: int = SHARE_EVERY,
     ) -> None:
@@ -144,6 +140,8 @@ class Limits:
 
 def allowances(address: str) -> tuple[tuple[str, int], ...]:
     """Return the networks that an address counts in, and how many times a limit each has."""
+    if ":" not in address:
+        return ((address, 1),)  # most are IPv4, and every call asks
     narrow, wide = counts_as(address), wider(address)
     return ((narrow, 1),) if narrow == wide else ((narrow, 1), (wide, WIDER))
 

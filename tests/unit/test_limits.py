@@ -1,7 +1,7 @@
 import pytest
 
 from chalicelib.call import Call
-from chalicelib.limits import SHARE_BYTES, SHARE_EVERY, SHARE_S, WIDER, Limits, Tally
+from chalicelib.limits import SHARE_BYTES, SHARE_EVERY, SHARE_S, SMALL_BYTES, WIDER, Limits, Tally
 from chalicelib.network import counts_as
 from chalicelib.settings import Settings
 from chalicelib.store import Store, Unavailable
@@ -156,7 +156,7 @@ def test_bytes_are_shared_between_processes_and_a_few_cost_the_store_nothing(gua
 
     assert passed < 4 * len(processes)
     with pytest.raises(RateLimited):
-        processes[-1].spend_bytes("192.0.2.1", 1, clock=1_000.0)
+        processes[-1].spend_bytes("192.0.2.1", SMALL_BYTES + 1, clock=1_000.0)
 
 
 def test_what_is_open_is_counted_by_network() -> None:
