@@ -69,12 +69,12 @@ def handle(service: Service, call: Call) -> Reply:
 
 def meet(service: Service, call: Call) -> Reply | None:
     """Answer a call that needs no body to be answered, a refused one for instance."""
-    return _whatever(service, call, lambda: _meet(service, call))
+    return _whatever(_meet, service, call)
 
 
 def begin(service: Service, call: Call) -> Reply | Wait:
     """Answer a call that was met, or say what the answer waits for; `finish` follows."""
-    return _whatever(service, call, lambda: _answer(service, call))
+    return _whatever(_answer, service, call)
 
 
 def finish(call: Call, wait: Wait) -> Reply:
@@ -129,10 +129,10 @@ def route_name(call: Call) -> str:
     return f"{call.method} {call.path}" if call.method in known else "unknown"
 
 
-def _whatever(service: Service, call: Call, step: Callable[[], _T]) -> _T | Reply:
+def _whatever(step: Callable[[Service, Call], _T], service: Service, call: Call) -> _T | Reply:
     """Make an answer of whatever happens."""
     try:
-        done = step()
+        done = step(service, call)
     except RateLimited as refused:
         return _over(service, call, refused)
     except Exception as error:

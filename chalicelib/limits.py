@@ -26,6 +26,9 @@ SHARE_EVERY = 32
 SHARE_BYTES = 16 * 1024 * 1024
 """The same for the bytes of one key."""
 
+SMALL_BYTES = 16 * 1024
+"""A body so small counts as a call and no more."""
+
 SHARE_S = 10
 """The length of the windows that processes count in together, in seconds."""
 
@@ -90,8 +93,8 @@ class Limits:
             self._spend("address#" + network, clock, burst * times, per_s * times, shared=shared)
 
     def spend_bytes(self, address: str, size: int, *, clock: float, shared: bool = True) -> None:
-        """Take the bytes of a body; the last one may be larger than what is left."""
-        if not size:
+        """Take the bytes of a body that is not small; the last may be larger than what is left."""
+        if size <= SMALL_BYTES:
             return
         burst = self._settings.address_burst_bytes / _UNIT_BYTES
         per_s = self._settings.address_bytes_per_s / _UNIT_BYTES
@@ -224,6 +227,8 @@ class Limits:
 
 def allowances(address: str) -> tuple[tuple[str, int], ...]:
     """Return the networks that an address counts in, and how many times a limit each has."""
+    if ":" not in address:
+        return ((address, 1),)  # most are IPv4, and every call asks
     narrow, wide = counts_as(address), wider(address)
     return ((narrow, 1),) if narrow == wide else ((narrow, 1), (wide, WIDER))
 

@@ -9,6 +9,7 @@ from chalicelib.limits import (
     SHARE_BYTES,
     SHARE_EVERY,
     SHARE_S,
+    SMALL_BYTES,
     SPREAD_EVERY,
     SPREAD_MORE,
     SPREAD_S,
@@ -170,7 +171,7 @@ def test_bytes_are_shared_between_processes_and_a_few_cost_the_store_nothing(gua
 
     assert passed < 4 * len(processes)
     with pytest.raises(RateLimited):
-        processes[-1].spend_bytes("192.0.2.1", 1, clock=1_000.0)
+        processes[-1].spend_bytes("192.0.2.1", SMALL_BYTES + 1, clock=1_000.0)
 
 
 def test_what_is_open_is_counted_by_network() -> None:
