@@ -15,11 +15,19 @@ from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
 from muster.errors import InvalidToken, NotAllowed
+from muster.felund import signing
 from tests.support.circle import HINT, Gateway, world
 from tools.bench.units import Tally
 
 NOW = 1_800_000_000
 OTHER = "0123456789abcdef"
+SIGNED = {
+    signing.NODE: "node-00001",
+    signing.TIME: str(NOW),
+    signing.NONCE: "0" * 32,
+    signing.SIGNATURE: "0" * 64,
+}
+"""What a stranger can have: the form of a signature."""
 
 
 def service(access: str = "closed", stores: Stores | None = None, **settings: Any) -> Service:
@@ -76,7 +84,7 @@ ASKING = [route for route in ROUTES if route.knock is not access.anyone]
 def test_a_refusal_is_one_text_and_tells_nothing_of_what_was_wrong(route: Any) -> None:
     made = service()
     for body, query in ((b"", {}), (b"{", {"circle_hint": OTHER}), (b"[1", {"x": "y"})):
-        call = Call(route.method, route.path, body=body, query=query, clock=NOW)
+        call = Call(route.method, route.path, query, SIGNED, body, clock=NOW)
         reply = http.handle(made, call)
         if route.knock is access.any_circle and "circle_hint" not in query:
             continue  # what the browser client polls for: its guard decides
@@ -155,7 +163,7 @@ def test_strangers_push_nobody_out_of_a_process_s_memory() -> None:
 )
 def test_nothing_is_parsed_written_or_read_twice_for_a_stranger(body: bytes) -> None:
     tally, stores = Tally(), open_sqlite(":memory:")
-    made = service(stores=tally.watch(stores))
+    made = service(stores=tally.watch(stores), address_burst_bytes=10**9)
 
     for _ in range(100):
         assert post(made, body, source_ip="192.0.2.7").status == 403
