@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +20,7 @@ from chalicelib.settings import Settings
 from chalicelib.store import Stores, TableNames
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
 from chalicelib.store.sqlite import open_sqlite
+from muster.felund import signing
 from tests.support import aws, gateway, stores
 from tests.support.circle import Gateway as Nobody
 from tests.support.felund import (
@@ -57,11 +58,19 @@ class House(NamedTuple):
     served: Server | Gateway
     stores: Stores
 
-    def call(self, method: str, path: str, query: str = "", body: bytes = b"") -> Answer:
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        headers = headers or {}
         if isinstance(self.served, Server):
-            return self.served.call(method, f"{path}?{query}", body)
-        types = [("Content-Type", "application/json")]
-        return self.served.call(method, path, query=query, body=body, headers=types)
+            return self.served.call(method, f"{path}?{query}", body, headers)
+        every = [("Content-Type", "application/json"), *headers.items()]
+        return self.served.call(method, path, query=query, body=body, headers=every)
 
     def open(self, query: str) -> str:
         """Open a socket; return the code of the refusal, or nothing."""
@@ -127,6 +136,13 @@ def house(host: str, chosen: str, tmp_path: Path, dynalite_url: str) -> Iterator
         yield opened(stack, host, tmp_path, dynalite_url, **settings)
 
 
+def signed() -> dict[str, str]:
+    """Return what a stranger can have: the form of a signature."""
+    values = ("node-00001", str(int(time.time())), os.urandom(16).hex(), "0" * 64)
+    names = (signing.NODE, signing.TIME, signing.NONCE, signing.SIGNATURE)
+    return dict(zip(names, values, strict=True))
+
+
 def refused(answer: Answer) -> bool:
     body = answer.json()
     if body.get("code") != "NOT_ALLOWED":
@@ -143,7 +159,7 @@ def test_every_route_serves_whom_it_should_and_refuses_the_rest(house: House, ch
         for route in (r for r in ROUTES if r.knock in (access.circle, access.any_circle)):
             about = f"circle_hint={circle_hint}" if route.method == "GET" else ""
             body = b"" if route.method == "GET" else json.dumps(named).encode()
-            answer = house.call(route.method, route.path, about, body)
+            answer = house.call(route.method, route.path, about, body, signed())
             assert refused(answer) is kept_out, (route.path, circle_hint)
         for query in (
             f"circle_hint={circle_hint}&node_id=node-00001",
@@ -361,7 +377,7 @@ def test_on_dynamodb_a_stranger_costs_one_read_unit_at_the_most_and_no_write(
         named = {"circle_hint": os.urandom(8).hex()}
         body = b"" if route.method == "GET" else json.dumps(named).encode()
         query = named if route.method == "GET" else {}
-        call = Call(route.method, route.path, query, {}, body, "192.0.2.7", clock=now)
+        call = Call(route.method, route.path, query, signed(), body, "192.0.2.7", clock=now)
         for _ in range(40):
             assert http.handle(made, call).status in (200, 401, 403)
         _, units = tally.take()
