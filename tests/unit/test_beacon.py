@@ -447,6 +447,7 @@ def test_a_caller_over_its_limit_is_still_answered_with_peers() -> None:
 def test_a_caller_over_its_limit_gets_a_short_list_from_memory() -> None:
     here = world(address_burst=21, address_per_s=1)
     for number in range(1, 21):
+        here.clock = START + number / 1000  # of those who come at once, each list begins elsewhere
         Node(number).announce(here)
     everybody = listed(here)
     here.service.stores = Stores(*[None] * 3)  # type: ignore[arg-type]
