@@ -229,7 +229,8 @@ def _keep_pin(
     now, lifetime_s = call.now, service.settings.pin_s
     until = now + lifetime_s
     if pinned is None:
-        service.quotas.add_circle(call.source_ip, clock=call.clock)
+        if tables.allowed(service.stores, circle_hint, now=now) is None:  # the operator's own
+            service.quotas.add_circle(call.source_ip, clock=call.clock)
         if tables.pin(service.stores, circle_hint, key, until=until, now=now):
             return
         item = tables.pinned(service.stores, circle_hint, now=now)

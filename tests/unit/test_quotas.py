@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib import tables
 from chalicelib.quotas import Quotas
 from chalicelib.settings import DAY_S, Settings
 from chalicelib.store import Room, Stores
 from muster.errors import RateLimited, Unavailable
+from tests.support.circle import HINT, world
 from tests.support.stores import in_sqlite
 
 CLOCK = 1_760_000_000.0
@@ -125,3 +127,13 @@ def test_a_store_without_an_end_is_never_full(stores: Stores) -> None:
     quotas = Quotas(stores.guard, Settings())
     quotas.add_mail("192.0.2.1", 10_000_000, lifetime_s=MONTH_S, clock=CLOCK)
     assert (quotas.full, quotas.fullness) == (False, 0.0)
+
+
+def test_a_nearly_full_store_still_takes_circles_that_the_operator_let_in() -> None:
+    here = world()
+    here.service.quotas.measured(full_to(0.85))
+    assert here.register()[0] == 503
+    tables.allow(here.service.stores, HINT, tables.Allowed(), until=here.now + DAY_S)
+    assert here.register()[0] == 200
+    here.service.quotas.measured(full_to(0.89))
+    assert here.leave("m-000001")[0] == 200, "and those that it knows"
