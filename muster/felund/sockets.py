@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from muster import __version__, errors
+from muster import __version__, errors, network
 from muster.backoff import Rim
 from muster.felund import frames
 from muster.felund.frames import FromNode, FromService
@@ -63,6 +63,7 @@ async def connect(url: str, token: str) -> Socket:
     try:
         connection = await open_websocket(
             url,
+            **network.websocket_options(url),
             additional_headers={"Authorization": f"Bearer {token}"},
             user_agent_header=f"muster/{__version__}",
             compression=None,  # payloads are encrypted
