@@ -6,14 +6,13 @@ let a server send a byte at a time without end.
 
 from __future__ import annotations
 
-import functools
-import ssl
 import zlib
 from collections.abc import Mapping
 
 import httpx2
 
 from capsules.errors import Reason, Refused
+from muster import network
 
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -39,18 +38,11 @@ class NoAnswer(Refused):
         self.retry_after_s = retry_after_s
 
 
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Read the authorities to believe, once; it takes longer than many a search."""
-    return httpx2.create_ssl_context()
-
-
 def client(transport: httpx2.AsyncBaseTransport | None, agent: str) -> httpx2.AsyncClient:
     """Make an HTTP client without timeouts of its own that follows no redirect."""
     return httpx2.AsyncClient(
-        transport=transport,
+        transport=transport or network.Transport(),
         timeout=None,  # whoever calls has a deadline for everything
-        verify=_certificates(),
         follow_redirects=False,
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent},
     )

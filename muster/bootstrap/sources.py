@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from capsules.fields import COMMUNITY
 from capsules.keys import VerifyKey
+from muster import urls
 from muster.errors import BadValue
 
 MAINNET = "mainnet"
@@ -105,7 +105,7 @@ def capsule(text: str) -> Source:
     Raises `BadValue`, a `ValueError`.
     """
     url, _, fragment = text.strip().partition("#")
-    _check(url)
+    url = urls.read(url).geturl()
     if not fragment:
         raise BadValue(f"'{url}' needs the key to believe it by", f"write {url}#KEY")
     pinned = fragment.startswith(_PINNED)
@@ -115,11 +115,10 @@ def capsule(text: str) -> Source:
 
 def beacon(text: str) -> Source:
     """Read the base URL of a beacon; raises `BadValue`."""
-    url = text.strip()
-    _check(url)
-    if "#" in url or "?" in url:
-        raise BadValue(f"'{url}' is not a beacon: its URL has no '?' or '#' in it")
-    return Source(Kind.BEACON, url.rstrip("/"))
+    parts = urls.read(text)
+    if parts.query or parts.fragment:
+        raise BadValue(f"'{parts.geturl()}' is not a beacon: its URL has no '?' or '#' in it")
+    return Source(Kind.BEACON, parts.geturl().rstrip("/"))
 
 
 def verify_key(text: str) -> VerifyKey:
@@ -152,30 +151,12 @@ def beside(url: str, ending: str) -> str:
 def on_loopback(url: str) -> bool:
     """Say whether a URL leads to this machine, without encryption."""
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        return False
-    try:
-        return ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        return parts.hostname == "localhost"
+    return parts.scheme == "http" and urls.this_machine(parts.hostname or "")
 
 
 def may_follow(url: str, *, local: bool) -> bool:
     """Say whether a place that a manifest names may be asked: https, or all on this machine."""
     try:
-        return urlsplit(url).scheme == "https" or (local and on_loopback(url))
-    except ValueError:
+        return urls.read(url).scheme == "https" or (local and on_loopback(url))
+    except BadValue:
         return False
-
-
-def _check(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        parts.port  # noqa: B018 - it raises where it is none
-    except ValueError:
-        good = False
-    if not good:
-        raise BadValue(f"'{url}' is not a URL", "it looks like https://host/path")
-    if parts.username is not None:
-        raise BadValue(f"'{parts.hostname}': a user name has no place in a source's URL")

@@ -8,10 +8,11 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from muster import urls
 from muster.cli import hints, output
 from muster.cli.base import base_url, open_client
 from muster.cli.output import Failure, Misuse
-from muster.errors import InvalidToken
+from muster.errors import BadValue, InvalidToken
 from muster.felund import assist_records as wire
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ def _path(text: str, number: int) -> wire.PathHint:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, "443"
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise Misuse(f"'{text}' is not a path", "write it like relay.example.org or [::1]:443")
+    try:
+        urls.read(f"https://{host}:{port}")
+    except BadValue:
+        raise Misuse(
+            f"'{text}' is not a path", "write it like relay.example.org or [::1]:443"
+        ) from None
     return wire.PathHint(
         address=host.strip("[]"), port=int(port), id=text[:64], priority=min(number, 255)
     )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from muster import urls
 from muster.cli.output import Failure, Misuse
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ def open_client(
 ) -> Client:
     """Return a client that soon says what is wrong: somebody waits for the answer."""
     from muster.backoff import Backoff
+    from muster.errors import BadValue
     from muster.felund.client import Client
 
     backoff = Backoff(attempts=attempts)
-    return Client(base, circle, node_id, backoff=backoff, timeout_s=timeout_s)
+    try:
+        return Client(base, circle, node_id, backoff=backoff, timeout_s=timeout_s)
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
 
 
 @contextmanager
@@ -83,12 +88,14 @@ def _ask(base: str) -> None:
     import httpx2
     import msgspec
 
+    from muster import network
     from muster.felund.exchange import BadReply
     from muster.felund.records import Health
     from muster.felund.sockets import Unreachable
 
     try:
-        reply = httpx2.get(f"{base}/v1/health", timeout=PATIENCE_S)
+        url = f"{base}/v1/health"
+        reply = httpx2.get(url, timeout=PATIENCE_S, **network.options(url))
         msgspec.json.decode(reply.content, type=Health)
     except httpx2.HTTPError as error:
         raise Unreachable(f"cannot reach {base}: {error}") from error
@@ -109,5 +116,4 @@ def is_closed(base: str) -> bool:
 
 def is_this_machine(base: str) -> bool:
     """Say whether a URL means nothing on another machine."""
-    host = urlsplit(base).hostname or ""
-    return host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")  # noqa: S104
+    return urls.this_machine(urlsplit(base).hostname or "")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from capsules.errors import Reason
-from muster import errors
-from muster.cli.output import Failure
+from muster import errors, network
+from muster.cli.output import Failure, Misuse
 from muster.felund.answers import NOT_OURS
 from muster.felund.exchange import BadReply
 from muster.felund.sockets import Closed, Unreachable
@@ -76,10 +76,12 @@ def explain(error: BaseException, base_url: str, circle_hint: str = "") -> Failu
             return error
         case errors.NotAllowed():
             return Failure(f"refused: {error.message}", let_in(circle_hint or "INVITE-OR-HINT"))
+        case errors.BadValue():
+            return Misuse(error.message, error.hint)
         case errors.Refused():
-            return _explain_refusal(error)
+            return _doubt_proxy(_explain_refusal(error), base_url)
         case BadReply():
-            return Failure(_first_line(error), error.hint or NOT_OURS)
+            return _doubt_proxy(Failure(_first_line(error), error.hint or NOT_OURS), base_url)
         case Closed():
             return Failure(
                 "the WebSocket was closed", "a proxy may close long connections; try again"
@@ -128,8 +130,17 @@ def _signature_hint(message: str) -> str:
 def _unreachable(error: Unreachable, base_url: str) -> Failure:
     parts = urlsplit(base_url)
     place, https = parts.netloc, parts.scheme == "https"
-    for cause in _causes(error):
+    causes = list(_causes(error))
+    proxy = _proxy(base_url)
+    if proxy and not any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return Failure(
+            f"the proxy that {proxy} names does not lead to {place}: {_first_line(error)}",
+            f"no_proxy={parts.hostname} goes without it",
+        )
+    for cause in causes:
         match cause:
+            case errors.BadValue():
+                return Misuse(cause.message, cause.hint)
             case socket.gaierror():
                 return Failure(
                     f"there is no host '{parts.hostname}'", "check the spelling, or the DNS"
@@ -138,7 +149,8 @@ def _unreachable(error: Unreachable, base_url: str) -> Failure:
                 reason = cause.verify_message
                 return Failure(
                     f"{place} shows a certificate that cannot be trusted: {reason}",
-                    "use the name the certificate is for, and renew it if it has expired",
+                    "use the name the certificate is for, renew it if it has expired, or name "
+                    "your own authority: SSL_CERT_FILE=FILE",
                 )
             case ssl.SSLError():
                 return Failure(
@@ -171,6 +183,21 @@ def websocket(error: Exception, base_url: str) -> Failure:
         "HTTP works and the WebSocket does not: a proxy on the way must pass 'Upgrade: websocket' "
         "for /v1/relay/ws, and MUSTER_WEBSOCKET_URL must lead there if the service is behind one",
     )
+
+
+def _proxy(base_url: str) -> str:
+    """Return the variable that names the proxy for a URL, if one does."""
+    try:
+        return network.route(base_url).variable
+    except errors.BadValue:
+        return ""
+
+
+def _doubt_proxy(failure: Failure, base_url: str) -> Failure:
+    """Say that a proxy may have answered, where the answer was not Muster's."""
+    if failure.hint == NOT_OURS and (proxy := _proxy(base_url)):
+        failure.hint += f" or does the proxy answer that {proxy} names?"
+    return failure
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from capsules import fields
 from capsules.errors import Refused
 from capsules.keys import VerifyKey
+from muster.bootstrap import sources
 from muster.cli.output import Misuse
+from muster.errors import BadValue
 
 
 def verify_key(text: str) -> VerifyKey:
@@ -27,3 +29,11 @@ def community(name: str) -> str:
             f"'{name[:80]}' cannot name a community",
             "use up to 64 letters, digits, dots, dashes and underscores",
         ) from None
+
+
+def beacon(url: str) -> str:
+    """Return the base URL of a beacon, or of a place that files are published to."""
+    try:
+        return sources.beacon(url).url
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None

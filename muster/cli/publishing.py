@@ -36,6 +36,8 @@ STAYS = "the last capsule stays where it is"
 def publish(arguments: argparse.Namespace) -> int:
     """Publish what beacons list; the second failure in a row raises the alarm."""
     community = names.community(arguments.community)
+    for url in (*arguments.beacon, *arguments.mirror):
+        names.beacon(url)
     folder, now = Path(arguments.out), int(time.time())
     state = _State(folder / STATE, community)
     try:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from muster.cli.output import Misuse
 
-_AGO = re.compile(r"(\d{1,9})([smhd])")
+_AGO = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _YEAR_9999 = 253_402_300_799
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from muster import __version__
+from muster import __version__, network, urls
 from muster.errors import BadValue, Refused
 from muster.felund import answers, records
 from muster.felund.answers import NOT_OURS
@@ -50,7 +50,10 @@ class Operation(Generic[_R]):
 
 
 class Exchange:
-    """The connections to one service."""
+    """The connections to one service.
+
+    Raises `BadValue` if this machine's environment names no usable way there.
+    """
 
     def __init__(
         self,
@@ -63,8 +66,9 @@ class Exchange:
         self.base_url = base_url
         self._timeout_s = timeout_s
         self._max_reply_bytes = max_reply_bytes
+        network.route(base_url)
         self.http = httpx2.AsyncClient(
-            transport=transport,
+            transport=transport or network.Transport(),
             timeout=timeout_s,
             headers={
                 "Accept": "application/json",
@@ -108,7 +112,7 @@ class Exchange:
                 return reply, await self._bounded(reply)
         except TimeoutError:
             raise Unreachable(f"{url} has not answered in {self._timeout_s:g} s") from None
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, BadValue) as error:
             reason = str(error) or type(error).__name__
             raise Unreachable(f"cannot reach {url}: {reason}") from error
 
@@ -129,22 +133,21 @@ def service_url(text: str) -> str:
 
     Raises `BadValue`, a `ValueError`, if it is not an http or https URL.
     """
-    url = text.strip()
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise BadValue(f"'{text}' is not the URL of a service", "it looks like https://host/path")
-    if parts.query or parts.fragment or parts.username is not None:
-        raise BadValue("a service's URL has no user name, '?' or '#' in it")
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+    parts = urls.read(text, what="the URL of a service")
+    if parts.query or parts.fragment:
+        raise BadValue("a service's URL has no '?' or '#' in it")
+    return parts.geturl().rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def websocket_url(base_url: str, relay_url: str) -> str:
     """Return where to open a WebSocket; a token from an https service is not sent in clear."""
-    base, relay = urlsplit(base_url), urlsplit(relay_url)
-    if relay.scheme not in ("ws", "wss") or not relay.hostname:
-        raise BadReply("the service named a relay that is not a WebSocket URL")
-    if base.scheme.lower() == "http" or relay.scheme == "wss":
-        return relay_url
+    base = urlsplit(base_url)
+    try:
+        relay = urls.read(relay_url, "ws", "wss")
+    except BadValue:
+        raise BadReply("the service named a relay that is not a WebSocket URL") from None
+    if base.scheme == "http" or relay.scheme == "wss":
+        return relay.geturl()
     if relay.hostname != base.hostname:
         raise BadReply(f"the service named a relay without encryption, {relay.hostname}")
     return relay._replace(scheme="wss").geturl()  # the service stands behind a proxy that decrypts

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from muster import __version__, errors
+from muster import __version__, errors, network
 from muster.backoff import Rim
 from muster.felund import answers, frames
 from muster.felund.frames import FromNode, FromService
@@ -62,6 +62,7 @@ async def connect(url: str, token: str) -> Socket:
     try:
         connection = await open_websocket(
             url,
+            **network.websocket_options(url),
             additional_headers={"Authorization": f"Bearer {token}"},
             user_agent_header=f"muster/{__version__}",
             compression=None,  # payloads are encrypted

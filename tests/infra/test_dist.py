@@ -270,7 +270,9 @@ for package in map(importlib.import_module, ("capsules", "muster")):
 print(json.dumps(failed))
 """
 
-CHECKOUT_VERBS = {f"muster.cli.{name}" for name in ("copies", "inspecting", "keys", "publishing")}
+CHECKOUT_VERBS = {
+    f"muster.cli.{name}" for name in ("access", "copies", "inspecting", "keys", "publishing")
+}
 """Modules whose verbs work on a service's own files, with the service's code."""
 
 

@@ -80,7 +80,7 @@ def test_a_socket_s_url_is_taken_as_it_is(text: str) -> None:
 
 
 def test_what_is_listed_for_manifests_is_what_manifests_and_clients_take() -> None:
-    longest = "https://" + "a" * 240 + "/" + "b" * 151
+    longest = "https://a" + ".".join(["a" * 59] * 4) + "/" + "b" * 151
     urls = ("https://a.example", "http://127.0.0.1:8787/", "https://b.example/capsules", longest)
     made = Settings.from_environment(
         {"MUSTER_CAPSULE_BEACONS": ", ".join(urls), "MUSTER_CAPSULE_MIRRORS": ",".join(urls)}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+
+_NUMBER, _WHOLE = re.compile(r"[0-9.eE+-]{1,40}"), re.compile(r"[0-9]{1,18}")
 
 
 def number(what: str, *, most: float) -> Callable[[str], float]:
@@ -11,7 +14,7 @@ def number(what: str, *, most: float) -> Callable[[str], float]:
 
     def read(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text) if _NUMBER.fullmatch(text) else 0.0
         except ValueError:
             value = 0.0
         if not 0 < value <= most:
@@ -25,7 +28,7 @@ def whole(what: str, *, least: int = 0, most: int) -> Callable[[str], int]:
     """Read a whole number in bounds; *what* completes "is not a …"."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
+        if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"'{text}' is not a {what}")
         return int(text)
 
