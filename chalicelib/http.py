@@ -157,10 +157,10 @@ def _meet(service: Service, call: Call) -> Reply | None:
     service.limits.spend_bytes(
         call.source_ip, call.declared_bytes, clock=call.clock, shared=not closed
     )
-    _check_size(service, route, max(call.declared_bytes, len(call.body)))
     if closed and call.method == "GET":
         route.knock(service, call)
     route.guard.meet(service, call)
+    _check_size(service, route, max(call.declared_bytes, len(call.body)))
     return None
 
 
