@@ -161,7 +161,7 @@ def _shown(entry: tables.Entry) -> str:
 
 def _end(entry: tables.Entry) -> str:
     forever = entry.expires_at == tables.FOREVER
-    return "" if forever else f" until {times.when(entry.expires_at)}"
+    return "" if forever else f" until {output.when(entry.expires_at)}"
 
 
 def _draw(entries: list[tables.Entry]) -> None:
@@ -175,7 +175,7 @@ def _draw(entries: list[tables.Entry]) -> None:
         table.add_row(
             output.clean(entry.circle_hint[:SHOWN_CHARS]) + "…",
             Text(output.clean(entry.allowed.name)),
-            times.when(entry.allowed.since),
+            output.when(entry.allowed.since),
             _end(entry).removeprefix(" until ") or "revoked",
         )
     output.print_table(table, output.console())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster import whole_file
-from muster.cli import bootstrap, output, times
+from muster.cli import bootstrap, output
 from muster.cli.output import Failure, Misuse
 from muster.errors import BadValue
 
@@ -141,8 +141,8 @@ def _draw(told: dict[str, Any]) -> None:
         "peers": len(told["peers"]),
         "not believed": _counted(told["skipped"]),
         "sequence": told.get("sequence"),
-        "fresh until": times.when(told["fresh_until"]) if "fresh_until" in told else None,
-        "valid until": times.when(told.get("valid_until") or told["expires_at"]),
+        "fresh until": output.when(told["fresh_until"]) if "fresh_until" in told else None,
+        "valid until": output.when(told.get("valid_until") or told["expires_at"]),
         "root version": told["root_version"],
         "beacons": ", ".join(told.get("beacons", [])),
         "other places": ", ".join(told.get("capsules", [])),

@@ -15,7 +15,7 @@ from capsules.root import Certificate
 from capsules.ticket import Ticket
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import Unusable
-from muster.cli import output, times
+from muster.cli import output
 from muster.cli.output import Failure
 from muster.cli.verifying import read
 
@@ -138,5 +138,5 @@ def _ticket(entry: Any) -> dict[str, Any]:
 def _line(ticket: Mapping[str, Any]) -> str:
     if "refused" in ticket:
         return f"(unreadable: {ticket['refused']})"
-    until = times.when(ticket["expires_at"])
+    until = output.when(ticket["expires_at"])
     return f"{ticket['peer_id']}  {ticket['user_id']}  until {until}"

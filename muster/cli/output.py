@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 OK, FAILED, USAGE = 0, 1, 2
+
+_YEAR_9999 = 253_402_300_799
 
 
 class Failure(Hinted):
@@ -95,6 +98,11 @@ def print_table(table: Table, console: Console) -> None:
         show(line.rstrip())
 
 
+def when(second: int) -> str:
+    """Write an instant for people, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(max(second, 0), _YEAR_9999)))
+
+
 def plain(stream: TextIO | None = None) -> bool:
     """Say whether only ASCII can be drawn."""
     encoding = (stream or sys.stdout).encoding or "ascii"
@@ -106,8 +114,6 @@ def plain(stream: TextIO | None = None) -> bool:
 
 
 def _said(name: str, value: Any) -> str:
-    from muster.cli.times import when
-
     if isinstance(value, bool):
         return "yes" if value else "no"
     return when(value) if name.endswith(("_at", "_until")) else str(value)

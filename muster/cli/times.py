@@ -1,16 +1,14 @@
-"""Times: as people write them on the command line, and as they read them."""
+"""Times: as people write them on the command line."""
 
 from __future__ import annotations
 
 import re
-import time
 from datetime import datetime
 
 from muster.cli.output import Misuse
 
 _AGO = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_YEAR_9999 = 253_402_300_799
 
 
 def since(text: str, *, now: float) -> float:
@@ -34,8 +32,3 @@ def duration(text: str, *, option: str) -> int:
     if not found or not int(found[1]):
         raise Misuse(f"{option} {text} is no length of time", "write 90s, 10m, 2h or 30d")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def when(second: int) -> str:
-    """Write an instant for people, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(min(max(second, 0), _YEAR_9999)))

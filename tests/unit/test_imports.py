@@ -2,8 +2,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +69,39 @@ def test_npm_packages_are_locked_without_naming_a_registry() -> None:
 
     assert packages
     assert all("integrity" in entry and "resolved" not in entry for entry in packages.values())
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """An import circle ties files into one that cannot be read, moved or loaded by halves."""
+    graph = grimp.build_graph(
+        *("capsules", "muster", "chalicelib", "infra", "tools"), exclude_type_checking_imports=True
+    )
+    followed = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+
+    assert list(circles(followed)) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert [*circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})] == [{"a", "b", "c"}]
+
+
+def circles(followed: dict[str, set[str]]) -> Iterator[set[str]]:
+    """Yield each set of files that reach one another, by what each of them imports."""
+    reached = {name: _reached(name, followed) for name in followed}
+    seen: set[str] = set()
+    for name in sorted(followed):
+        if name in reached[name] and name not in seen:
+            circle = {other for other in reached[name] if name in reached[other]}
+            seen |= circle
+            yield circle
+
+
+def _reached(start: str, followed: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [start]
+    while todo:
+        for name in followed.get(todo.pop(), ()):
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return found
