@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.service import Service
+from chalicelib.settings import DAY_S
 from chalicelib.store import Item
 from muster.errors import (
     ExpiredTimestamp,
@@ -35,6 +36,9 @@ _log = logging.getLogger("muster")
 
 RENEWALS = 30
 """How often in its lifetime a pin in use is written again: once a day, if it is thirty days."""
+
+UNSIGNED_S = DAY_S
+"""How long after its last unsigned register a circle counts as used unsigned."""
 
 BELIEVED_S = 300
 """How long a process believes a pinned key it has read; a live pin never changes."""
@@ -96,13 +100,12 @@ class _Members(Guard):
 
     def check(self, service: Service, call: Call, named: Any) -> Proof | None:
         if signing.is_signed(call.headers):
-            return _verify(service, call, named)
-        if (
-            self._unpinned
-            and named.circle_hint
-            and _pinned(service, named.circle_hint, now=call.now)
-        ):
-            raise InvalidSignature("this circle has a request key; sign the call with it")
+            proof = _verify(service, call, named)
+            if proof is not None:
+                return proof
+            self._unsigned(service, call)
+        elif self._unpinned:
+            _refuse_pinned(service, call, named)
         return None
 
     def admit(self, service: Service, call: Call, ask: Any, proof: Proof | None) -> None:
@@ -122,6 +125,11 @@ def _allow_unsigned(service: Service, call: Call) -> None:
 
 def _refuse_unsigned(service: Service, call: Call) -> None:
     raise InvalidSignature("this call must be signed: send the four X-Felund headers")
+
+
+def _refuse_pinned(service: Service, call: Call, named: Any) -> None:
+    if named.circle_hint and _pinned(service, named.circle_hint, now=call.now):
+        raise InvalidSignature("this circle has a request key; sign the call with it")
 
 
 anyone = Guard()
@@ -164,12 +172,18 @@ def _check_head(call: Call) -> None:
         )
 
 
-def _verify(service: Service, call: Call, named: Any) -> Proof:
-    """Check the signature over the body as it came, with the circle's key or the one it brings."""
+def _verify(service: Service, call: Call, named: Any) -> Proof | None:
+    """Check the signature over the body as it came, with the circle's key or the one it brings.
+
+    Where nodes register unsigned there is no key that a signature could prove, and the call
+    counts as an unsigned one: whoever signs first could else lock all of them out.
+    """
     if named.circle_hint is None:
         raise InvalidRequest("circle_hint: a signed call names the circle it is signed for")
     brought = getattr(named, "signing_key", None)
     pinned = _pinned(service, named.circle_hint, now=call.now)
+    if pinned is None and _used_unsigned(service, named.circle_hint, now=call.now):
+        return None
     key = pinned.body if pinned else bytes.fromhex(brought or "")
     if not key:
         raise InvalidSignature("no request key is pinned for this circle; register first")
@@ -207,6 +221,23 @@ def _actor(ask: Any) -> str | None:
         return ask.to_node_id
     named: str | None = getattr(ask, "node_id", None)
     return named
+
+
+def note_unsigned(service: Service, call: Call, circle_hint: str) -> None:
+    """Note that a node has registered unsigned: for a day nobody pins a key for its circle."""
+    name, until = "unsigned#" + circle_hint, call.now + UNSIGNED_S
+    if signing.is_signed(call.headers) or service.heard.recall(name, now=call.now):
+        return
+    tables.note_unsigned(service.stores, circle_hint, until=until)
+    service.heard.keep(name, True, until=until - UNSIGNED_S // 2)
+
+
+def _used_unsigned(service: Service, circle_hint: str, *, now: int) -> bool:
+    """Say whether nodes of a circle without a pinned key register unsigned."""
+    return service.settings.unsigned == "allow" and (
+        bool(service.heard.recall("unsigned#" + circle_hint, now=now))
+        or tables.used_unsigned(service.stores, circle_hint, now=now)
+    )
 
 
 def _pinned(service: Service, circle_hint: str, *, now: int) -> Item | None:

@@ -120,6 +120,11 @@ class Settings:
     candidate_max_ttl_s: int = 60
     signals_waiting: int = 2_000
 
+    unsigned_messages: int = 5_000
+    unsigned_bytes: int = 16 * 1024 * 1024
+    unsigned_signals: int = 1_000
+    unsigned_sockets: int = 128
+
     tickets_kept: int = 200
     tickets_listed: int = 50
     ticket_max_ttl_s: int = 3600

@@ -5,6 +5,7 @@ record            table, partition        sort key            lives
 ================  ======================  ==================  =======================
 presence          presence circle#HINT    NODE                ttl_s
 pinned key        presence key#HINT       -                   30 days after last use
+unsigned use      presence unsigned#HINT  -                   a day after the last register
 socket            presence socket#ID      -                   as long as a socket may
 room member       presence room#HINT      kind CONNECTION     the same
 relay session     presence session#SID    -                   ttl_s, renewable
@@ -155,6 +156,16 @@ def keep_pin(stores: Stores, circle_hint: str, key: bytes, *, until: int) -> Non
 def pinned(stores: Stores, circle_hint: str, *, now: int) -> Item | None:
     """Return the circle's pinned request key as an item, body and expiry."""
     return stores.presence.get("key#" + circle_hint, "-", now=now)
+
+
+def note_unsigned(stores: Stores, circle_hint: str, *, until: int) -> None:
+    """Note that nodes register unsigned in a circle."""
+    stores.presence.put(Item("unsigned#" + circle_hint, "-", until))
+
+
+def used_unsigned(stores: Stores, circle_hint: str, *, now: int) -> bool:
+    """Say whether nodes registered unsigned in a circle lately."""
+    return stores.presence.get("unsigned#" + circle_hint, "-", now=now) is not None
 
 
 def spend(stores: Stores, circle_hint: str, nonce: str, *, signed_at: int, now: int) -> bool:

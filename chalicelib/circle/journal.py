@@ -43,12 +43,14 @@ empty one on both sides, so that a page can hold it alone.
 class Part(msgspec.Struct, frozen=True, array_like=True):
     """One thing written: its name (empty where names do not matter) and its bytes.
 
-    Where *apart* is not 0, so many bytes are kept elsewhere and *body* says where.
+    Where *apart* is not 0, so many bytes are kept elsewhere and *body* says where. What
+    nobody signed is counted by itself.
     """
 
     name: str
     body: bytes
     apart: int = 0
+    unsigned: bool = False
 
     @property
     def size(self) -> int:
@@ -65,6 +67,27 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     total_parts: int
     total_bytes: int
     parts: tuple[Part, ...]
+    unsigned_parts: int = 0
+    unsigned_bytes: int = 0
+
+
+class Amount(NamedTuple):
+    """How many parts, and how many bytes they have."""
+
+    parts: int = 0
+    size: int = 0
+
+    def within(self, most: Amount) -> bool:
+        """Say whether this is no more than *most* in either."""
+        return self.parts <= most.parts and self.size <= most.size
+
+    def plus(self, other: Amount) -> Amount:
+        """Return both together."""
+        return Amount(self.parts + other.parts, self.size + other.size)
+
+    def minus(self, other: Amount) -> Amount:
+        """Return what is left without *other*."""
+        return Amount(self.parts - other.parts, self.size - other.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +104,20 @@ class Entry:
     total_parts: int
     total_bytes: int
     parts: tuple[Part, ...]
+    unsigned_parts: int = 0
+    unsigned_bytes: int = 0
 
     @property
     def size(self) -> int:
         """The bytes of its parts."""
         return _size(self.parts)
+
+    def so_far(self, *, unsigned: bool) -> Amount:
+        """Return what was written from the start to here, the unsigned or the rest."""
+        strangers = Amount(self.unsigned_parts, self.unsigned_bytes)
+        if unsigned:
+            return strangers
+        return Amount(self.total_parts, self.total_bytes).minus(strangers)
 
 
 Prepare = Callable[[Entry | None], Sequence[Part]]
@@ -172,6 +204,33 @@ def following(store: Store, pk: str, number: int, *, now: int, page: int = 100) 
         sk = found.items[-1].sk
 
 
+def amount(parts: Iterable[Part], *, unsigned: bool) -> Amount:
+    """Return how much of some parts is unsigned, or is not."""
+    sizes = [part.size for part in parts if part.unsigned == unsigned]
+    return Amount(len(sizes), sum(sizes))
+
+
+def fits(
+    store: Store, pk: str, tail: Entry | None, more: Sequence[Part], *, most: Amount, now: int
+) -> bool:
+    """Say whether *more*, all of it signed or none, leaves no more than *most* of its kind kept.
+
+    What is not of its kind takes no room from it. Most often the totals of the last entry
+    say so, and otherwise what the oldest entry that is kept leaves of them.
+    """
+    if tail is None or not more:
+        return True
+    unsigned = more[0].unsigned
+    wanted = tail.so_far(unsigned=unsigned).plus(amount(more, unsigned=unsigned))
+    if wanted.within(most):
+        return True
+    oldest = first(store, pk, now=now)
+    if oldest is None:
+        return amount(more, unsigned=unsigned).within(most)
+    gone = oldest.so_far(unsigned=unsigned).minus(amount(oldest.parts, unsigned=unsigned))
+    return wanted.minus(gone).within(most)
+
+
 def before_date(store: Store, pk: str, date: int, *, now: int) -> int:
     """Return the number after which the entries dated later than *date* begin.
 
@@ -227,7 +286,8 @@ def _start(store: Store, pk: str, *, clock: float, lifetime_s: int) -> int:
 def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
     size = _size(parts)
     if tail is None:
-        return _Line(now, len(parts), size, len(parts), size, tuple(parts))
+        strangers = amount(parts, unsigned=True)
+        return _Line(now, len(parts), size, len(parts), size, tuple(parts), *strangers)
     date = _date(tail, size, now=now)
     same = date == tail.written_at
     return _Line(
@@ -237,6 +297,7 @@ def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
         tail.total_parts + len(parts),
         tail.total_bytes + size,
         tuple(parts),
+        *tail.so_far(unsigned=True).plus(amount(parts, unsigned=True)),
     )
 
 
@@ -271,6 +332,8 @@ def _entry(item: Item) -> Entry:
         line.total_parts,
         line.total_bytes,
         line.parts,
+        line.unsigned_parts,
+        line.unsigned_bytes,
     )
 
 

@@ -43,7 +43,7 @@ _FRAME_ROOM = frames.MAX_PUSH_BYTES - 256
 
 def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
     """Keep the messages that are new to the circle, all or none, and push them to its room."""
-    parts = _parts(service, ask)
+    parts = _parts(service, call, ask)
     pk = tables.mail_key(ask.circle_hint)
     batch = pieces.Batch(service, call, ask.circle_hint)
     cursor, admitted = 0, False
@@ -131,7 +131,7 @@ def _recent(service: Service, pk: str, *, now: int) -> list[journal.Entry]:
     return entries
 
 
-def _parts(service: Service, ask: records.LeaveMessages) -> tuple[journal.Part, ...]:
+def _parts(service: Service, call: Call, ask: records.LeaveMessages) -> tuple[journal.Part, ...]:
     """Check every message before any is written; of copies in one batch the first counts."""
     most = service.settings.message_bytes
     parts: dict[str, journal.Part] = {}
@@ -140,7 +140,7 @@ def _parts(service: Service, ask: records.LeaveMessages) -> tuple[journal.Part, 
         body = msgspec.json.encode(message)
         if len(body) > most:
             raise PayloadTooLarge(f"a message may have {most} bytes; {head.msg_id} is larger")
-        parts.setdefault(head.msg_id, journal.Part(head.msg_id, body))
+        parts.setdefault(head.msg_id, journal.Part(head.msg_id, body, unsigned=not call.signed))
     return tuple(parts.values())
 
 
@@ -208,24 +208,22 @@ def _fit(
     *,
     now: int,
 ) -> None:
-    chosen = service.settings
-    most_bytes = service.quotas.shrunk(chosen.mailbox_bytes)
-    count, size = len(new), sum(part.size for part in new)
-    if tail is None or (
-        tail.total_parts + count <= chosen.mailbox_messages
-        and tail.total_bytes + size <= most_bytes
-    ):
-        return
-    oldest = journal.first(service.stores.mail, pk, now=now)
-    if oldest is not None:
-        count += tail.total_parts - oldest.total_parts + len(oldest.parts)
-        size += tail.total_bytes - oldest.total_bytes + oldest.size
-    if count > chosen.mailbox_messages or size > most_bytes:
+    most, kind = _most(service, unsigned=new[0].unsigned)
+    if not journal.fits(service.stores.mail, pk, tail, new, most=most, now=now):
         raise MailboxFull(
-            f"the circle's mailbox holds {chosen.mailbox_messages} messages and "
-            f"{most_bytes} bytes at the most; older ones must expire first",
+            f"the circle's mailbox holds {most.parts} {kind} and {most.size} bytes at the most; "
+            "older ones must expire first",
             retry_after_s=3600,
         )
+
+
+def _most(service: Service, *, unsigned: bool) -> tuple[journal.Amount, str]:
+    """Return what a mailbox holds; what is unsigned has a place of its own, and a small one."""
+    chosen, shrunk = service.settings, service.quotas.shrunk
+    if unsigned:
+        most = journal.Amount(chosen.unsigned_messages, shrunk(chosen.unsigned_bytes))
+        return most, "unsigned messages"
+    return journal.Amount(chosen.mailbox_messages, shrunk(chosen.mailbox_bytes)), "messages"
 
 
 def _push(

@@ -50,7 +50,7 @@ class Batch:
     def _write(self, part: journal.Part, tail: journal.Entry | None) -> journal.Part:
         # The name is new each time: of two callers with one message, one removes its pieces.
         name = hashlib.sha256(self._service.entropy(16) + part.body).hexdigest()[:32]
-        apart = journal.Part(part.name, name.encode(), part.size)
+        apart = journal.Part(part.name, name.encode(), part.size, part.unsigned)
         since = max(self._call.now, tail.written_at if tail else 0)
         until = since + self._service.settings.message_s + SLACK_S
         _keep(self._service.stores.mail, _key(self._circle_hint, apart), part.body, until=until)

@@ -6,7 +6,7 @@ import ipaddress
 from functools import lru_cache
 from typing import Any
 
-from chalicelib import tables
+from chalicelib import auth, tables
 from chalicelib.call import Call, Done
 from chalicelib.circle import rooms
 from chalicelib.service import Service
@@ -24,6 +24,7 @@ def register(service: Service, call: Call, ask: records.Register) -> Done:
         lifetime_s = peer.expires_at - call.now
         service.quotas.add_newcomer(call.source_ip, lifetime_s=lifetime_s, clock=call.clock)
     tables.save_presence(service.stores, peer)
+    auth.note_unsigned(service, call, ask.circle_hint)
     moved = old is None or old.endpoints != peer.endpoints or old.capabilities != peer.capabilities
     effects = (
         rooms.tell(service, ask.circle_hint, frames.Presence(joined=(peer,)), call) if moved else ()

@@ -25,12 +25,13 @@ from chalicelib.circle import journal, rooms
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from muster.errors import MailboxFull
-from muster.felund import frames, records, signing
+from muster.felund import frames, records
 
 PAGE = 200
 PAGE_BYTES = 1024 * 1024
 SCAN_BYTES = 8 * 1024 * 1024
 ENTRY_BYTES = 512
+_LARGEST_BYTES = 8 * records.MAX_PAYLOAD_CHARS  # more than any signal has
 """What a signal takes beside its payload."""
 
 _STALE = {
@@ -70,7 +71,7 @@ def leave(service: Service, call: Call, ask: records.LeaveSignal) -> Done:
         created_at=call.now,
         expires_at=call.now + _ttl(service.settings, ask),
         circle_hint=ask.circle_hint,
-        signed=signing.is_signed(call.headers),
+        signed=call.signed,
     )
     size = len(ask.payload) + ENTRY_BYTES
     service.quotas.add_mail(call.source_ip, size, lifetime_s=tables.SIGNAL_KEPT_S, clock=call.clock)
@@ -112,10 +113,10 @@ def poll(service: Service, call: Call, ask: records.PollSignals) -> records.Sign
 
 def _keep(service: Service, call: Call, pk: str, kept: _Kept) -> int:
     """Append a signal to a journal and return its number."""
-    part = journal.Part("", msgspec.json.encode(kept))
+    part = journal.Part("", msgspec.json.encode(kept), unsigned=not kept.signed)
 
     def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
-        _room_for_one(service, pk, tail, now=call.now)
+        _fit(service, pk, tail, part, now=call.now)
         return (part,)
 
     runs = journal.append(
@@ -199,12 +200,14 @@ def _voided(before: Iterable[tuple[int, _Kept]], offer: _Kept) -> set[int]:
     return {number for number, kept in stale if not (first and kept.type == "candidate")}
 
 
-def _room_for_one(service: Service, pk: str, tail: journal.Entry | None, *, now: int) -> None:
-    most = service.settings.signals_waiting
-    if tail is None or tail.total_parts < most:
-        return
-    oldest = journal.first(service.stores.mail, pk, now=now)
-    if oldest is not None and tail.total_parts - oldest.total_parts + 1 >= most:
+def _fit(
+    service: Service, pk: str, tail: journal.Entry | None, part: journal.Part, *, now: int
+) -> None:
+    """Refuse a signal where enough of its kind wait: unsigned ones take no room from the others."""
+    chosen = service.settings
+    most = chosen.unsigned_signals if part.unsigned else chosen.signals_waiting
+    room = journal.Amount(most, most * _LARGEST_BYTES)
+    if not journal.fits(service.stores.mail, pk, tail, (part,), most=room, now=now):
         raise MailboxFull(f"{most} signals wait for this node; try again later", retry_after_s=60)
 
 

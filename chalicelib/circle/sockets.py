@@ -26,9 +26,6 @@ PATH = "/v1/relay/ws"
 NODE_SOCKETS = 8
 """So many subscriptions one node may have in a circle; the oldest make way."""
 
-LEGACY_SOCKETS = 512
-"""So many subscriptions without a token a circle may have."""
-
 _SEQ = re.compile(r'"seq":\s?(\d{1,15})')
 
 
@@ -195,7 +192,7 @@ def _join(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect,
     So does the one that was opened with the same token: a token has one socket at a time.
     """
     room = tables.room(service.stores, socket.circle_hint, now=now)
-    if socket.legacy and sum(other.legacy for other in room) >= LEGACY_SOCKETS:
+    if socket.legacy and sum(other.legacy for other in room) >= service.settings.unsigned_sockets:
         raise RateLimited("this circle has as many sockets without a token as it may have")
     again = [other for other in room if socket.token_id and other.token_id == socket.token_id]
     kind = (socket.node_id, socket.legacy)

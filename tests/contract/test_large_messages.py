@@ -171,7 +171,7 @@ def test_a_large_message_is_whole_to_its_last_second_and_then_gone(
 
 
 def test_what_large_messages_take_counts_for_the_mailbox(stores: Stores) -> None:
-    here = at(machine(stores, mailbox_bytes=1_500 * KIB), START)
+    here = at(machine(stores, unsigned_bytes=1_500 * KIB), START)
 
     assert status(here, message("large-01", 700)) == 200
     assert status(here, message("large-02", 700)) == 200

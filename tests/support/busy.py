@@ -129,6 +129,8 @@ def machine(stores: Stores, *, skew_s: float = 0.0, **chosen: Any) -> Machine:
         address_burst=PLENTY,
         address_per_s=PLENTY,
         signals_waiting=PLENTY,
+        unsigned_messages=PLENTY,
+        unsigned_signals=PLENTY,
         **chosen,
     )
     return Machine(Service(settings, stores, Nobody(), lambda size: bytes(size)), skew_s=skew_s)

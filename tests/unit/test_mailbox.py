@@ -295,7 +295,7 @@ def test_a_nodes_oldest_sockets_make_way_for_new_ones() -> None:
 def test_sockets_without_a_token_cannot_keep_members_from_hearing() -> None:
     here = world(unsigned="allow", address_burst=10**6)
     here.register()
-    for number in range(sockets.LEGACY_SOCKETS):
+    for number in range(here.service.settings.unsigned_sockets):
         here.open(f"a-{number}", circle_hint=HINT, node_id=f"node-{number:04d}")
     with pytest.raises(RateLimited):
         here.open("a-more", circle_hint=HINT, node_id="node-more")
