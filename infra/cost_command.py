@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from infra import ceilings, cost
 from infra.bill import PRICES, REGION, Estimate, Row
@@ -12,9 +12,6 @@ from infra.ceilings import Ceilings
 from muster.cli import output
 from muster.cli.bars import bar
 from muster.cli.output import Misuse
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 BAR_CELLS = 28
 
@@ -99,12 +96,11 @@ class _Drawing:
     """A bill, drawn."""
 
     def __init__(self) -> None:
-        self._console: Console = output.console()
         self._ascii_only = output.plain()
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(output.clean(text), soft_wrap=True)
+        output.show(text)
 
     def bill(self, estimate: Estimate) -> None:
         """Print the lines of a bill, the most expensive first, and its total."""

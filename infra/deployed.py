@@ -163,11 +163,11 @@ def _events(cloud: Cloud, group: str, at: int) -> list[Mapping[str, Any]]:
 
 def _readable(message: str) -> str:
     """Return a line of ours without what only programs want; others as they are."""
-    text = output.clean(message.rstrip())
+    text = output.clean(message.rstrip()).replace("\n", "\n  ")  # no line of it looks like ours
     try:
         line = json.loads(message)
         said = f"{line['level']:<7} {line['message']}"
     except (ValueError, TypeError, KeyError):
         return text
     shown = {k: v for k, v in line.items() if k not in ("level", "message", "logger", "_aws")}
-    return output.clean(said + "".join(f" {k}={v}" for k, v in shown.items() if v != ""))
+    return output.line(said + "".join(f" {k}={v}" for k, v in shown.items() if v != ""))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import archive, stack
+from muster import whole_file
 from muster.cli import output
 from muster.cli.output import Failure, say
 
@@ -142,8 +143,9 @@ def pack(target: Path, python: Python, *, architecture: str) -> Package:
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as made:
         raw = chalice(Path(made), python, architecture=architecture)
         archive.finish(raw / ARCHIVE, architecture=architecture, python=python.path)
-        packed = Path(shutil.copyfile(raw / ARCHIVE, target / ARCHIVE))
-        shutil.copyfile(raw / TEMPLATE, target / TEMPLATE)
+        packed = target / ARCHIVE
+        for name in (ARCHIVE, TEMPLATE):
+            whole_file.write(target / name, (raw / name).read_bytes(), mode=whole_file.PUBLIC)
     digest = hashlib.sha256(packed.read_bytes()).hexdigest()[:32]
     template = json.loads((target / TEMPLATE).read_text())
     return Package(packed, template, python.runtime, digest, packed.stat().st_size)

@@ -50,6 +50,41 @@ def writing(path: Path, *, mode: int = PRIVATE, new: bool = False) -> Iterator[I
     sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def delivering(path: Path, *, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
+    """Yield what a person's output goes to: a whole file, where a link leads too, or a stream.
+
+    A pipe, a terminal or another device of characters is written to and stays what it is, as
+    does whatever standard output is when the path names it. Raises `OSError` for the rest.
+    """
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        there = None
+    if there is not None and _is_stdout(there):
+        with os.fdopen(os.dup(1), "wb") as stream:
+            yield stream
+    elif there is None or stat.S_ISREG(there.st_mode):
+        with writing(path.resolve() if there else path, mode=mode) as file:
+            yield file
+    elif stat.S_ISFIFO(there.st_mode) or stat.S_ISCHR(there.st_mode):
+        with path.open("wb") as stream:
+            yield stream
+    else:
+        raise OSError(errno.EINVAL, "it is neither a file nor a stream", str(path))
+
+
+def read(path: Path, *, most: int) -> bytes:
+    """Return what is in a regular file, or one byte more than *most*; raises `OSError`.
+
+    A pipe, which would keep whoever reads it waiting, is refused.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read(most + 1)
+
+
 def check(path: Path, *, new: bool = False) -> None:
     """Raise `OSError` if no file may be written there."""
     try:
@@ -60,6 +95,13 @@ def check(path: Path, *, new: bool = False) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     if not stat.S_ISREG(there.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def _is_stdout(there: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(there, os.fstat(1))
+    except OSError:
+        return False
 
 
 def sync_folder(folder: Path) -> None:

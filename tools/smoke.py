@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from muster import whole_file
 from muster.bootstrap import Found, bootstrap
 from muster.bootstrap.cache import Cache, Known
 from tools import histogram, smoke_world
@@ -219,7 +220,8 @@ def keep(report: Report, folder: Path) -> Path:
     path = folder / "smoke.svg"
     first, second, *_ = report.lines()
     never = len(report.reconnects) - len(report.times_ms)
-    path.write_text(histogram.svg(report.times_ms, never=never, title=first, subtitle=second))
+    drawing = histogram.svg(report.times_ms, never=never, title=first, subtitle=second)
+    whole_file.write(path, drawing, mode=whole_file.PUBLIC)
     return path
 
 

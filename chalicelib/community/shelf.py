@@ -80,7 +80,7 @@ class FolderShelf:
         """Hold the folder's lock, so that looking and writing are one step among processes."""
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / ".lock").open("w") as lock:
+        with (path.parent / ".lock").open("a") as lock:  # "w" empties what a link leads to
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield path
 

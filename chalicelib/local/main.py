@@ -146,7 +146,7 @@ def log_to(stream: TextIO, *, verbose: bool) -> None:
 def _alone_in(directory: Path) -> Iterator[None]:
     """Hold the directory, made if need be: two hosts would take each other's sockets for gone."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (directory / "muster.lock").open("w") as lock:
+    with (directory / "muster.lock").open("a") as lock:  # "w" empties what a link leads to
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -105,8 +105,7 @@ class Cache:
 
     def _read(self, path: Path) -> Any | None:
         try:
-            with path.open("rb") as file:
-                raw = file.read(MAX_FILE_BYTES + 1)
+            raw = whole_file.read(path, most=MAX_FILE_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:

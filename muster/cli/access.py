@@ -178,7 +178,7 @@ def _draw(entries: list[tables.Entry]) -> None:
             output.when(entry.allowed.since),
             _end(entry).removeprefix(" until ") or "revoked",
         )
-    output.print_table(table, output.console())
+    output.draw(table)
 
 
 def _tell(arguments: argparse.Namespace, told: dict[str, Any], sentence: str) -> None:

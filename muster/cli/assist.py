@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import secrets
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_TOKEN = re.compile(r"[!-~]{0,4096}")
+_HOST = re.compile(r"[!-~]{1,255}")
+
+
 def assist(arguments: argparse.Namespace) -> int:
     """Ask how to connect, and print the answer."""
     base = base_url(arguments.base)
     token = arguments.token or os.environ.get("MUSTER_ASSIST_TOKEN", "")
+    if not _TOKEN.fullmatch(token):
+        raise Misuse("the token holds what no token can", "copy it again")
     advice = asyncio.run(_ask(base, _asked(arguments), token, timeout_s=arguments.timeout))
     if arguments.json:
         import msgspec
@@ -37,6 +44,8 @@ def _asked(arguments: argparse.Namespace) -> wire.AskAdvice:
     fec = None
     if arguments.mtu is not None or arguments.overhead is not None:
         fec = wire.FecHint(mtu=arguments.mtu, repair_overhead=arguments.overhead)
+    if arguments.peer_hint is not None and not _HOST.fullmatch(arguments.peer_hint):
+        raise Misuse("--peer-hint is not a host", "write it like relay.example.org")
     return wire.AskAdvice(
         peer_hint=arguments.peer_hint,
         paths=tuple(_path(text, number) for number, text in enumerate(arguments.path)) or None,
@@ -82,9 +91,9 @@ def _draw(base: str, advice: wire.Advice) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = output.console()
-    console.print(_paths(advice) if advice.transports else "no paths: the service knows of none")
-    console.print()
+    none = "no paths: the service knows of none"
+    output.draw(_paths(advice) if advice.transports else none)
+    output.show("")
     fec, ice = advice.multipath, advice.ice
     facts = {
         "service": base,
@@ -100,8 +109,8 @@ def _draw(base: str, advice: wire.Advice) -> None:
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(output.clean(value)))
-    console.print(table)
+        table.add_row(Text(name, style="bold"), Text(output.line(value)))
+    output.draw(table)
 
 
 def _paths(advice: wire.Advice) -> Table:
@@ -113,11 +122,11 @@ def _paths(advice: wire.Advice) -> Table:
     for one in advice.transports:
         segments = advice.multipath.sample_segments.get(one.path_id, wire.Segments())
         table.add_row(
-            output.clean(one.path_id),
-            one.transport,
-            output.clean(f"{one.address}:{one.port}"),
-            one.resistance,
-            _quality(one.network_quality),
+            output.name(one.path_id),
+            output.name(one.transport),
+            output.line(f"{one.address}:{one.port}"),
+            output.line(one.resistance),
+            output.line(_quality(one.network_quality)),
             f"{segments.total}, {segments.repair} of them repair" if segments.total else "none",
         )
     return table

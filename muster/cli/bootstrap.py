@@ -100,15 +100,15 @@ def draw(found: Found) -> None:
         style = "green" if attempt.ok else "bold red"
         table.add_row(
             Text(marks[attempt.ok], style=style),
-            Text(output.clean(str(attempt.source)), style="" if attempt.ok else "red"),
-            Text(_summary(attempt), style="dim" if attempt.ok else style),
+            Text(output.line(str(attempt.source)), style="" if attempt.ok else "red"),
+            Text(output.line(_summary(attempt)), style="dim" if attempt.ok else style),
             Text(f"{attempt.took_ms:.1f} ms"),
             Text(_bar(attempt, longest_ms, ascii_only=ascii_only), style=style),
         )
-    output.print_table(table, output.console())
+    output.draw(table)
     for attempt in found.sources:
         for note in _notes(attempt):
-            output.show(output.clean(f"{attempt.source}: {note}"))
+            output.show(output.line(f"{attempt.source}: {note}"))
     _list(found)
     _conclude(found)
 
@@ -144,9 +144,9 @@ def _list(found: Found) -> None:
     now = int(time.time())
     for peer in found.peers:
         left_s = max(peer.expires_at - now, 0)
-        user = f" ({peer.user_id})" if peer.user_id else ""
-        sources = ", ".join(peer.sources)
-        output.show(output.clean(f"{peer.peer_id}{user}  {left_s} s left  from {sources}"))
+        user = f" ({output.name(peer.user_id)})" if peer.user_id else ""
+        sources = output.line(", ".join(peer.sources))
+        output.show(f"{output.name(peer.peer_id, most=128)}{user}  {left_s} s left  from {sources}")
 
 
 def _conclude(found: Found) -> None:

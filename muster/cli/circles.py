@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from muster.cli import hints, output
+from muster.cli import hints, output, reading
 from muster.cli.base import (
     PATIENCE_S,
     base_url,
@@ -116,7 +116,7 @@ def show_all(arguments: argparse.Namespace) -> int:
     for membership in found:
         row = (membership.name, membership.circle.circle_hint, membership.base_url)
         table.add_row(*row, "default" if membership == usual else "")
-    output.console().print(table)
+    output.draw(table)
     return output.OK
 
 
@@ -176,11 +176,8 @@ def _agreed(membership: Membership) -> bool:
         f"leaving '{membership.name}' removes its secret from here: you come back only with an "
         "invite of another member, and if there is none, nobody can read its messages again"
     )
-    if not sys.stdin.isatty():
-        raise Misuse(lost, f"if that is meant: muster circle leave {membership.name} --yes")
-    output.say(f"{lost[:1].upper()}{lost[1:]}.")
-    print("Leave it? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    unasked = Misuse(lost, f"if that is meant: muster circle leave {membership.name} --yes")
+    return reading.agreed(f"{lost[:1].upper()}{lost[1:]}.\nLeave it?", unasked=unasked)
 
 
 async def _unregister(membership: Membership, node_id: str) -> bool:
@@ -209,7 +206,7 @@ def _check(membership: Membership) -> bool:
 
 def _read_invite(code: str) -> Invite:
     if code == "-":
-        code = sys.stdin.readline()
+        code = reading.line()
     try:
         return Invite.parse(code)
     except InvalidInvite as error:

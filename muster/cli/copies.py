@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import shutil
 import sqlite3
 import sys
 import tarfile
@@ -18,20 +17,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+import msgspec
 
 from chalicelib.store import Stores
 from muster import whole_file
-from muster.cli import output
+from muster.cli import given, output, reading
+from muster.cli.given import NotOurs
 from muster.cli.output import Failure, Misuse
 
 if TYPE_CHECKING:
     from chalicelib.settings import Settings
 
-DATABASE, LOCK, KEYS = "muster.sqlite3", "muster.lock", "keys"
-KEPT = f"{DATABASE}.before-restore"
+DATABASE, KEYS = given.DATABASE, given.KEYS
+LOCK, STDOUT = "muster.lock", "-"
+BEFORE = ".before-restore"
+KEPT = DATABASE + BEFORE
+OURS = "is it a file that 'muster backup' made?"
 SIDES = ("-wal", "-shm")
-MOST_KEYS, MOST_KEY_BYTES = 16, 1024 * 1024
 
 
 def backup(arguments: argparse.Namespace) -> int:
@@ -42,49 +46,61 @@ def backup(arguments: argparse.Namespace) -> int:
         raise Failure(f"there is no service's data in {data.absolute()}", "--data DIR names it")
     if file.is_dir():
         raise Misuse(f"{file} is a folder", "name a file in it")
+    piped = str(file) == STDOUT
+    if piped and (arguments.json or sys.stdout.isatty()):
+        raise Misuse("standard output is taken", "name a file, or pipe it on without --json")
     with _explained(f"cannot write {file}"), tempfile.TemporaryDirectory() as folder:
         snapshot = Path(folder) / DATABASE
         items = _snapshot(source, snapshot)
-        keys = sorted(path for path in (data / KEYS).glob("*") if path.is_file())
-        _pack(file, snapshot, keys)
-    size = file.stat().st_size
+        keys = sorted(path for path in (data / KEYS).glob("*") if _is_key(path))
+        with whole_file.delivering(Path("/dev/fd/1") if piped else file) as opened:
+            size = _pack(opened, snapshot, keys)
     if arguments.json:
         output.dump({"file": str(file), "bytes": size, "items": items, "keys": len(keys)})
-    else:
-        output.show(f"{file}: {items} items and {len(keys)} key files, {size / 1e6:.1f} MB")
-        output.show("It holds keys: keep it as you keep passwords.")
+        return output.OK
+    tell = output.say if piped else output.show
+    tell(f"{file}: {items} items and {len(keys)} key files, {size / 1e6:.1f} MB")
+    tell("It holds keys: keep it as you keep passwords.")
     return output.OK
 
 
 def restore(arguments: argparse.Namespace) -> int:
     """Put a copy in the place of the data; the old data is kept in the same folder."""
     data, file = Path(arguments.data), arguments.file
-    with _explained(f"cannot restore {file}"), contextlib.ExitStack() as stack:
+    with _explained(f"cannot restore {file}", OURS), contextlib.ExitStack() as stack:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         stack.enter_context(_alone_in(data))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=data, prefix=".new-")))
-        keys = _unpack(file, folder)
-        items = _check(folder / DATABASE, file)
+        keys = given.unpack(file, folder)
+        fresh = folder / "fresh"
+        items = given.copy_rows(folder / DATABASE, fresh)
+        journals = _leap(fresh)
         there = (data / DATABASE).exists()
         if there and not (arguments.yes or _agreed(data)):
-            output.show("Nothing was changed.")
+            output.say("Nothing was changed.")
             return output.FAILED
-        journals = _leap(folder / DATABASE)
-        _place(data, folder, keys)
+        _place(data, fresh, folder / KEYS, keys)
     told = {"data": str(data), "items": items, "keys": len(keys), "journals": journals}
     if arguments.json:
         output.dump(told)
     else:
         output.show(f"{data.absolute()}: {items} items and {len(keys)} key files are back.")
         if there:
-            output.show(f"What was there is kept as {KEPT}; delete it when you no longer need it.")
+            output.show(
+                f"What was there is kept as …{BEFORE}; delete it when you no longer need it."
+            )
     return output.OK
+
+
+def _is_key(path: Path) -> bool:
+    named = given.KEY_FILE.fullmatch(path.name) and not path.name.endswith(BEFORE)
+    return bool(named) and path.is_file()
 
 
 def _snapshot(source: Path, target: Path) -> int:
     """Copy a database with SQLite's backup, which sees only whole transactions."""
     with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as before,
+        contextlib.closing(sqlite3.connect(given.read_only(source), uri=True)) as before,
         contextlib.closing(sqlite3.connect(target)) as after,
     ):
         before.backup(after, pages=1_000, sleep=0.005)
@@ -92,11 +108,13 @@ def _snapshot(source: Path, target: Path) -> int:
         return _count(after)
 
 
-def _pack(file: Path, snapshot: Path, keys: list[Path]) -> None:
-    with whole_file.writing(file) as opened, tarfile.open(fileobj=opened, mode="w") as tar:
+def _pack(opened: IO[bytes], snapshot: Path, keys: list[Path]) -> int:
+    """Write the copy, also into a pipe; return its bytes."""
+    with tarfile.open(fileobj=opened, mode="w|") as tar:
         tar.add(snapshot, DATABASE, filter=_anonymous)
         for path in keys:
             tar.add(path, f"{KEYS}/{path.name}", filter=_anonymous)
+    return tar.offset
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -104,39 +122,6 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uname = entry.gname = ""
     entry.mode = 0o600
     return entry
-
-
-def _unpack(file: Path, folder: Path) -> list[str]:
-    """Take the database and the keys out of a copy, and nothing else that may be in it."""
-    keys: list[str] = []
-    with tarfile.open(file, "r:") as tar:
-        for entry in tar:
-            name = Path(entry.name)
-            if entry.name == DATABASE and entry.isreg():
-                target = folder / DATABASE
-            elif entry.isreg() and name.parent == Path(KEYS) and name.name not in (".", ".."):
-                if len(keys) >= MOST_KEYS or entry.size > MOST_KEY_BYTES:
-                    raise tarfile.ReadError("too many or too large key files")
-                keys.append(name.name)
-                target = folder / KEYS / name.name
-            else:
-                raise tarfile.ReadError(f"unexpected {output.clean(entry.name)[:60]!r}")
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            with whole_file.writing(target, new=True) as opened:
-                if source := tar.extractfile(entry):
-                    shutil.copyfileobj(source, opened)
-    return keys
-
-
-def _check(database: Path, file: Path) -> int:
-    """Check that a database is intact and a service's; count its items."""
-    if not database.is_file():
-        raise Failure(f"{file} is no copy of a service's data: it has no {DATABASE}")
-    with contextlib.closing(sqlite3.connect(database)) as opened:
-        (verdict,) = opened.execute("PRAGMA quick_check").fetchone()
-        if verdict != "ok":
-            raise Failure(f"the database in {file} is damaged: {verdict}")
-        return _count(opened)
 
 
 def _count(opened: sqlite3.Connection) -> int:
@@ -151,7 +136,7 @@ def _leap(database: Path) -> int:
     from chalicelib.store.sqlite import open_sqlite
 
     settings, clock, leaps = Settings(), time.time(), 0
-    with contextlib.closing(open_sqlite(database)) as stores:
+    with contextlib.closing(open_sqlite(database)) as stores, _journals():
         found = stores.database.run(
             "SELECT DISTINCT pk FROM mail WHERE pk GLOB 'mail#*' OR pk GLOB 'signal*#*'"
         )
@@ -162,6 +147,15 @@ def _leap(database: Path) -> int:
     with contextlib.closing(sqlite3.connect(database)) as opened:
         opened.execute("PRAGMA journal_mode = DELETE")  # one file again
     return leaps
+
+
+@contextlib.contextmanager
+def _journals() -> Iterator[None]:
+    """Say so if what should be a journal cannot be read as one."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        raise NotOurs("a mailbox in it cannot be read") from None
 
 
 def _name_last(stores: Stores, pk: str, settings: Settings, *, now: int) -> None:
@@ -179,8 +173,8 @@ def _name_last(stores: Stores, pk: str, settings: Settings, *, now: int) -> None
         tables.remember_messages(stores, pk.removeprefix("mail#"), names, until=until)
 
 
-def _place(data: Path, folder: Path, keys: list[str]) -> None:
-    """Move what was unpacked to where it belongs; each step leaves something whole."""
+def _place(data: Path, fresh: Path, folder: Path, keys: list[str]) -> None:
+    """Move what is new to where it belongs, and what it replaces aside; each step is whole."""
     there = data / DATABASE
     if there.exists():
         with contextlib.closing(sqlite3.connect(there)) as opened:
@@ -191,15 +185,22 @@ def _place(data: Path, folder: Path, keys: list[str]) -> None:
         there.with_name(DATABASE + side).unlink(missing_ok=True)
     (data / KEYS).mkdir(mode=0o700, exist_ok=True)
     for name in keys:
-        (folder / KEYS / name).replace(data / KEYS / name)
-    (folder / DATABASE).replace(there)
+        _place_key(folder / name, data / KEYS / name)
+    fresh.replace(there)
     whole_file.sync_folder(data)
+
+
+def _place_key(new: Path, there: Path) -> None:
+    """Put a key in its place; another one that is there is kept, as it may be the only copy."""
+    if there.is_file() and there.read_bytes() != new.read_bytes():
+        there.replace(there.with_name(there.name + BEFORE))
+    new.replace(there)
 
 
 @contextlib.contextmanager
 def _alone_in(data: Path) -> Iterator[None]:
     """Lock the folder as a service does, so that none runs in it."""
-    with (data / LOCK).open("w") as lock:
+    with (data / LOCK).open("a") as lock:  # "w" would empty whatever a link leads to
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -210,17 +211,15 @@ def _alone_in(data: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, hint: str = "") -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, sqlite3.Error, EOFError) as error:
-        raise Failure(f"{what}: {error}", "is it a file that 'muster backup' made?") from None
+    except (NotOurs, tarfile.TarError, sqlite3.Error, EOFError) as error:
+        raise Failure(f"{what}: {output.line(str(error))}", hint) from None
     except OSError as error:
         raise Failure(f"{what}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _agreed(data: Path) -> bool:
-    if not sys.stdin.isatty():
-        raise Misuse(f"there is data in {data.absolute()}", "--yes replaces it")
-    answer = input(f"Replace the data in {data.absolute()}? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
+    unasked = Misuse(f"there is data in {data.absolute()}", "--yes replaces it")
+    return reading.agreed(f"Replace the data in {data.absolute()}?", unasked=unasked)

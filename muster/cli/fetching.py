@@ -135,7 +135,7 @@ def _keep(folder: Path, files: dict[str, bytes]) -> list[str]:
 
 
 def _draw(told: dict[str, Any]) -> None:
-    output.show(f"The capsule at {output.clean(told['url'])} is good.")
+    output.show(f"The capsule at {output.line(told['url'])} is good.")
     facts = {
         "community": told["community"],
         "peers": len(told["peers"]),
@@ -150,9 +150,9 @@ def _draw(told: dict[str, Any]) -> None:
     }
     for name, value in facts.items():
         if value not in (None, ""):
-            output.show(f"  {name:<13}{output.clean(str(value))}")
+            output.show(f"  {name:<13}{output.line(str(value))}")
     for peer_id in told["peers"]:
-        output.show(f"  {output.clean(peer_id)}")
+        output.show(f"  {output.name(peer_id, most=128)}")
     if not told["fresh"]:
         output.show("A newer one should exist: ask other sources too.")
 

@@ -49,8 +49,16 @@ class Home:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Find the home: ``MUSTER_HOME``, else ``~/.muster``."""
-        named = environment.get("MUSTER_HOME")
-        return cls(Path(named).expanduser() if named else Path.home() / ".muster")
+        named = environment.get("MUSTER_HOME") or "~/.muster"
+        try:
+            path = Path(named).expanduser()
+        except RuntimeError:  # there is no HOME, and whoever we are has no entry
+            path = None
+        if path is None or (named.startswith("~") and environment.get("HOME") == ""):
+            raise Failure(
+                f"there is no home folder for {named}", "HOME or MUSTER_HOME=DIR names one"
+            )
+        return cls(path)
 
     def node_id(self) -> str:
         """Return this home's node id; made at the first use."""

@@ -53,13 +53,12 @@ def _draw(base: str, told: Info) -> None:
         **{f"{key.alg} key {key.kid}": key.verify_key for key in told.keys},
     }
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(output.clean(value)))
+        table.add_row(Text(output.name(name), style="bold"), Text(output.line(value)))
     limits = Table(box=None, pad_edge=False, title=None)
     limits.add_column("limit")
     limits.add_column("value", justify="right")
     for name, number in sorted(told.limits.items()):
-        limits.add_row(output.clean(name), f"{number:,}")
-    console = output.console()
-    console.print(table)
-    console.print()
-    console.print(limits)
+        limits.add_row(output.name(name), f"{number:,}")
+    output.draw(table)
+    output.show("")
+    output.draw(limits)

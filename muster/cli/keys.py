@@ -23,6 +23,7 @@ from muster import whole_file
 from muster.cli import names, output
 from muster.cli.output import Failure
 
+MOST_KEY_BYTES = 4096
 SAFE = "Keep it off every server, and a copy of it elsewhere: nothing can replace it."
 
 
@@ -74,6 +75,7 @@ def rotate(arguments: argparse.Namespace) -> int:
         with _usable(arguments.root):
             new = root.succeed(_fresh(), now=_now())
             renewed = new.renew(keys, now=_now(), lasting_s=lasting_s)
+        _check(path)
         # First the key, then what it signed: what is certified can be certified again.
         _keep_new(Path(arguments.new_root), new.encode())
         told = {
@@ -95,6 +97,7 @@ def revoke(arguments: argparse.Namespace) -> int:
         newer = root.revoke(revoked, now=_now(), known=keys)
         renewed = keys._replace(revocations=newer.revocations)
     path = key_files.publishing_path(Path(arguments.keys))
+    _check(path)
     _replace(Path(arguments.root), newer.encode())
     _replace(path, keyring.encode(renewed))
     advice = "Clients learn it from the next manifest they read."
@@ -135,7 +138,8 @@ def _both(arguments: argparse.Namespace) -> tuple[RootKey, Publisher]:
 def _imported(name: str) -> SigningKey:
     with _usable(name):
         try:
-            return SigningKey.from_base64(Path(name).read_text(encoding="ascii").strip())
+            with Path(name).open("rb") as file:
+                return SigningKey.from_base64(file.read(MOST_KEY_BYTES).decode("ascii").strip())
         except ValueError:
             raise Unusable("this is not an Ed25519 signing key in base64") from None
 
@@ -159,6 +163,14 @@ def _keep_new(path: Path, raw: bytes) -> None:
         key_files.keep_new(path, raw)
     except FileExistsError:
         raise Failure(f"there is a file {path} already", "keys are never overwritten") from None
+    except OSError as error:
+        raise _unusable(error, path) from None
+
+
+def _check(path: Path) -> None:
+    """Refuse what cannot be replaced before anything else is written."""
+    try:
+        whole_file.check(path)
     except OSError as error:
         raise _unusable(error, path) from None
 

@@ -114,7 +114,6 @@ class Listener:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                self._keep(events.cursor)
 
     async def _follow(self, client: Client, events: Subscription) -> None:
         """Show what happens; a service that has lost its data is told again who we are."""
@@ -201,17 +200,16 @@ class Listener:
         if day != self.day:
             self.day = day
             output.show(f"-- {day} --")
-        who = output.clean(note.display_name).replace("\n", " ") or note.author_node_id[:8]
-        text = output.clean(note.text).replace("\n", "\n" + " " * 6)
-        output.show(f"{hour} {who}: {text}")
+        who = output.name(note.display_name) or output.name(note.author_node_id, most=8)
+        output.show_wrapped(f"{hour} {who}: {note.text}", indent=" " * 6)
 
     def _presence(self, what: str, node_id: str) -> None:
         if self.as_json:
             output.dump({"t": what, "node_id": node_id})
         else:
-            name = self.names.get(node_id)
-            called = f"{name} ({node_id[:8]})" if name else node_id[:24]
-            self._remark(f"{called} {what}")
+            name = output.name(self.names.get(node_id, ""))
+            node = output.name(node_id, most=8 if name else 24)
+            self._remark(f"{name} ({node}) {what}" if name else f"{node} {what}")
 
     def _remark(self, text: str) -> None:
         """Say something about the connection; it goes to stderr."""

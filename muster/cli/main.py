@@ -7,14 +7,14 @@ Only argparse is loaded here; each verb loads what it needs when it is called, s
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from muster.cli import output
 from muster.cli.arguments import access, assist, bootstrap, capsule, circle, cloud, service, talk
 from muster.cli.arguments.table import PARTS, Parser, Part, listed, verbs_of
-from muster.cli.output import Failure, Misuse, complain
+from muster.cli.output import OK, Failure, Misuse, Unwritten, complain
 
 INTERRUPTED = 130
 
@@ -43,18 +43,24 @@ _PACKAGES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; return its exit code."""
-    arguments = parser().parse_args(argv)
+    output.mend_streams()
+    arguments = argparse.Namespace(once=False)
     try:
+        arguments = parser().parse_args(argv)
         code = _run(arguments)
-        sys.stdout.flush()
+        output.flush()
+    except Unwritten as failure:
+        output.give_up_stdout()
+        return _unwritten(failure, done=arguments.once)
     except Failure as failure:
         return complain(failure)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from trying again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        output.give_up_stdout()  # whoever read it has seen enough
+        return OK
+    except OSError as error:
+        return complain(_explained(error))
     return code
 
 
@@ -78,6 +84,21 @@ def parser() -> argparse.ArgumentParser:
     cloud.add(commands)
     listed(top, commands)
     return top
+
+
+def _unwritten(failure: Unwritten, *, done: bool) -> int:
+    """Say that the output is lost; what is done already must not be done again because of it."""
+    if not done:
+        return complain(failure)
+    complain(Failure(failure.message, "what was asked for is done all the same"))
+    return OK
+
+
+def _explained(error: OSError) -> Failure:
+    """Say what the system refused; whatever is more to be said is said nearer to it."""
+    where = f"cannot use {error.filename}: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower() or type(error).__name__
+    return Failure(f"{where}{reason}", "is this folder still there, and the disk not full?")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -124,5 +145,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
         from muster import __version__
 
-        print(f"muster {__version__}")
+        output.show(f"muster {__version__}")
         parser.exit()

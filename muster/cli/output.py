@@ -1,21 +1,32 @@
-"""Output: what people read, what programs read, and how a failure is said in one line."""
+"""Output: what people read, what programs read, and how a failure is said in one line.
+
+Standard output may be closed, full or a pipe that nobody reads any more. What was asked for
+is then lost, which is one sentence and never a traceback.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
-import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from muster.cli.cleaning import clean as clean
+from muster.cli.cleaning import line as line
+from muster.cli.cleaning import name as name
+from muster.cli.cleaning import wrapped
 from muster.errors import Hinted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 OK, FAILED, USAGE = 0, 1, 2
+WIDEST = 400
+"""Cells of the widest terminal that tables are drawn for; COLUMNS can say anything."""
 
 _YEAR_9999 = 253_402_300_799
 
@@ -32,47 +43,53 @@ class Misuse(Failure):
     exit_code = USAGE
 
 
+class Unwritten(Failure):
+    """Standard output does not take what was asked for."""
+
+
 def complain(failure: Failure) -> int:
     """Say what went wrong, on one line; return the exit code."""
-    say(f"muster: {failure}")
+    say(line(f"muster: {failure}"))
     return failure.exit_code
 
 
-def say(text: str, *, stream: TextIO | None = None) -> None:
-    """Tell a person something that is not the data they asked for."""
-    print(_encodable(clean(text), stream or sys.stderr), file=stream or sys.stderr, flush=True)
+def say(text: str) -> None:
+    """Tell a person something that is not the data they asked for; never fails."""
+    with suppress(OSError, ValueError):
+        print(_encodable(clean(text), sys.stderr), file=sys.stderr, flush=True)
+
+
+def ask(question: str) -> None:
+    """Write a question, after which the answer is typed."""
+    with suppress(OSError, ValueError):
+        print(_encodable(clean(question), sys.stderr), end="", file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
-    """Print text, other people's included, at once."""
-    print(_encodable(text, sys.stdout), flush=True)
+    """Print text at once; raises `Unwritten`."""
+    _write(_encodable(clean(text), sys.stdout))
+
+
+def show_wrapped(text: str, *, indent: str) -> None:
+    """Print text whose lines all begin with *indent*, but for the first; raises `Unwritten`."""
+    width = console().width if sys.stdout.isatty() else sys.maxsize
+    show(wrapped(clean(text), width=width, indent=indent))
 
 
 def show_facts(told: Mapping[str, Any]) -> None:
     """Print names and values, a line each; instants as people read them."""
-    width = max(len(name) for name in told) + 2
-    for name, value in told.items():
+    width = max(map(len, told)) + 2
+    for fact, value in told.items():
         values = value if isinstance(value, list | tuple) else [value]
         for place, one in enumerate(values or ["none"]):
-            label = name.replace("_", " ") if place == 0 else ""
-            show(f"{label:<{width}}{clean(_said(name, one))}")
+            label = fact.replace("_", " ") if place == 0 else ""
+            show(f"{label:<{width}}{line(_said(fact, one))}")
 
 
 def dump(value: Any) -> None:
-    """Print a value as one line of JSON, at once."""
-    print(json.dumps(value, ensure_ascii=True, separators=(",", ":")), flush=True)
-
-
-def clean(text: str) -> str:
-    """Take from other people's text what a terminal would obey instead of show.
-
-    Control characters and those that turn the direction of writing become visible
-    escapes; a line break stays one.
-    """
-    return "".join(
-        character if character == "\n" or not _obeyed(character) else _escape(character)
-        for character in text.replace("\r\n", "\n").replace("\t", "    ")
-    )
+    """Print a value as one line of JSON, at once; raises `Unwritten`."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    _write(text.replace("\x7f", "\\u007f"))  # ASCII, and yet a control character
 
 
 def console() -> Console:
@@ -80,22 +97,30 @@ def console() -> Console:
     from rich.console import Console
 
     drawn = Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
-    return (
-        drawn
-        if drawn.is_terminal
-        else Console(highlight=False, emoji=False, markup=False, width=160)
-    )
+    width = min(max(drawn.width, 20), WIDEST) if drawn.is_terminal else 160
+    return Console(highlight=False, emoji=False, markup=False, soft_wrap=False, width=width)
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Print a table; without a terminal, also without the blanks at the ends of lines."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        show(line.rstrip())
+def draw(drawing: RenderableType) -> None:
+    """Print a drawing; without a terminal, also without the blanks at the ends of lines.
+
+    What others wrote in it must be clean: on a terminal its colours are kept.
+    """
+    from rich.console import Console
+
+    shown, paper = console(), io.StringIO()
+    Console(
+        file=paper,
+        force_terminal=shown.is_terminal,
+        width=shown.width,
+        no_color=shown.no_color,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    ).print(drawing)
+    for drawn in paper.getvalue().splitlines():
+        text = drawn if shown.is_terminal else clean(drawn.rstrip())
+        _write(_encodable(text, sys.stdout))
 
 
 def when(second: int) -> str:
@@ -113,21 +138,56 @@ def plain(stream: TextIO | None = None) -> bool:
     return False
 
 
-def _said(name: str, value: Any) -> str:
+# --- streams ----------------------------------------------------------------------
+
+
+def mend_streams() -> None:
+    """Let a closed stream lead nowhere, so that no file takes its number and its text."""
+    for number, (stream, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, stream) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, stream, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for opened in (sys.stdout, sys.stderr):
+        if isinstance(opened, io.TextIOWrapper):
+            opened.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Write what is still held back; raises `Unwritten`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritten(error) from None
+
+
+def give_up_stdout() -> None:
+    """Let the rest of the output lead nowhere, so that the interpreter does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritten(error) from None
+
+
+def _unwritten(error: OSError) -> Unwritten:
+    reason = (error.strerror or str(error)).lower()
+    return Unwritten(f"cannot write to standard output: {reason}")
+
+
+def _said(fact: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return when(value) if name.endswith(("_at", "_until")) else str(value)
-
-
-def _obeyed(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or (
-        character in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    )
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return when(value) if fact.endswith(("_at", "_until")) else str(value)
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -30,6 +30,7 @@ from muster.cli.output import Failure
 STATE = ".muster-publish.json"
 """Records how the last runs went, next to the communities' folders."""
 
+MOST_STATE_BYTES = 1024 * 1024
 STAYS = "the last capsule stays where it is"
 
 
@@ -120,7 +121,7 @@ class _State:
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
-            whole = json.loads(self._path.read_text(encoding="utf-8"))
+            whole = json.loads(whole_file.read(self._path, most=MOST_STATE_BYTES))
             known = whole.get(self._community, {})
         except (OSError, ValueError, AttributeError):
             return {}, {}

@@ -6,10 +6,9 @@ import argparse
 import asyncio
 import getpass
 import os
-import sys
 from typing import Any
 
-from muster.cli import output
+from muster.cli import output, reading
 from muster.cli.base import base_url, explained, open_client
 from muster.cli.home import Home, Membership
 from muster.cli.output import Misuse
@@ -26,7 +25,7 @@ def send(arguments: argparse.Namespace) -> int:
     membership = home.chosen(arguments.circle)
     base = base_url(arguments.base or membership.base_url)
     text = _text(arguments.text)
-    name = arguments.name or os.environ.get("MUSTER_NAME") or _user()
+    name = _utf8(arguments.name or os.environ.get("MUSTER_NAME") or _user(), "your name")
     note = asyncio.run(_send(membership, base, home.node_id(), text, name=name))
     if arguments.json:
         output.dump({"circle": membership.name, **told(note)})
@@ -51,13 +50,17 @@ async def _send(membership: Membership, base: str, node_id: str, text: str, *, n
 
 
 def _text(words: list[str]) -> str:
-    text = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
+    text = reading.text().rstrip("\n") if words == ["-"] else " ".join(words)
     if not text.strip():
         raise Misuse("there is nothing to send", "muster send TEXT")
+    return _utf8(text, "the text")
+
+
+def _utf8(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Misuse("the text is not UTF-8", "check the terminal's locale") from None
+        raise Misuse(f"{what} is not UTF-8", "check the terminal's locale") from None
     return text
 
 

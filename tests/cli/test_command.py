@@ -115,7 +115,8 @@ def test_ctrl_c_in_the_middle_is_quiet(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
 
     class Interrupted:
-        def readline(self) -> str:
+        @property
+        def buffer(self) -> str:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stdin", Interrupted())

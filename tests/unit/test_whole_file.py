@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -115,3 +116,62 @@ def test_a_disk_without_hard_links_keeps_new_files_too(
 
     assert path.read_text() == "first"
     assert names(tmp_path) == ["file"]
+
+
+def deliver(path: Path) -> None:
+    with whole_file.delivering(path) as opened:
+        opened.write(b"ours")
+
+
+def test_what_is_delivered_replaces_a_file_also_where_a_link_leads(tmp_path: Path) -> None:
+    theirs, link = tmp_path / "theirs", tmp_path / "link"
+    theirs.write_text("old")
+    link.symlink_to(theirs)
+    deliver(link)
+    deliver(tmp_path / "fresh")
+
+    assert link.is_symlink()
+    assert theirs.read_text() == (tmp_path / "fresh").read_text() == "ours"
+    assert mode(theirs) == mode(tmp_path / "fresh") == 0o600
+    assert names(tmp_path) == ["fresh", "link", "theirs"]
+
+
+def test_a_pipe_and_a_device_are_written_to_and_stay_what_they_are(tmp_path: Path) -> None:
+    pipe, null = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    null.symlink_to(os.devnull)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        deliver(pipe)
+        deliver(null)
+        assert os.read(reader, 100) == b"ours"
+    finally:
+        os.close(reader)
+
+    assert pipe.is_fifo()
+    assert null.is_symlink()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_the_rest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for name in ("folder", "dangling", "socket", "missing/file"):
+            with pytest.raises(OSError, match=r"file|directory"):
+                deliver(tmp_path / name)
+
+    assert names(tmp_path) == ["dangling", "folder", "socket"]
+
+
+def test_what_is_read_is_a_regular_file_and_bounded(tmp_path: Path) -> None:
+    path, pipe = tmp_path / "file", tmp_path / "pipe"
+    path.write_text("abc")
+    os.mkfifo(pipe)
+
+    assert whole_file.read(path, most=3) == b"abc"
+    assert whole_file.read(path, most=1) == b"ab"
+    for other in (pipe, tmp_path, Path(os.devnull)):
+        with pytest.raises(OSError, match=r"regular file|directory"):
+            whole_file.read(other, most=3)

@@ -38,7 +38,9 @@ def _add_keygen(commands: Any) -> None:
         needs=SERVICE,
     )
     kinds = verbs_of(keygen, "KIND")
-    root = verb(kinds, "root", "muster.cli.keys:make_root", "make a root key", needs=SERVICE)
+    root = verb(
+        kinds, "root", "muster.cli.keys:make_root", "make a root key", needs=SERVICE, once=True
+    )
     root.add_argument("--out", metavar="FILE", required=True, help="the file; never overwritten")
     online = verb(
         kinds,
@@ -46,6 +48,7 @@ def _add_keygen(commands: Any) -> None:
         "muster.cli.keys:make_online",
         "make the keys that a server publishes with",
         needs=SERVICE,
+        once=True,
     )
     _add_root(online)
     online.add_argument(
@@ -102,6 +105,7 @@ def _add_publish(verbs: Any) -> None:
         "muster.cli.publishing:publish",
         "publish what beacons list, once",
         needs=SERVICE,
+        once=True,
     )
     publish.add_argument(
         "--beacon", metavar="URL", action="append", required=True, help="may be repeated"
@@ -133,6 +137,7 @@ def _add_rotate(verbs: Any) -> None:
         "muster.cli.keys:rotate",
         "put a new key in the place of an old one",
         needs=SERVICE,
+        once=True,
     )
     which = rotate.add_mutually_exclusive_group(required=True)
     which.add_argument("--online", action="store_true", help="make a new online key")
@@ -151,7 +156,12 @@ def _add_rotate(verbs: Any) -> None:
 
 def _add_revoke(verbs: Any) -> None:
     revoke = verb(
-        verbs, "revoke", "muster.cli.keys:revoke", "let nobody believe a key again", needs=SERVICE
+        verbs,
+        "revoke",
+        "muster.cli.keys:revoke",
+        "let nobody believe a key again",
+        needs=SERVICE,
+        once=True,
     )
     revoke.add_argument("verify_keys", metavar="KEY", nargs="+", help="verify keys in base64")
     _add_root(revoke)

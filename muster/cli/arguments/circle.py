@@ -39,7 +39,7 @@ def add_circle(command: Parser) -> None:
 
 
 def _add_new(verbs: Any) -> None:
-    new = verb(verbs, "new", "muster.cli.circles:new", "make a circle")
+    new = verb(verbs, "new", "muster.cli.circles:new", "make a circle", once=True)
     where = new.add_mutually_exclusive_group()
     where.add_argument("base", metavar="BASE", nargs="?", help="the service where it meets")
     where.add_argument("--base", dest="at", metavar="URL", help="the same")
@@ -57,7 +57,9 @@ def _add_invite(verbs: Any) -> None:
 
 
 def _add_join(verbs: Any) -> None:
-    join = verb(verbs, "join", "muster.cli.circles:join", "join the circle of an invite code")
+    join = verb(
+        verbs, "join", "muster.cli.circles:join", "join the circle of an invite code", once=True
+    )
     join.add_argument("code", metavar="CODE", help="felund1.…, or - to read it from stdin")
     join.add_argument("--name", metavar="NAME", help=NAME_HERE)
     add_base(join, "where it meets, if not where the code says")
@@ -65,21 +67,31 @@ def _add_join(verbs: Any) -> None:
 
 
 def _add_use(verbs: Any) -> None:
-    use = verb(verbs, "use", "muster.cli.circles:use", "choose the circle that commands mean")
+    use = verb(
+        verbs, "use", "muster.cli.circles:use", "choose the circle that commands mean", once=True
+    )
     use.add_argument("name", metavar="NAME", help="the circle")
     add_base(use, "let it meet at this service from now on")
     add_json(use)
 
 
 def _add_rename(verbs: Any) -> None:
-    rename = verb(verbs, "rename", "muster.cli.circles:rename", "give a circle another name here")
+    rename = verb(
+        verbs, "rename", "muster.cli.circles:rename", "give a circle another name here", once=True
+    )
     rename.add_argument("name", metavar="OLD", help="the circle")
     rename.add_argument("new", metavar="NEW", help="what to call it")
     add_json(rename)
 
 
 def _add_leave(verbs: Any) -> None:
-    leave = verb(verbs, "leave", "muster.cli.circles:leave", "leave a circle and forget its secret")
+    leave = verb(
+        verbs,
+        "leave",
+        "muster.cli.circles:leave",
+        "leave a circle and forget its secret",
+        once=True,
+    )
     leave.add_argument("name", metavar="NAME", help="the circle")
     leave.add_argument("--yes", action="store_true", help="do not ask")
     add_json(leave)

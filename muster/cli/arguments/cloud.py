@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
     _add_cost(commands)
 
 
-def _verb(commands: Any, name: str, run: str, what: str) -> Parser:
-    return any_verb(commands, name, f"infra.{run}", what, needs=CLOUD)
+def _verb(commands: Any, name: str, run: str, what: str, *, once: bool = False) -> Parser:
+    return any_verb(commands, name, f"infra.{run}", what, needs=CLOUD, once=once)
 
 
 def _add_looking(commands: Any) -> None:
@@ -50,7 +50,11 @@ def _add_looking(commands: Any) -> None:
 
 def _add_rotate(commands: Any) -> None:
     rotate = _verb(
-        commands, "rotate", "cloud_keys:rotate", "publish capsules with a new key from now on"
+        commands,
+        "rotate",
+        "cloud_keys:rotate",
+        "publish capsules with a new key from now on",
+        once=True,
     )
     _add_place(rotate)
     _add_root(rotate)

@@ -18,14 +18,16 @@ def add(commands: Any) -> None:
         "muster.cli.copies:backup",
         "copy a service's data; it may be running",
         needs=SERVICE,
+        once=True,
     )
-    backup.add_argument("file", metavar="FILE", type=Path, help="where the copy goes")
+    backup.add_argument("file", metavar="FILE", type=Path, help="where the copy goes; - for stdout")
     restore = verb(
         commands,
         "restore",
         "muster.cli.copies:restore",
         "put a copy in the place of a service's data",
         needs=SERVICE,
+        once=True,
     )
     restore.add_argument("file", metavar="FILE", type=Path, help="the copy")
     restore.add_argument("--yes", action="store_true", help="replace what is there without asking")

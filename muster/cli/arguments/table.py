@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from muster.cli import output
 from muster.cli.output import USAGE
 
 
@@ -48,16 +49,27 @@ PARTS = (CLIENT, SERVICE, CLOUD)
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as all of ours are."""
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help as everything else is printed."""
+        output.show(self.format_help().rstrip())
+
     def error(self, message: str) -> None:  # type: ignore[override] # it exits, as the base does
         """Say what was wrong and where to read on."""
-        sys.stderr.write(f"muster: {message}; see '{self.prog} --help'\n")
+        output.say(output.line(f"muster: {message}; see '{self.prog} --help'"))
         sys.exit(USAGE)
 
 
-def verb(commands: Any, name: str, run: str, what: str, *, needs: Part = CLIENT) -> Parser:
-    """Add a verb to *commands*; *run* is the module and function that do it."""
+def verb(
+    commands: Any, name: str, run: str, what: str, *, needs: Part = CLIENT, once: bool = False
+) -> Parser:
+    """Add a verb to *commands*; *run* is the module and function that do it.
+
+    *once* says that it must not be repeated only because its report could not be written:
+    the report comes last, and then its exit code says that all is done.
+    """
     added: Parser = commands.add_parser(name, description=_sentence(what))
-    added.set_defaults(run=run, verb=added.prog.partition(" ")[2], needs=needs, what=what)
+    name = added.prog.partition(" ")[2]
+    added.set_defaults(run=run, verb=name, needs=needs, what=what, once=once)
     return added
 
 

@@ -11,7 +11,7 @@ from muster.cli.arguments.table import add_json, verb
 
 def add_chat(commands: Any) -> None:
     """Add `send` and `listen`."""
-    send = verb(commands, "send", "muster.cli.sending:send", "say something in a circle")
+    send = verb(commands, "send", "muster.cli.sending:send", "say something in a circle", once=True)
     send.add_argument(
         "text", metavar="TEXT", nargs="+", help="the text, or - to read it from stdin"
     )

@@ -30,17 +30,16 @@ def draw(report: Report) -> None:
         table.add_row(
             Text(marks[step.status], style=style),
             Text(step.what, style="" if step.status == "ok" else style),
-            Text("failed" if step.error else output.clean(step.detail), style="dim"),
+            Text("failed" if step.error else output.line(step.detail), style="dim"),
             Text("" if step.status == "skipped" else f"{step.took_ms:.1f} ms"),
             Text(drawn(step, report.took_ms, ascii_only=ascii_only), style=style),
         )
-    console = output.console()
-    output.print_table(table, console)
-    console.print(Text(output.clean(_verdict(report)), style=_verdict_style(report)))
+    output.draw(table)
+    output.draw(Text(output.line(_verdict(report)), style=_verdict_style(report)))
     for step in report.failed:
-        console.print(Text(output.clean(f"{step.what}: {step.error}"), style="red"))
+        output.draw(Text(output.line(f"{step.what}: {step.error}"), style="red"))
         if step.hint:
-            console.print(Text(output.clean(f"  hint: {step.hint}")))
+            output.draw(Text("  " + output.line(f"hint: {step.hint}")))
 
 
 def drawn(step: Result, all_ms: float, *, ascii_only: bool) -> str:
