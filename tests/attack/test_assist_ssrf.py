@@ -115,7 +115,7 @@ class Listener:
             connection.close()
 
     def heard(self, count: int) -> int:
-        """Wait for so many: who connects is connected before it is accepted. Return how many came."""
+        """Wait for so many, as who connects may not be accepted yet; return how many came."""
         with self._changed:
             self._changed.wait_for(lambda: self.came >= count, timeout=5)
             return self.came
