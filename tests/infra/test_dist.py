@@ -271,7 +271,8 @@ print(json.dumps(failed))
 """
 
 CHECKOUT_VERBS = {
-    f"muster.cli.{name}" for name in ("access", "copies", "inspecting", "keys", "publishing")
+    f"muster.cli.{name}"
+    for name in ("access", "copies", "given", "inspecting", "keys", "publishing")
 }
 """Modules whose verbs work on a service's own files, with the service's code."""
 
