@@ -395,7 +395,7 @@ def test_logs_are_shown_as_people_read_them(emulated: Account, cloud: Cloud, run
 
     assert "long ago" not in said
     assert "START RequestId \\x1b[31m" in said
-    assert "info    GET /v1/peers 200 node=n" in said
+    assert "info  GET /v1/peers 200 node=n" in said
     assert "long ago" in run("logs", "--since", "1h", "--json", expect=0)
     assert "is no time" in run("logs", "--since", "soon", expect=2)
     assert CHANGE_SET not in said
