@@ -24,7 +24,8 @@ def register(service: Service, call: Call, ask: records.Register) -> Done:
         lifetime_s = peer.expires_at - call.now
         service.quotas.add_newcomer(call.source_ip, lifetime_s=lifetime_s, clock=call.clock)
     tables.save_presence(service.stores, peer)
-    auth.note_unsigned(service, call, ask.circle_hint)
+    if ask.signing_key is None:  # who has a key can sign
+        auth.note_unsigned(service, call, ask.circle_hint)
     moved = old is None or old.endpoints != peer.endpoints or old.capabilities != peer.capabilities
     effects = (
         rooms.tell(service, ask.circle_hint, frames.Presence(joined=(peer,)), call) if moved else ()
