@@ -296,6 +296,7 @@ def test_bodies_that_are_no_json_objects_are_refused(gateway: Gateway, body: byt
         assert (answer.status, code(answer)) == (400, "INVALID_REQUEST")
 
 
+@ALLOW
 @on_sqlite
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 5_000_000, 7_000_000, 11_000_000])
 def test_bodies_that_are_too_large_are_refused(gateway: Gateway, size: int) -> None:

@@ -1037,7 +1037,7 @@ def test_what_nobody_foresaw_is_a_500_with_a_request_id(
 
 def test_the_app_answers_without_a_server(tmp_path: Path) -> None:
     with closing(open_sqlite(tmp_path / "muster.sqlite3")) as stores:
-        host = main.build(Settings(), stores)
+        host = main.build(Settings(unsigned="allow"), stores)
         assert ask(host, "GET", "/v1/health").json()["ok"] is True
         assert ask(host, "GET", "/status.json").json()["stored"]["nodes"] == 0
         assert ask(host, "POST", "/v1/register", content=b"x" * 2_000_000).status_code == 413
