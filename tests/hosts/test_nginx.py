@@ -307,7 +307,13 @@ def test_a_websocket_without_a_token_is_refused_in_our_words(front: Front) -> No
 
 def test_too_much_is_refused_by_the_service(front: Front) -> None:
     """Not by nginx, whose page no client understands."""
-    answer = front.call("POST", "/v1/messages", b"x" * (2 * 1024 * 1024))
+    signed = {
+        signing.NODE: "some-node",
+        signing.TIME: str(int(time.time())),
+        signing.NONCE: "0" * 32,
+        signing.SIGNATURE: "0" * 64,
+    }
+    answer = front.call("POST", "/v1/messages", b"x" * (2 * 1024 * 1024), headers=signed)
 
     assert (answer.status, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
