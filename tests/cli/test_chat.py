@@ -37,7 +37,7 @@ def test_two_terminals_talk(one: Terminal, two: Terminal) -> None:
             first.until(r"^\d\d:\d\d two: hello from two$")
             one.run("send", "hello from one")
             second.until(r"^\d\d:\d\d one: hello from one$")
-        first.until(r"^\* two \(\w{8}\) left")
+        first.until(r"^\* two \(\w{8}…\) left")
 
 
 def test_who_sends_hears_it_in_the_next_terminal(one: Terminal) -> None:
