@@ -76,16 +76,22 @@ class Quotas:
     def to_json(self) -> dict[str, Any]:
         """Return how full the store is, for the status page."""
         return {
-            "used_bytes": self._room.used_bytes,
+            "used_bytes": self._room.used_bytes + self._since_bytes,
             "most_bytes": self._room.most_bytes,
             "full": self.full,
         }
 
-    def shrunk(self, most: int) -> int:
-        """Return what is left of a bound as the store fills; in a small store it is less anyway."""
-        if self._room.most_bytes:
-            most = min(most, self._room.most_bytes // MOST_SHARE)
-        return int(most * min(1.0, max(0.0, (FULL - self.fullness) / (FULL - TIGHT))))
+    def shrunk(self, most: int, *, more: int) -> int:
+        """Return what is left of a bound once *more* bytes are stored, as the store fills.
+
+        In a small store it is less anyway. That *more* counts is what keeps one large
+        message from filling the store for everybody.
+        """
+        if not self._room.most_bytes:
+            return most
+        most = min(most, self._room.most_bytes // MOST_SHARE)
+        left = FULL - self.fullness - more / self._room.most_bytes
+        return int(most * min(1.0, max(0.0, left / (FULL - TIGHT))))
 
     def need_room(self) -> None:
         """Raise `errors.Unavailable` if the store is full."""
@@ -105,6 +111,7 @@ class Quotas:
         """Count the presence of a node that was not there; raises `errors.RateLimited`."""
         size = max(1, NEWCOMER_BYTES * lifetime_s // DAY_S)
         self._spend("presence", address, size, self._settings.network_bytes, clock=clock)
+        self._since_bytes += NEWCOMER_BYTES
 
     def add_mail(self, address: str, size: int, *, lifetime_s: int, clock: float) -> None:
         """Count what is about to be stored; raises `errors.Unavailable` and `errors.RateLimited`.
@@ -112,7 +119,7 @@ class Quotas:
         What lives for less than a day counts for less.
         """
         self.need_room()
-        most = self.shrunk(self._settings.network_bytes)
+        most = self.shrunk(self._settings.network_bytes, more=size)
         lasting = max(1, size * min(lifetime_s, DAY_S) // DAY_S)
         self._spend("mail", address, lasting, most, clock=clock)
         self._since_bytes += size

@@ -218,9 +218,11 @@ def fits(
     What is not of its kind takes no room from it. Most often the totals of the last entry
     say so, and otherwise what the oldest entry that is kept leaves of them.
     """
-    if tail is None or not more:
+    if not more:
         return True
     unsigned = more[0].unsigned
+    if tail is None:
+        return amount(more, unsigned=unsigned).within(most)
     wanted = tail.so_far(unsigned=unsigned).plus(amount(more, unsigned=unsigned))
     if wanted.within(most):
         return True

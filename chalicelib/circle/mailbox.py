@@ -208,7 +208,8 @@ def _fit(
     *,
     now: int,
 ) -> None:
-    most, kind = _most(service, unsigned=new[0].unsigned)
+    more = sum(part.size + MESSAGE_BYTES for part in new)
+    most, kind = _most(service, more, unsigned=new[0].unsigned)
     if not journal.fits(service.stores.mail, pk, tail, new, most=most, now=now):
         raise MailboxFull(
             f"the circle's mailbox holds {most.parts} {kind} and {most.size} bytes at the most; "
@@ -217,13 +218,13 @@ def _fit(
         )
 
 
-def _most(service: Service, *, unsigned: bool) -> tuple[journal.Amount, str]:
-    """Return what a mailbox holds; what is unsigned has a place of its own, and a small one."""
-    chosen, shrunk = service.settings, service.quotas.shrunk
+def _most(service: Service, more: int, *, unsigned: bool) -> tuple[journal.Amount, str]:
+    """Return what a mailbox holds once it has *more*; what is unsigned has a small place."""
+    chosen = service.settings
+    parts, size, kind = chosen.mailbox_messages, chosen.mailbox_bytes, "messages"
     if unsigned:
-        most = journal.Amount(chosen.unsigned_messages, shrunk(chosen.unsigned_bytes))
-        return most, "unsigned messages"
-    return journal.Amount(chosen.mailbox_messages, shrunk(chosen.mailbox_bytes)), "messages"
+        parts, size, kind = chosen.unsigned_messages, chosen.unsigned_bytes, "unsigned messages"
+    return journal.Amount(parts, service.quotas.shrunk(size, more=more)), kind
 
 
 def _push(

@@ -45,7 +45,9 @@ class Housekeeping:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run all jobs for the length of a block."""
+        """Run all jobs for the length of a block; how full the store is, is known before it."""
+        with contextlib.suppress(store.Unavailable):
+            self._measure()
         jobs = [
             asyncio.create_task(self._sweep()),
             asyncio.create_task(_every(MEASURE_S, self._measure)),

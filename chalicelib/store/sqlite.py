@@ -58,6 +58,9 @@ _WAL_PAGES = 20_000
 _WAL_SHARE = 16
 """On a small disk the log may take this part of it."""
 
+_LARGEST_BYTES = 2 * 1024 * 1024
+"""What one transaction may add to the log when that is as long as it may get."""
+
 _PAGE_BYTES = 4096
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _REFUSED_S = 5.0
@@ -150,7 +153,8 @@ class _Database:
         """Say how much of the disk is used and may be; the engine's own figures, nothing is read.
 
         Free pages inside the file are room, and what is free on the disk, if there is no more
-        than that; room for the log is taken off first.
+        than that; room for the log and for one large transaction in it is taken off first.
+        What is still in the log alone has its place in the file taken off by that, too.
         """
         with self.connection() as connection:
             pages, free, size, most_pages = (
@@ -162,8 +166,9 @@ class _Database:
             with suppress(OSError):
                 log = self.file.with_name(self.file.name + "-wal").stat().st_size
             with suppress(OSError):
-                most = min(most, pages * size + log + shutil.disk_usage(self.file.parent).free)
-            most = max(0, most - max(log, self._wal_pages() * _PAGE_BYTES))
+                held = self.file.stat().st_size + log
+                most = min(most, held + shutil.disk_usage(self.file.parent).free)
+            most -= max(log, self._wal_pages() * _PAGE_BYTES) + min(_LARGEST_BYTES, most // 16)
         most = min(most, most_pages * size)
         return Room((pages - free) * size, max(1, most), time.monotonic() < self._refused_until)
 

@@ -86,13 +86,15 @@ def test_as_the_store_fills_new_circles_go_first_and_then_large_mailboxes(stores
     quotas = Quotas(stores.guard, Settings())
     quotas.measured(full_to(0.79))
     quotas.add_circle("192.0.2.1", clock=CLOCK)
-    assert quotas.shrunk(1000) == 1000
-    assert quotas.shrunk(1_000_000) == 125_000, "no circle has more than its part of the store"
+    assert quotas.shrunk(1000, more=0) == 1000
+    assert quotas.shrunk(1_000_000, more=0) == 125_000, (
+        "no circle has more than its part of the store"
+    )
 
     quotas.measured(full_to(0.85))
     with pytest.raises(Unavailable, match="no new circles"):
         quotas.add_circle("192.0.2.1", clock=CLOCK)
-    assert 480 < quotas.shrunk(1000) < 520
+    assert 480 < quotas.shrunk(1000, more=0) < 520
     quotas.add_mail("192.0.2.1", 100, lifetime_s=MONTH_S, clock=CLOCK)
     assert not quotas.full
 
@@ -112,15 +114,38 @@ def test_a_full_store_takes_no_mail_until_there_is_room(stores: Stores) -> None:
 def test_what_is_stored_counts_before_the_store_is_measured_again(stores: Stores) -> None:
     quotas = Quotas(stores.guard, Settings())
     quotas.measured(full_to(0.5))
-    with pytest.raises(Unavailable, match="full"):
+    with pytest.raises(RateLimited):
         store_much(quotas)
-    assert quotas.full
+    assert 0.8 < quotas.fullness < 0.9
 
 
 def store_much(quotas: Quotas) -> None:
     """Store half a million bytes, each tenth from another network."""
     for number in range(50):
         quotas.add_mail(f"192.0.2.{number}", 10_000, lifetime_s=MONTH_S, clock=CLOCK)
+
+
+@pytest.mark.parametrize("size", [10, 1_000, 30_000])
+def test_no_number_of_strangers_fills_the_store_to_its_end(stores: Stores, size: int) -> None:
+    quotas = Quotas(stores.guard, Settings())
+    quotas.measured(full_to(0.79))
+    for number in range(2_000):
+        with suppress(RateLimited):
+            quotas.add_mail(
+                f"10.{number >> 8}.{number & 255}.1", size, lifetime_s=MONTH_S, clock=CLOCK
+            )
+    assert quotas.fullness > 0.79
+    quotas.add_mail("192.0.2.1", 10, lifetime_s=MONTH_S, clock=CLOCK)
+    assert not quotas.full
+
+
+def test_the_first_message_of_a_mailbox_is_bounded_as_the_others_are() -> None:
+    here = world()
+    here.register()
+    here.service.quotas.measured(full_to(0.5))
+    text = "x" * 126_000
+    assert here.leave("m-000001", text=text)[0] == 429
+    assert here.leave("m-000001", text=text[:100_000])[0] == 200
 
 
 def test_a_store_without_an_end_is_never_full(stores: Stores) -> None:
