@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -35,11 +36,17 @@ REPORTS = {
     "doctor": (),
     "info": (),
     "assist": (),
-    "bootstrap": ("--beacon", "{base}", "--announce", "--peer-id", "a"),
+    "bootstrap": (
+        *("--beacon", "{base}", "--announce"),
+        *("--peer-id", "a", "--community", "{community}"),
+    ),
     "capsule inspect": ("{keys}",),
     "cost": (),
 }
-"""Verbs whose output is what was asked for: without it they have failed."""
+"""Verbs whose output is what was asked for: without it they have failed.
+
+The first node of a community finds nobody, so that its `bootstrap` exits with 1.
+"""
 
 DEEDS = {
     "send": ("hello",),
@@ -110,6 +117,7 @@ def stage(made: Path, base: str, tmp_path: Path) -> Stage:
         "data": folder / "data",
         "backup": folder / "backup.tar",
         "folder": folder,
+        "community": f"alone-{secrets.token_hex(8)}",
     }
     return Stage(
         Terminal(folder / "home", base), {name: str(place) for name, place in places.items()}
@@ -201,7 +209,7 @@ def test_complaints_that_nobody_can_read_change_no_exit_code(stage: Stage, how: 
         lost: dict[str, Any] = {"stderr": full}
         if how == "closed":
             lost = {"stderr": None, "preexec_fn": closed(2)}
-        for verb, code in (("send", 0), ("circle invite", 0)):
+        for verb, code in (("send", 0), ("circle invite", 0), ("bootstrap", 1)):
             assert stage.run(verb, stdout=subprocess.DEVNULL, **lost).returncode == code
 
 
