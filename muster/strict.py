@@ -41,8 +41,9 @@ def loads(raw: bytes) -> Any:
 
     Raises `InvalidRequest` with a message that names what is wrong.
     """
-    outside = raw if _is_plain(raw) else _outside_strings(raw)
-    if outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES:
+    plain = _is_plain(raw)
+    outside = raw if plain else _outside_strings(raw)
+    if not plain and outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES:
         raise InvalidRequest(_TOO_MUCH)
     try:
         value = _DECODER.decode(raw)
@@ -50,10 +51,12 @@ def loads(raw: bytes) -> Any:
         raise InvalidRequest(_TOO_MUCH) from None
     except ValueError as error:
         raise InvalidRequest(_why(raw, outside, error)) from None
-    _check_nesting(outside)
-    _check_integers(outside)
-    written = dumps(value)
-    _check_members(outside, written if outside is raw else _outside_strings(written))
+    if plain:
+        _check_members(raw, dumps(value))
+    else:
+        _check_nesting(outside)
+        _check_integers(outside)
+        _check_members(outside, _outside_strings(dumps(value)))
     return value
 
 

@@ -14,7 +14,7 @@ first agree on that number, or one of them could write below what was read.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,10 +114,11 @@ class Entry:
 
     def so_far(self, *, unsigned: bool) -> Amount:
         """Return what was written from the start to here, the unsigned or the rest."""
-        strangers = Amount(self.unsigned_parts, self.unsigned_bytes)
         if unsigned:
-            return strangers
-        return Amount(self.total_parts, self.total_bytes).minus(strangers)
+            return Amount(self.unsigned_parts, self.unsigned_bytes)
+        return Amount(
+            self.total_parts - self.unsigned_parts, self.total_bytes - self.unsigned_bytes
+        )
 
 
 Prepare = Callable[[Entry | None], Sequence[Part]]
@@ -204,10 +205,11 @@ def following(store: Store, pk: str, number: int, *, now: int, page: int = 100) 
         sk = found.items[-1].sk
 
 
-def amount(parts: Iterable[Part], *, unsigned: bool) -> Amount:
-    """Return how much of some parts is unsigned, or is not."""
-    sizes = [part.size for part in parts if part.unsigned == unsigned]
-    return Amount(len(sizes), sum(sizes))
+def amount(parts: Sequence[Part], *, unsigned: bool) -> Amount:
+    """Return how much of an entry is unsigned, or is not: it is all of one kind."""
+    if not parts or parts[0].unsigned != unsigned:
+        return Amount()
+    return Amount(len(parts), _size(parts))
 
 
 def fits(
@@ -220,15 +222,15 @@ def fits(
     """
     if not more:
         return True
-    unsigned = more[0].unsigned
+    unsigned, new = more[0].unsigned, Amount(len(more), _size(more))
     if tail is None:
-        return amount(more, unsigned=unsigned).within(most)
-    wanted = tail.so_far(unsigned=unsigned).plus(amount(more, unsigned=unsigned))
+        return new.within(most)
+    wanted = tail.so_far(unsigned=unsigned).plus(new)
     if wanted.within(most):
         return True
     oldest = first(store, pk, now=now)
     if oldest is None:
-        return amount(more, unsigned=unsigned).within(most)
+        return new.within(most)
     gone = oldest.so_far(unsigned=unsigned).minus(amount(oldest.parts, unsigned=unsigned))
     return wanted.minus(gone).within(most)
 
@@ -286,9 +288,8 @@ def _start(store: Store, pk: str, *, clock: float, lifetime_s: int) -> int:
 
 
 def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
-    size = _size(parts)
+    size, strangers = _size(parts), amount(parts, unsigned=True)
     if tail is None:
-        strangers = amount(parts, unsigned=True)
         return _Line(now, len(parts), size, len(parts), size, tuple(parts), *strangers)
     date = _date(tail, size, now=now)
     same = date == tail.written_at
@@ -299,7 +300,8 @@ def _line(tail: Entry | None, parts: Sequence[Part], *, now: int) -> _Line:
         tail.total_parts + len(parts),
         tail.total_bytes + size,
         tuple(parts),
-        *tail.so_far(unsigned=True).plus(amount(parts, unsigned=True)),
+        tail.unsigned_parts + strangers.parts,
+        tail.unsigned_bytes + strangers.size,
     )
 
 
@@ -311,11 +313,15 @@ def _date(tail: Entry, size: int, *, now: int) -> int:
     return max(now, tail.written_at + full)
 
 
-def _size(parts: Iterable[Part]) -> int:
-    return sum(part.size for part in parts)
+def _size(parts: Sequence[Part]) -> int:
+    if len(parts) == 1:  # as most often
+        return parts[0].size
+    return sum([part.size for part in parts])
 
 
 def _fitting(parts: Sequence[Part]) -> Sequence[Part]:
+    if len(parts) == 1:
+        return parts
     size = 0
     for count, part in enumerate(parts):
         size += part.size

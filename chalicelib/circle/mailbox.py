@@ -193,8 +193,8 @@ def _admit(
 ) -> None:
     """Refuse what would take the mailbox over its bounds; nothing that waits is dropped for it."""
     service.quotas.need_room()
-    _fit(service, pk, tail, new, now=call.now)
     size = sum(part.size + MESSAGE_BYTES for part in new)
+    _fit(service, pk, tail, new, size, now=call.now)
     service.quotas.add_mail(
         call.source_ip, size, lifetime_s=service.settings.message_s, clock=call.clock
     )
@@ -205,11 +205,11 @@ def _fit(
     pk: str,
     tail: journal.Entry | None,
     new: Sequence[journal.Part],
+    size: int,
     *,
     now: int,
 ) -> None:
-    more = sum(part.size + MESSAGE_BYTES for part in new)
-    most, kind = _most(service, more, unsigned=new[0].unsigned)
+    most, kind = _most(service, size, unsigned=new[0].unsigned)
     if not journal.fits(service.stores.mail, pk, tail, new, most=most, now=now):
         raise MailboxFull(
             f"the circle's mailbox holds {most.parts} {kind} and {most.size} bytes at the most; "

@@ -4,13 +4,15 @@ WAL with synchronous=NORMAL: what was acknowledged survives `kill -9` of any pro
 after a power cut the last moments may be missing, but the file is whole.
 """
 
+from __future__ import annotations
+
 import itertools
 import shutil
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +76,37 @@ class Count(NamedTuple):
     items: int
 
 
+class _Lent:
+    """A connection for a block. No generator, as every call has several."""
+
+    __slots__ = ("_connection", "_database", "_hurry")
+
+    def __init__(self, database: _Database) -> None:
+        self._database = database
+        self._hurry: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        try:
+            connection = self._connection = database.take()
+        except sqlite3.OperationalError as error:
+            raise database.unavailable(error) from error
+        if database.locked:
+            self._hurry = database.hurry(connection)
+            self._hurry.__enter__()
+        return connection
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        database = self._database
+        try:
+            if self._hurry is not None:
+                self._hurry.__exit__(kind, error, trace)
+        finally:
+            database.idle.append(self._connection)
+        if isinstance(error, sqlite3.OperationalError):
+            raise database.unavailable(error) from error
+
+
 class _Database:
     """One file and its idle connections: each is used by one thread at a time."""
 
@@ -84,9 +117,9 @@ class _Database:
         self._uri = memory
         self._path = f"file:/muster-{next(_memories)}?vfs=memdb" if memory else str(path)
         self._busy_s = busy_s
-        self._locked = False
+        self.locked = False
         self._refused_until = 0.0
-        self._idle: deque[sqlite3.Connection] = deque()
+        self.idle: deque[sqlite3.Connection] = deque()
         with self.connection() as connection:
             _use_wal(connection)
 
@@ -110,40 +143,33 @@ class _Database:
                 most = min(most, shutil.disk_usage(self.file.parent).total)
         return max(16, min(_WAL_PAGES, most // _PAGE_BYTES // _WAL_SHARE))
 
-    @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> _Lent:
+        """Lend a connection for a block; what goes wrong leaves it as `Unavailable`."""
+        return _Lent(self)
+
+    def take(self) -> sqlite3.Connection:
+        """Take an idle connection or make one; it belongs in `idle` again."""
         try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
-            try:
-                if self._locked:
-                    with self._hurry(connection):
-                        yield connection
-                else:
-                    yield connection
-            finally:
-                self._idle.append(connection)
-        except sqlite3.OperationalError as error:
-            raise self._unavailable(error) from error
+            return self.idle.pop()
+        except IndexError:
+            return self._connect()
 
     @contextmanager
-    def _hurry(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def hurry(self, connection: sqlite3.Connection) -> Iterator[None]:
         """After one has waited in vain for another process, nobody waits until one has written."""
         before = connection.total_changes
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             yield
             if connection.total_changes != before:
-                self._locked = False
+                self.locked = False
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
 
-    def _unavailable(self, error: sqlite3.OperationalError) -> Unavailable:
+    def unavailable(self, error: sqlite3.OperationalError) -> Unavailable:
         code = getattr(error, "sqlite_errorcode", 0)
         if code & 0xFF == sqlite3.SQLITE_BUSY:
-            self._locked = True
+            self.locked = True
         if code not in _FULL:
             return Unavailable(str(error))
         self._refused_until = time.monotonic() + _REFUSED_S
@@ -177,8 +203,8 @@ class _Database:
             return connection.execute(sql, values).fetchall()
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while self.idle:
+            self.idle.pop().close()
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
