@@ -162,7 +162,9 @@ def test_a_backlog_of_any_length_is_received_in_order(service: str) -> None:
     play(scene())
 
 
-@pytest.mark.parametrize("beyond", [2**53 - 1, int(time.time() * 1000) + 3_600_000])
+@pytest.mark.parametrize(
+    "beyond", [2**53 - 1, int(time.time() * 1000) + 3_600_000], ids=["the last", "in an hour"]
+)
 def test_a_place_beyond_the_mailbox_and_the_signals_is_given_up(service: str, beyond: int) -> None:
     async def scene() -> None:
         async with members(service) as (ann, bob):
