@@ -3,8 +3,9 @@
 A service is open, closed, or, as it comes, open to calls that cannot have come from
 another machine and closed to all others; only hosts can tell those apart (`Call.outside`).
 Where it is closed, whoever was not let in is refused before a body is parsed: that costs
-no write, and at most one read. What is looked for in an unparsed body is a first guess;
-`confirm` decides once the call has been read.
+no write, and at most one read; where few circles are let in they are all read at once,
+and what strangers call then costs no read at all. What is looked for in an unparsed body
+is a first guess; `confirm` decides once the call has been read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chalicelib import tables
 from chalicelib.call import Call
 from chalicelib.service import Service
 from chalicelib.settings import Settings
+from chalicelib.store import Item
 from muster.errors import NotAllowed
 
 Knock = Callable[[Service, Call], None]
@@ -31,6 +33,13 @@ SEARCHED_BYTES = 4096
 REFUSED_S = 10
 """How long a process remembers that a circle was not let in, at the most."""
 
+READ_AT_ONCE = 16
+"""So many circles are read at once, for one read unit; then no stranger's name is looked up."""
+
+MORE_S = 3600
+"""How long a process remembers that there are more, and looks up one by one."""
+
+_LIST = "who is let in"
 _CIRCLE = re.compile(rb'"circle_hint"\s*:\s*"([!-~]{8,128}?)"')
 _COMMUNITY = re.compile(rb'"community"\s*:\s*"([!-~]{1,64}?)"')
 
@@ -106,12 +115,26 @@ def _said(call: Call, name: str, pattern: re.Pattern[bytes]) -> str | None:
 def _known(service: Service, circle_hint: str, *, now: int) -> bool:
     if service.let_in.recall(circle_hint, now=now):
         return True
-    if not circle_hint or service.kept_out.recall(circle_hint, now=now):
+    read_all = service.heard.recall(_LIST, now=now)
+    if not circle_hint or read_all or service.kept_out.recall(circle_hint, now=now):
         return False
+    until = now + min(service.believed_s, REFUSED_S)
+    if read_all is None:
+        items = tables.few_allowed(service.stores, most=READ_AT_ONCE, now=now)
+        if items is not None:
+            service.heard.keep(_LIST, True, until=until)
+            _believe(service, items, now=now)
+            return any(item.sk == circle_hint for item in items)
+        service.heard.keep(_LIST, False, until=now + MORE_S)
     item = tables.allowed(service.stores, circle_hint, now=now)
     if item is None:
-        until = now + min(service.believed_s, REFUSED_S)
         service.kept_out.keep(circle_hint, True, until=until)
         return False
-    service.let_in.keep(circle_hint, True, until=min(now + service.believed_s, item.expires_at))
+    _believe(service, (item,), now=now)
     return True
+
+
+def _believe(service: Service, items: Iterable[Item], *, now: int) -> None:
+    for item in items:
+        until = min(now + service.believed_s, item.expires_at)
+        service.let_in.keep(item.sk, True, until=until)

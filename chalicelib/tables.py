@@ -237,6 +237,12 @@ def allowed(stores: Stores, circle_hint: str, *, now: int) -> Item | None:
     return stores.guard.get("access", circle_hint, now=now)
 
 
+def few_allowed(stores: Stores, *, most: int, now: int) -> Sequence[Item] | None:
+    """Return all items that let circles in, or None if they are more than *most*."""
+    page = stores.guard.after("access", "", limit=most, now=now)
+    return None if page.more else page.items
+
+
 def disallow(stores: Stores, circle_hint: str, *, now: int) -> bool:
     """Let a circle in no longer; say whether it was."""
     return stores.guard.delete("access", circle_hint, now=now)
