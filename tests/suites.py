@@ -2,6 +2,9 @@
 
     python tests/suites.py [--no-coverage] [SUITE ...] [-- PYTEST ARGUMENTS]
 
+Several suites run two at a time, each in a process of its own whose output is shown when it
+has ended; those that measure what the machine bears run alone, after the others.
+
 A skipped test must say what it needs ("needs chromium: ..."): any other skip fails the run,
 and so does a suite without tests.
 """
@@ -12,6 +15,8 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +28,11 @@ ORDER = (
     *("unit", "contract", "golden", "property", "hosts", "attack"),
     *("client", "cli", "compat", "browser", "infra"),
 )
+AT_ONCE = 2
+ALONE = ("attack",)
+"""They fill disks and memory and count the time of others."""
+
+LONGEST_FIRST = ("cli", "infra", "contract", "hosts")
 NOTHING_COLLECTED = 5
 NEEDS = {
     "contract": ("node",),
@@ -83,9 +93,10 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(REPORTS, ignore_errors=True)
     shutil.rmtree(BUILD / "coverage", ignore_errors=True)
     (BUILD / "coverage").mkdir(parents=True)
+    REPORTS.mkdir(exist_ok=True)
     for need in sorted({need for suite in chosen or existing for need in NEEDS.get(suite, ())}):
         subprocess.run(["make", "--no-print-directory", need], cwd=ROOT, check=True)
-    results = [run(suite, extra, measured=measured) for suite in chosen or existing]
+    results = run_all(chosen or existing, extra, measured=measured)
     covered = not measured or _coverage(complete=not (chosen or extra))
     report(
         results, covered=covered, missing=[] if chosen else [s for s in ORDER if s not in existing]
@@ -106,14 +117,40 @@ def suites() -> list[str]:
     return [*(s for s in ORDER if s in found), *sorted(found.difference(ORDER))]
 
 
-def run(suite: str, extra: list[str], *, measured: bool) -> Result:
-    """Run one suite in a process of its own."""
-    print(f"\n==> {suite}", flush=True)
+def run_all(names: list[str], extra: list[str], *, measured: bool) -> list[Result]:
+    """Run suites, two at a time where there are several; results come in the order asked for."""
+    together = [name for name in names if name not in ALONE]
+    if len(together) < AT_ONCE:
+        return [run(name, extra, measured=measured) for name in names]
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    together.sort(key=lambda name: ranks.get(name, len(ranks)))
+    done = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        started = [
+            pool.submit(run, name, extra, measured=measured, later=True) for name in together
+        ]
+        for future in as_completed(started):
+            result = future.result()
+            done[result.suite] = result
+            print(f"\n==> {result.suite}\n{log(result.suite).read_text()}", flush=True)
+    done |= {name: run(name, extra, measured=measured) for name in names if name in ALONE}
+    return [done[name] for name in names]
+
+
+def log(suite: str) -> Path:
+    """Where the output of a suite is that runs beside another."""
+    return REPORTS / f"{suite}.log"
+
+
+def run(suite: str, extra: list[str], *, measured: bool, later: bool = False) -> Result:
+    """Run one suite in a process of its own; its output is shown as it comes, or *later*."""
+    print(f"\n==> {suite}{': begins' if later else ''}", flush=True)
     file = REPORTS / f"{suite}.xml"
     python = [sys.executable, "-m", *(["coverage", "run", "-m"] if measured else [])]
     command = [*python, "pytest", "-q", f"tests/{suite}", f"--junit-xml={file}", *extra]
     started = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, check=False)
+    with log(suite).open("wb") if later else nullcontext() as output:
+        done = subprocess.run(command, cwd=ROOT, check=False, stdout=output, stderr=output)
     result = Result(suite, seconds=time.monotonic() - started, exit_code=done.returncode)
     if file.exists():
         _count(result, ET.parse(file))  # noqa: S314 - written by pytest a moment ago
