@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from chalice.app import Response
@@ -28,7 +28,9 @@ from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.aws.share import Meter, Share
 from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
+from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import relay, sockets
+from chalicelib.routes import PATHS
 from chalicelib.service import Service
 from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
@@ -37,9 +39,13 @@ from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
+    from chalicelib.aws.capsules import Capsules
     from chalicelib.aws.publishing import BucketPublishing
 
 Environment = Mapping[str, str]
+
+RESOURCES = (*PATHS, events.CAPSULES)
+"""Every path that API Gateway is to know."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What API Gateway is to pass on for every path, so that the service itself refuses."""
@@ -114,6 +120,18 @@ class AwsHost:
         from chalicelib.aws.publishing import BucketPublishing
 
         return BucketPublishing(self._told, lambda: self.service)
+
+    @cached_property
+    def _capsules(self) -> Capsules | None:
+        """Who answers for published files, where the function was told a bucket."""
+        bucket = self._told.capsule_bucket
+        if not bucket:
+            return None
+        from chalicelib.aws.capsules import Capsules
+        from chalicelib.community.shelf import S3Shelf
+
+        client = cache(lambda: open_client("s3"))  # once a file is wanted, for it loads botocore
+        return Capsules(self.service, S3Shelf(client, bucket).read)
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -194,7 +212,8 @@ class AwsHost:
 
     def _call(self, call: Call, event: Event) -> Reply:
         self.used.clear()
-        reply = http.handle(self.service, call)
+        capsules = self._capsules if call.path.startswith(PREFIX) else None
+        reply = capsules.reply(call) if capsules else http.handle(self.service, call)
         self._charge(call.source_ip, clock=call.clock, paid=1)
         if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:
             raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")

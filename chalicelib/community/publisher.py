@@ -21,7 +21,7 @@ from capsules.ticket import Ticket
 from chalicelib import access, log, tables
 from chalicelib.community import beacon, keyring
 from chalicelib.community.shares import fair
-from chalicelib.community.shelf import Shelf, Shelved
+from chalicelib.community.shelf import FILES, Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Unavailable
@@ -270,8 +270,6 @@ def said(error: Exception) -> str:
 def _lot(community: str, peer_id: str, *, now: int) -> bytes:
     return hashlib.sha256(f"{community} {now} {peer_id}".encode()).digest()
 
-
-FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
 
 __all__ = [
     "EVERY_S",
