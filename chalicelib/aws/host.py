@@ -21,6 +21,7 @@ from chalice.app import Response
 from chalicelib import http, log, store
 from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
+from chalicelib.aws.clocks import Clock, open_events
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
@@ -31,7 +32,7 @@ from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import relay, sockets
 from chalicelib.routes import PATHS
-from chalicelib.service import Service
+from chalicelib.service import ClockName, Service
 from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
 from chalicelib.variables import WrongValue
@@ -73,6 +74,7 @@ class AwsHost:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pushes = Pushes()
+        self._to_wake: set[ClockName] = set()
         self.used = Meter()
         """What the event at hand has taken from the tables, or the last one took."""
 
@@ -92,6 +94,7 @@ class AwsHost:
             prober=_open_prober(settings),
             spread=True,
             believed_s=BELIEVED_S,
+            wake=self._to_wake.add,
         )
 
     @cached_property
@@ -120,6 +123,16 @@ class AwsHost:
         from chalicelib.aws.publishing import BucketPublishing
 
         return BucketPublishing(self._told, lambda: self.service)
+
+    @cached_property
+    def _clocks(self) -> Mapping[ClockName, Clock]:
+        """The clocks that this function wakes, and of which it may put its own to rest."""
+        client = cache(lambda: open_events(self._environment))
+        told = self._told
+        return {
+            "sweep": Clock(told.sweep_rule, client),
+            "publish": Clock(told.publish_rule, client),
+        }
 
     @cached_property
     def _capsules(self) -> Capsules | None:
@@ -152,6 +165,7 @@ class AwsHost:
         except Exception as error:
             effects = relay.send_error(connection, http.refusal_for(error))
         self._deliver(effects, now=now)
+        self._wake(now)
 
     def disconnect(self, event: Event) -> None:
         """Forget a connection that has ended."""
@@ -163,10 +177,11 @@ class AwsHost:
         self.used.clear()
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
         self._charge(event.get("address", ""), clock=time.time())
+        self._wake(int(time.time()))
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
-        after, more = "", True
+        after, more, seats = "", True, 0
         while more:
             now = int(time.time())
             try:
@@ -176,7 +191,10 @@ class AwsHost:
                 return
             self._deliver(swept.effects, now=now, within_s=SWEEP_S)
             after = swept.after
-            more = bool(after)
+            more, seats = bool(after), seats + swept.seats
+        self._clocks["sweep"].ran(
+            busy=seats > 0, look=lambda: relay.seated(self.service, now=now), now=now
+        )
 
     def connection(self, event: Event) -> Connection:
         """Return a connection, and where its gateway takes what is for it.
@@ -193,7 +211,11 @@ class AwsHost:
 
     def publish(self) -> None:
         """Publish the capsules that are due."""
-        self._publishing.run(now=int(time.time()))
+        now = int(time.time())
+        self._publishing.run(now=now)
+        self._clocks["publish"].ran(
+            busy=not self._publishing.idle, look=lambda: self._publishing.wanted(now=now), now=now
+        )
 
     def _answered(
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
@@ -207,6 +229,7 @@ class AwsHost:
             reply = http.fail(call, error)
         reply.route = route or reply.route
         self._deliver(reply.effects, now=call.now)
+        self._wake(call.now)
         log.call(call, reply, latency_s=time.time() - clock)
         return reply
 
@@ -238,6 +261,11 @@ class AwsHost:
         owed = self._share.calls(self.used) - paid if self._share else 0
         if owed > 0:
             self.service.limits.charge_address(address, owed, clock=clock)
+
+    def _wake(self, now: int) -> None:
+        """Have those clocks run to which the event at hand has given something to do."""
+        while self._to_wake:
+            self._clocks[self._to_wake.pop()].wake(now=now)
 
     def _perform(
         self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
