@@ -210,7 +210,9 @@ def test_keys_that_are_missing_or_damaged_are_counted(
     tell(gateway, 2)
 
     run(gateway)
-    assert outcomes(gateway)[0][3] == "the publishing keys cannot be read: ParameterNotFound"
+    assert outcomes(gateway)[0][3] == (
+        f"there are no publishing keys in {cloud.parameter}; `muster deploy` makes them"
+    )
     assert create_once(cloud.ssm, cloud.parameter, "no keys")
     run(gateway)
     assert outcomes(gateway)[0][1:3] == (2, True)
