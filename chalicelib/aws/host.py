@@ -71,8 +71,10 @@ class Answer(Response):
 class AwsHost:
     """What one container keeps between events."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(
+        self, environment: Environment, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._environment, self._clock = environment, clock
         self._pushes = Pushes()
         self._to_wake: set[ClockName] = set()
         self.used = Meter()
@@ -159,7 +161,7 @@ class AwsHost:
         """Take a frame."""
         connection = self.connection(event)
         text = events.body(event).decode(errors="surrogateescape")
-        now = int(time.time())
+        now = int(self._clock())
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
         except Exception as error:
@@ -176,14 +178,14 @@ class AwsHost:
         connection = Connection(event["id"], event["endpoint"])
         self.used.clear()
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
-        self._charge(event.get("address", ""), clock=time.time())
-        self._wake(int(time.time()))
+        self._charge(event.get("address", ""), clock=self._clock())
+        self._wake(int(self._clock()))
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
         after, more, seats = "", True, 0
         while more:
-            now = int(time.time())
+            now = int(self._clock())
             try:
                 swept = relay.sweep(self.service, now=now, after=after)
             except store.Unavailable:
@@ -211,7 +213,7 @@ class AwsHost:
 
     def publish(self) -> None:
         """Publish the capsules that are due."""
-        now = int(time.time())
+        now = int(self._clock())
         self._publishing.run(now=now)
         self._clocks["publish"].ran(
             busy=not self._publishing.idle, look=lambda: self._publishing.wanted(now=now), now=now
@@ -220,7 +222,7 @@ class AwsHost:
     def _answered(
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
     ) -> Reply:
-        clock = time.time()
+        clock = self._clock()
         call = events.head(event, clock=clock)
         try:
             call = events.read(event, clock=clock, secret=self._told.edge_secret)
@@ -230,7 +232,7 @@ class AwsHost:
         reply.route = route or reply.route
         self._deliver(reply.effects, now=call.now)
         self._wake(call.now)
-        log.call(call, reply, latency_s=time.time() - clock)
+        log.call(call, reply, latency_s=self._clock() - clock)
         return reply
 
     def _call(self, call: Call, event: Event) -> Reply:
@@ -270,7 +272,7 @@ class AwsHost:
     def _perform(
         self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
     ) -> None:
-        now = int(time.time())
+        now = int(self._clock())
         try:
             effects = step(now)
         except store.Unavailable:

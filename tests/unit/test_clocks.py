@@ -6,9 +6,9 @@ from chalicelib.aws.clocks import AWAKE_S, FAILED_S, Clock
 from chalicelib.circle import relay
 from chalicelib.service import ClockName
 from chalicelib.store import Unavailable
-from tests.support.circle import START
+from tests.support.circle import ANN, BOB, START, world
 from tests.unit.test_beacon import Node, announce, beacon_world
-from tests.unit.test_relay import ANN, BOB, Pair, world
+from tests.unit.test_relay import Pair
 
 MINUTE = 60
 
