@@ -3,20 +3,22 @@
 So a deployment without an edge has them, at the address that everybody knows. Nobody signs
 such a call, and a capsule may be large, so what strangers can cause is bounded:
 
-* A file is read from the bucket once in `KEPT_S` by each container, and so is the news that
-  there is none. Where the service is closed, only the communities that the operator named
-  are looked for: containers x files x communities / `KEPT_S` reads a second at the most,
-  which for 10 containers and one community are 1.5, $1.58 a month at $0.40 a million. Where
-  it is open, each call may name another community: a read for each call.
+* A community's files are read from the bucket once in `KEPT_S` by each container, and so is
+  the news that there are none. Where the service is closed, only the communities that the
+  operator named are looked for: containers x communities x 3 files / `KEPT_S` reads a second
+  at the most, which for 10 containers and one community are 3, $3.15 a month at $0.40 a
+  million. Where it is open, each call may name another community: a read for each call.
 * An address pays for a large file with as many calls as it takes `CALL_BYTES`.
-* A container sends `BYTES_PER_S` of capsules in the long run: ten of them 108 GB a month,
-  $9.69 at $0.09 a GB. Whoever has more readers takes the edge, or opens the bucket.
+* A container sends `BYTES_PER_S` of capsules in the long run, and `BURST_BYTES` when it is
+  new: ten of them 108 GB a month, $9.69 at $0.09 a GB. Whoever has more readers takes the
+  edge, or opens the bucket.
 
 A read takes no unit of a table, unless its address is told to the others (ADR 0007).
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,14 +27,17 @@ from chalicelib import access
 from chalicelib.aws.sender import Budget
 from chalicelib.call import Call, Reply
 from chalicelib.capsule_files import CapsuleFiles
-from chalicelib.community.shelf import Shelved
+from chalicelib.community.shelf import FILES, Shelved
 from chalicelib.service import Service
 from muster.errors import RateLimited
 
-KEPT_S = 20
-"""How long a file is not read again; readers may keep it for half a minute themselves."""
+Read = Callable[[str], Shelved | None]
+Files = dict[str, Shelved]
 
-KEPT_FILES, KEPT_BYTES = 128, 8 * 1024 * 1024
+KEPT_S = 10
+"""How long files are not read again; readers may keep them for half a minute themselves."""
+
+KEPT_COMMUNITIES, KEPT_BYTES = 128, 8 * 1024 * 1024
 """What a container keeps at the most; the oldest go first."""
 
 CALL_BYTES = 8 * 1024
@@ -40,44 +45,58 @@ BYTES_PER_S, BURST_BYTES = 4 * 1024, 1024 * 1024
 WAIT_S = 30
 
 
-class KeptFiles:
-    """Reads files through a memory of a few seconds; a file that is missing is remembered too."""
+class KeptCapsules:
+    """Reads capsules through a memory of a few seconds; one that is missing is remembered too.
 
-    def __init__(
-        self,
-        read: Callable[[str], Shelved | None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    The three files of a capsule are read and forgotten together: a reader who gets one of
+    this version and one of that starts again, but not for as long as we keep them. What was
+    read while it was being replaced is not kept.
+    """
+
+    def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read, self._clock = read, clock
-        self._kept: OrderedDict[str, tuple[float, Shelved | None]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, Files]] = OrderedDict()
         self._bytes = 0
 
     def read(self, name: str) -> Shelved | None:
-        """Return the file, or nothing if there is none; raises what reading raises."""
-        now = self._clock()
-        until, file = self._kept.get(name, (now, None))
-        if now < until:
-            return file
-        file = self._read(name)
-        self._drop(name)
-        self._kept[name] = (now + KEPT_S, file)
-        self._bytes += _size(file)
-        while len(self._kept) > KEPT_FILES or self._bytes > KEPT_BYTES:
-            self._drop(next(iter(self._kept)))
-        return file
+        """Return a file, or nothing if there is none; raises what reading raises."""
+        community, _, file = name.partition("/")
+        return self._files(community).get(file)
 
-    def _drop(self, name: str) -> None:
-        _, file = self._kept.pop(name, (0, None))
-        self._bytes -= _size(file)
+    def _files(self, community: str) -> Files:
+        until, files = self._kept.get(community, (0.0, {}))
+        if self._clock() < until:
+            return files
+        files = self._fetch(community)
+        self._drop(community)
+        if _is_whole(files):
+            self._kept[community] = (self._clock() + KEPT_S, files)
+            self._bytes += _size(files)
+        while len(self._kept) > KEPT_COMMUNITIES or self._bytes > KEPT_BYTES:
+            self._drop(next(iter(self._kept)))
+        return files
+
+    def _fetch(self, community: str) -> Files:
+        """Read the manifest first: it is written last, and without it there is no capsule."""
+        files: Files = {}
+        for file in reversed(FILES):
+            found = self._read(f"{community}/{file}")
+            if found is None:
+                break
+            files[file] = found
+        return files
+
+    def _drop(self, community: str) -> None:
+        _, files = self._kept.pop(community, (0.0, {}))
+        self._bytes -= _size(files)
 
 
 class Capsules:
     """Answers calls for capsules, within what a container may send."""
 
-    def __init__(self, service: Service, read: Callable[[str], Shelved | None]) -> None:
+    def __init__(self, service: Service, read: Read) -> None:
         self._service = service
-        self._kept = KeptFiles(read)
+        self._kept = KeptCapsules(read)
         self._files = CapsuleFiles(self._find)
         self._budget = Budget(BYTES_PER_S, burst=BURST_BYTES)
 
@@ -102,5 +121,15 @@ class Capsules:
         return self._kept.read(name)
 
 
-def _size(file: Shelved | None) -> int:
-    return len(file.body) if file else 0
+def _is_whole(files: Files) -> bool:
+    """Say whether the manifest, if there is one, is that of the capsule beside it."""
+    if not files:
+        return True
+    capsule, _, described = (files.get(file) for file in FILES)
+    if capsule is None or described is None:
+        return False
+    return hashlib.sha256(capsule.body).hexdigest().encode() in described.body
+
+
+def _size(files: Files) -> int:
+    return sum(len(file.body) for file in files.values())

@@ -384,7 +384,8 @@ def test_a_closed_service_answers_for_the_communities_that_were_named(
 ) -> None:
     cloud.make_bucket()
     for name in ("mainnet", "friends"):
-        S3Shelf(lambda: cloud.s3, cloud.bucket).write(f"{name}/peers.json", b"{}", over=None)
+        for file in publisher.FILES:
+            S3Shelf(lambda: cloud.s3, cloud.bucket).write(f"{name}/{file}", b"{}", over=None)
     bucket = {"MUSTER_CAPSULE_BUCKET": cloud.bucket, "MUSTER_COMMUNITY_NAMES": "friends"}
     with aws.environ(bucket):
         machine = gateway.start()

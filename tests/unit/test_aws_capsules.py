@@ -1,33 +1,48 @@
 """Capsules on AWS: how often the bucket is read, and how much is sent."""
 
+import hashlib
+
 import pytest
 
 from chalicelib.aws.capsules import (
     BURST_BYTES,
     CALL_BYTES,
     KEPT_BYTES,
-    KEPT_FILES,
+    KEPT_COMMUNITIES,
     KEPT_S,
     Capsules,
-    KeptFiles,
+    KeptCapsules,
 )
 from chalicelib.call import Call
-from chalicelib.community.shelf import MAX_BYTES, Shelved
+from chalicelib.community import publisher
+from chalicelib.community.shelf import FILES, Shelved
 from chalicelib.store import Unavailable
 from muster.errors import NotFound, RateLimited
 from muster.errors import Unavailable as UnavailableNow
 from tests.support.circle import START, World, world
+from tests.unit.test_publisher import Shelf, announced, terms
 
 CAPSULE = "/capsules/mainnet/peers.json"
+
+
+def published(body: bytes) -> dict[str, bytes]:
+    """What a publisher writes, as far as it matters here."""
+    digest = hashlib.sha256(body).hexdigest()
+    return dict(zip(FILES, (body, b"signed", f'{{"sha256": "{digest}"}}'.encode()), strict=True))
 
 
 class Bucket:
     """A bucket that notes what is read; files that are not here are missing."""
 
-    def __init__(self, **files: bytes) -> None:
-        self.files = {f"{community}/peers.json": body for community, body in files.items()}
+    def __init__(self, **capsules: bytes) -> None:
+        self.files: dict[str, bytes] = {}
         self.read_names: list[str] = []
         self.away = False
+        for community, body in capsules.items():
+            self.publish(community, body)
+
+    def publish(self, community: str, body: bytes) -> None:
+        self.files |= {f"{community}/{name}": text for name, text in published(body).items()}
 
     def read(self, name: str) -> Shelved | None:
         self.read_names.append(name)
@@ -52,26 +67,67 @@ class Desk:
 # --- what is read -------------------------------------------------------------------
 
 
-def test_a_file_is_read_once_in_a_while() -> None:
+def test_a_capsule_is_read_once_in_a_while_and_its_files_together() -> None:
     bucket, clock = Bucket(mainnet=b"1"), [0.0]
-    kept = KeptFiles(bucket.read, clock=lambda: clock[0])
+    kept = KeptCapsules(bucket.read, clock=lambda: clock[0])
     found = []
     for second in range(3 * KEPT_S):
         clock[0] = float(second)
         if second == KEPT_S // 2:
-            bucket.files["mainnet/peers.json"] = b"2"
-        found.append(kept.read("mainnet/peers.json"))
+            bucket.publish("mainnet", b"2")
+        for name, body in published(b"1" if second < KEPT_S else b"2").items():
+            file = kept.read(f"mainnet/{name}")
+            found.append(file is not None and file.body == body)
 
-    assert len(bucket.read_names) == 3
-    assert [file.body for file in found if file] == [b"1"] * KEPT_S + [b"2"] * 2 * KEPT_S
+    assert all(found)
+    assert len(bucket.read_names) == 3 * len(FILES)
 
 
-def test_that_there_is_no_file_is_remembered_too() -> None:
+def test_what_the_publisher_writes_is_taken_for_whole() -> None:
+    here, shelf, names = announced(3), Shelf(), []
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+
+    def read(name: str) -> Shelved | None:
+        names.append(name)
+        return shelf.read(name)
+
+    kept = KeptCapsules(read, clock=lambda: 0.0)
+    found = [kept.read(f"mainnet/{name}") for name in FILES * 2]
+
+    assert [file and file.body for file in found] == list(shelf.files.values()) * 2
+    assert len(names) == len(FILES)
+
+
+def test_that_there_is_no_capsule_is_read_once_and_remembered_too() -> None:
     bucket = Bucket()
-    kept = KeptFiles(bucket.read, clock=lambda: 0.0)
+    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
 
-    assert [kept.read("mainnet/peers.json") for _ in range(9)] == [None] * 9
+    assert [kept.read(f"mainnet/{name}") for name in FILES * 3] == [None] * 9
     assert len(bucket.read_names) == 1
+
+
+@pytest.mark.parametrize("there", [1, 2])
+def test_what_is_just_being_replaced_is_not_kept(there: int) -> None:
+    bucket = Bucket(mainnet=b"1")
+    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
+    for name, body in list(published(b"2").items())[:there]:
+        bucket.files[f"mainnet/{name}"] = body
+    kept.read("mainnet/peers.json")
+    bucket.publish("mainnet", b"2")
+
+    found = [kept.read(f"mainnet/{name}") for name in FILES]
+    assert [file and file.body for file in found] == list(published(b"2").values())
+
+
+def test_a_capsule_that_is_first_published_is_seen_when_it_is_whole() -> None:
+    bucket, clock = Bucket(), [0.0]
+    kept = KeptCapsules(bucket.read, clock=lambda: clock[0])
+    bucket.files["mainnet/peers.json"] = b"1"
+    assert kept.read("mainnet/peers.json") is None
+    bucket.publish("mainnet", b"1")
+    clock[0] = KEPT_S
+
+    assert kept.read("mainnet/peers.json")
 
 
 def test_that_the_bucket_is_away_is_not_remembered() -> None:
@@ -85,21 +141,21 @@ def test_that_the_bucket_is_away_is_not_remembered() -> None:
     assert desk.get() == b"1"
 
 
-@pytest.mark.parametrize(("size", "most"), [(0, KEPT_FILES), (MAX_BYTES, KEPT_BYTES // MAX_BYTES)])
+@pytest.mark.parametrize(
+    ("size", "most"), [(0, KEPT_COMMUNITIES), (KEPT_BYTES // 5, 4)], ids=["many", "large"]
+)
 def test_what_is_kept_is_bounded_and_the_oldest_go_first(size: int, most: int) -> None:
-    names = [f"c{number}/peers.json" for number in range(2 * most)]
-    body = bytes(size)  # one for all: it is not the memory of the test that is bounded
-    bucket = Bucket()
-    bucket.files = dict.fromkeys(names, body)
-    kept = KeptFiles(bucket.read, clock=lambda: 0.0)
+    names = [f"c{number}" for number in range(2 * most)]
+    bucket = Bucket(**dict.fromkeys(names, bytes(size)))
+    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
     for name in names:
-        kept.read(name)
+        kept.read(f"{name}/peers.json")
     bucket.read_names.clear()
     for name in reversed(names):
-        kept.read(name)
+        kept.read(f"{name}/peers.json")
 
-    assert len(bucket.read_names) == most
-    assert bucket.read_names[0] == names[most - 1]
+    assert len(bucket.read_names) == most * len(FILES)
+    assert bucket.read_names[0] == f"{names[most - 1]}/{FILES[2]}"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +177,7 @@ def test_where_the_service_is_closed_strangers_names_never_reach_the_bucket() ->
             desk.get(f"/capsules/{name}/peers.json")
 
     assert desk.get("/capsules/friends/peers.json") == b"1"
-    assert bucket.read_names == ["friends/peers.json"]
+    assert {name.partition("/")[0] for name in bucket.read_names} == {"friends"}
 
 
 # --- what is sent -------------------------------------------------------------------
