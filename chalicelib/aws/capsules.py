@@ -123,12 +123,10 @@ class Capsules:
 
 def _is_whole(files: Files) -> bool:
     """Say whether the manifest, if there is one, is that of the capsule beside it."""
-    if not files:
-        return True
-    capsule, _, described = (files.get(file) for file in FILES)
-    if capsule is None or described is None:
-        return False
-    return hashlib.sha256(capsule.body).hexdigest().encode() in described.body
+    capsule, manifest = files.get(FILES[0]), files.get(FILES[2])
+    if capsule is None or manifest is None:
+        return not files
+    return hashlib.sha256(capsule.body).hexdigest().encode() in manifest.body
 
 
 def _size(files: Files) -> int:

@@ -214,9 +214,12 @@ def test_keys_that_are_missing_or_damaged_are_counted(
     assert outcomes(gateway)[0][3] == (
         f"there are no publishing keys in {cloud.parameter}; `muster deploy` makes them"
     )
+    with aws.environ({"AWS_ENDPOINT_URL_SSM": "http://127.0.0.1:1"}):
+        run(gateway, machine=gateway.machines.index(gateway.start()))
+    assert outcomes(gateway)[0][3].startswith("the publishing keys cannot be read: Endpoint")
     assert create_once(cloud.ssm, cloud.parameter, "no keys")
     run(gateway)
-    assert outcomes(gateway)[0][1:3] == (2, True)
+    assert outcomes(gateway)[0][1:3] == (3, True)
     assert "no publishing-key" in outcomes(gateway)[0][3]
     cloud.ssm.delete_parameter(Name=cloud.parameter)
     cloud.keep_keys(root)

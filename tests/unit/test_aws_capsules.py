@@ -119,6 +119,17 @@ def test_what_is_just_being_replaced_is_not_kept(there: int) -> None:
     assert [file and file.body for file in found] == list(published(b"2").values())
 
 
+def test_what_is_there_of_a_damaged_capsule_is_answered_and_not_kept() -> None:
+    bucket = Bucket(mainnet=b"1")
+    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
+    removed = bucket.files.pop("mainnet/peers.json")
+    assert kept.read("mainnet/peers.json") is None
+    assert kept.read("mainnet/peers.json.manifest")
+    bucket.files["mainnet/peers.json"] = removed
+
+    assert kept.read("mainnet/peers.json")
+
+
 def test_a_capsule_that_is_first_published_is_seen_when_it_is_whole() -> None:
     bucket, clock = Bucket(), [0.0]
     kept = KeptCapsules(bucket.read, clock=lambda: clock[0])
