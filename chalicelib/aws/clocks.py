@@ -23,12 +23,11 @@ in between. Then, or when a stack's update has reset the rule, or enabling fails
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from chalicelib.community.shelf import code_of
 from chalicelib.store import Unavailable
-from chalicelib.store.dynamodb_http import JsonClient, open_at
 
 AWAKE_S = 120
 """How long a container believes that a clock runs, and how long there must be nothing to do."""
@@ -37,30 +36,6 @@ FAILED_S = 30
 """How long after a failure nobody asks again."""
 
 _log = logging.getLogger("muster")
-
-
-class EventsClient(JsonClient):
-    """Asks EventBridge."""
-
-    service, target, content_type = "events", "AWSEvents", "application/x-amz-json-1.1"
-
-    def enable_rule(self, **arguments: Any) -> dict[str, Any]:
-        """Have a rule run."""
-        return self._ask("EnableRule", arguments)
-
-    def disable_rule(self, **arguments: Any) -> dict[str, Any]:
-        """Have a rule rest."""
-        return self._ask("DisableRule", arguments)
-
-
-def open_events(environment: Mapping[str, str]) -> Any:
-    """Make a client of EventBridge: ours, or botocore's where only that can."""
-    client = open_at(EventsClient, environment, "EVENTBRIDGE", read_s=2, attempts=1)
-    if client is not None:
-        return client
-    from chalicelib.aws.clients import open_client
-
-    return open_client("events")
 
 
 class Clock:
@@ -111,4 +86,4 @@ def _something(look: Callable[[], bool]) -> bool:
         return True  # the next run sees
 
 
-__all__ = ["AWAKE_S", "FAILED_S", "Clock", "open_events"]
+__all__ = ["AWAKE_S", "FAILED_S", "Clock"]

@@ -21,7 +21,7 @@ from chalice.app import Response
 from chalicelib import http, log, store
 from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
-from chalicelib.aws.clocks import Clock, open_events
+from chalicelib.aws.clocks import Clock
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
@@ -127,7 +127,7 @@ class AwsHost:
     @cached_property
     def _clocks(self) -> Mapping[ClockName, Clock]:
         """The clocks that this function wakes, and of which it may put its own to rest."""
-        client = cache(lambda: open_events(self._environment))
+        client = cache(lambda: _open_events(self._environment))
         told = self._told
         return {
             "sweep": Clock(told.sweep_rule, client),
@@ -311,6 +311,13 @@ def _open_stores(told: Told, environment: Environment, used: Meter) -> Stores:
     client = from_environment(environment, read_s=2, attempts=2)
     asked = client or open_client(read_s=2, attempts=2)
     return open_dynamodb(tables=told.tables, client=asked, meter=used.add)
+
+
+def _open_events(environment: Environment) -> Any:
+    """Make a client of EventBridge, once a clock is to be woken."""
+    from chalicelib.aws import eventbridge
+
+    return eventbridge.open_events(environment)
 
 
 def _open_prober(settings: Settings) -> Prober | None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib.aws import clients
-from chalicelib.aws.clocks import Clock, EventsClient, open_events
+from chalicelib.aws.clocks import Clock
+from chalicelib.aws.eventbridge import EventsClient, open_events
 from chalicelib.aws.host import AwsHost
 from chalicelib.tables import Socket, save_community, save_session, save_socket
 from tests.hosts.test_publish_aws import tell
@@ -241,7 +242,8 @@ def test_a_rule_that_is_not_there_is_told_by_its_name(
 def test_waking_the_publisher_loads_no_sdk(rules: Rules, events_url: str) -> None:
     """An announce waits for it."""
     code = (
-        "import os, sys; from chalicelib.aws.clocks import Clock, open_events; "
+        "import os, sys; from chalicelib.aws.clocks import Clock; "
+        "from chalicelib.aws.eventbridge import open_events; "
         f"Clock('{NAMES['publish']}', lambda: open_events(os.environ)).wake(now=1); "
         "sys.exit('botocore' in sys.modules)"
     )
