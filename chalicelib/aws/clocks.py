@@ -51,7 +51,7 @@ class Clock:
     def wake(self, *, now: int) -> None:
         """Have the clock run, unless it was asked to a moment ago."""
         if self._rule and now >= self._again_at:
-            self._again_at = now + (AWAKE_S if self._ask("enable_rule") else FAILED_S)
+            self._again_at = now + (AWAKE_S if self._ask("enable") else FAILED_S)
 
     def ran(self, *, busy: bool, look: Callable[[], bool], now: int) -> None:
         """Note what a run has found; where that was nothing for a while, have the clock rest.
@@ -65,16 +65,16 @@ class Clock:
         if now - self._idle_since < AWAKE_S or not self._rule:
             return
         self._idle_since = now
-        if self._ask("disable_rule"):
+        if self._ask("disable"):
             self._again_at = 0
             if _something(look):
                 self.wake(now=now)
 
     def _ask(self, verb: str) -> bool:
         try:
-            getattr(self._client(), verb)(Name=self._rule)
+            getattr(self._client(), f"{verb}_rule")(Name=self._rule)
         except Exception as error:
-            _log.warning("%s of %s failed: %s", verb, self._rule, code_of(error))
+            _log.warning("the rule %s is not %sd: %s", self._rule, verb, code_of(error))
             return False
         return True
 

@@ -155,7 +155,7 @@ def test_a_clock_that_cannot_be_woken_fails_no_call(
 
     assert [found["t"] for found in near.frames()] == ["ATTACHED"]
     assert [found["t"] for found in far.frames()] == ["ATTACHED"]
-    told = [r.getMessage() for r in caplog.records if "enable_rule" in r.getMessage()]
+    told = [r.getMessage() for r in caplog.records if "is not enabled" in r.getMessage()]
     assert len(told) == 2, "once a clock, not once a call"
 
 
@@ -235,7 +235,7 @@ def test_a_rule_that_is_not_there_is_told_by_its_name(
     clock.wake(now=1)
 
     assert [record.getMessage() for record in caplog.records] == [
-        "enable_rule of gone failed: ResourceNotFoundException"
+        "the rule gone is not enabled: ResourceNotFoundException"
     ]
 
 

@@ -72,7 +72,7 @@ def test_a_failure_raises_nothing_is_told_and_is_tried_again_soon(
     clock.wake(now=START)
     clock.wake(now=START + FAILED_S - 1)
     assert [record.getMessage() for record in caplog.records] == [
-        "enable_rule of the-rule failed: TimeoutError"
+        "the rule the-rule is not enabled: TimeoutError"
     ]
     events.fails = False
     clock.wake(now=START + FAILED_S)
