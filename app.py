@@ -13,8 +13,7 @@ from typing import Any
 from chalice.app import Chalice, Rate, Response
 
 from chalicelib.aws.events import Kind, kind
-from chalicelib.aws.host import METHODS, Answer, AwsHost
-from chalicelib.routes import PATHS
+from chalicelib.aws.host import METHODS, RESOURCES, Answer, AwsHost
 
 app = Chalice("muster", configure_logs=False)
 app.experimental_feature_flags.add("WEBSOCKETS")
@@ -27,7 +26,7 @@ def answer() -> Response:
     return host.answer(request.to_original_event() if request else {})
 
 
-for _path in PATHS:
+for _path in RESOURCES:
     app.route(_path, methods=list(METHODS), content_types=[])(answer)
 
 

@@ -111,14 +111,17 @@ class Limits:
                 shared=shared,
             )
 
-    def charge_address(self, address: str, calls: float, *, clock: float) -> None:
+    def charge_address(
+        self, address: str, calls: float, *, clock: float, shared: bool = True
+    ) -> None:
         """Take from the address's bucket what a call cost beyond itself; it may end up owing."""
         for network, times in allowances(address):
             key, burst = "address#" + network, self._settings.address_burst * times
             bucket = self._bucket(key, clock, burst)
             bucket.tokens -= calls
-            per_s = self._settings.address_per_s * times
-            self._count(key, bucket, calls, clock, burst, per_s)
+            if shared:
+                per_s = self._settings.address_per_s * times
+                self._count(key, bucket, calls, clock, burst, per_s)
 
     def spend_node(self, circle_hint: str, node_id: str, *, clock: float) -> None:
         """Take one call from a proved node's bucket."""

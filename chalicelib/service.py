@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from chalicelib import tables
 from chalicelib.call import Sender
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from chalicelib.assist.plan import Plan
 
 _V = TypeVar("_V")
+
+ClockName = Literal["sweep", "publish"]
+"""The clocks of a host, by what they start."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,9 @@ class Service:
 
     spread: bool = False
     """Whether the calls of one caller and the frames of one socket come to many processes."""
+
+    wake: Callable[[ClockName], None] = field(default=lambda clock: None)
+    """Told that there is something to sweep or to publish; a host's clocks may be at rest."""
 
     _signer: Signer | None = None
 

@@ -48,6 +48,7 @@ OTHERS = frozenset(
         ),
         # AWS: chalicelib.aws.told
         *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),
+        *("SWEEP_RULE", "PUBLISH_RULE"),
         *("CAPSULE_BUCKET", "CAPSULE_KEYS_PARAM"),
         *("REST_RATE", "SOCKET_RATE", "TABLE_READ_UNITS", "TABLE_WRITE_UNITS"),
         # the command, and what tests ask for

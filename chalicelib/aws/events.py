@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from chalicelib.aws import edge
 from chalicelib.call import Call
+from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import sockets
 
 Event = Mapping[str, Any]
 Kind = Literal["call", "connect", "message", "disconnect", "greet", "sweep"]
+
+CAPSULES = PREFIX + "{proxy+}"
+"""The path of published files as the gateway is told it: everything below the prefix."""
 
 _SOCKET_EVENTS: Mapping[str, Kind] = {
     "CONNECT": "connect",
@@ -33,22 +37,25 @@ def kind(event: Event) -> Kind:
 
 
 def head(event: Event, *, clock: float) -> Call:
-    """Read what every REST call and every `$connect` has.
+    """Read what every HTTP call and every `$connect` has.
 
     The path is the resource's: the event's own may begin with a domain's prefix.
     """
     context = event.get("requestContext") or {}
     method = context.get("httpMethod", "GET")
+    path = context.get("resourcePath", sockets.PATH if "connectionId" in context else "")
+    if path == CAPSULES:
+        path = PREFIX + str((event.get("pathParameters") or {}).get("proxy") or "")
     return Call(
         method="GET" if method == "HEAD" else method,
-        path=context.get("resourcePath", sockets.PATH if "connectionId" in context else ""),
+        path=path,
         clock=clock,
         request_id=context.get("requestId", ""),
     )
 
 
 def read(event: Event, *, clock: float, secret: str = "") -> Call:
-    """Read a REST call or a `$connect`.
+    """Read an HTTP call or a `$connect`.
 
     The address is the one the gateway saw, whatever X-Forwarded-For says; or, if the
     call shows the edge's *secret*, the one the edge saw.

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from chalice.app import Response
@@ -21,6 +21,7 @@ from chalice.app import Response
 from chalicelib import http, log, store
 from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
+from chalicelib.aws.clocks import Clock
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
@@ -28,8 +29,10 @@ from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.aws.share import Meter, Share
 from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
+from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import relay, sockets
-from chalicelib.service import Service
+from chalicelib.routes import PATHS
+from chalicelib.service import ClockName, Service
 from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
 from chalicelib.variables import WrongValue
@@ -37,9 +40,13 @@ from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
+    from chalicelib.aws.capsules import Capsules
     from chalicelib.aws.publishing import BucketPublishing
 
 Environment = Mapping[str, str]
+
+RESOURCES = (*PATHS, events.CAPSULES)
+"""Every path that API Gateway is to know."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What API Gateway is to pass on for every path, so that the service itself refuses."""
@@ -64,9 +71,10 @@ class Answer(Response):
 class AwsHost:
     """What one container keeps between events."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, environment: Environment, *, clock: Callable[[], float] = time.time) -> None:
+        self._environment, self._clock = environment, clock
         self._pushes = Pushes()
+        self._to_wake: set[ClockName] = set()
         self.used = Meter()
         """What the event at hand has taken from the tables, or the last one took."""
 
@@ -86,6 +94,7 @@ class AwsHost:
             prober=_open_prober(settings),
             spread=True,
             believed_s=BELIEVED_S,
+            wake=self._to_wake.add,
         )
 
     @cached_property
@@ -115,6 +124,28 @@ class AwsHost:
 
         return BucketPublishing(self._told, lambda: self.service)
 
+    @cached_property
+    def _clocks(self) -> Mapping[ClockName, Clock]:
+        """The clocks that this function wakes, and of which it may put its own to rest."""
+        client = cache(lambda: _open_events(self._environment))
+        told = self._told
+        return {
+            "sweep": Clock(told.sweep_rule, client),
+            "publish": Clock(told.publish_rule, client),
+        }
+
+    @cached_property
+    def _capsules(self) -> Capsules | None:
+        """Who answers for published files, where the function was told a bucket."""
+        bucket = self._told.capsule_bucket
+        if not bucket:
+            return None
+        from chalicelib.aws.capsules import Capsules
+        from chalicelib.community.shelf import S3Shelf
+
+        client = cache(lambda: open_client("s3"))  # once a file is wanted, for it loads botocore
+        return Capsules(self.service, S3Shelf(client, bucket).read)
+
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
         return Answer(self._answered(event, self._call))
@@ -128,12 +159,13 @@ class AwsHost:
         """Take a frame."""
         connection = self.connection(event)
         text = events.body(event).decode(errors="surrogateescape")
-        now = int(time.time())
+        now = int(self._clock())
         try:
             effects = sockets.receive(self.service, connection, text, now=now)
         except Exception as error:
             effects = relay.send_error(connection, http.refusal_for(error))
         self._deliver(effects, now=now)
+        self._wake(now)
 
     def disconnect(self, event: Event) -> None:
         """Forget a connection that has ended."""
@@ -144,13 +176,14 @@ class AwsHost:
         connection = Connection(event["id"], event["endpoint"])
         self.used.clear()
         self._perform(lambda now: sockets.greet(self.service, connection, now=now))
-        self._charge(event.get("address", ""), clock=time.time())
+        self._charge(event.get("address", ""), clock=self._clock())
+        self._wake(int(self._clock()))
 
     def sweep(self) -> None:
         """End the seats that are idle or out of time."""
-        after, more = "", True
+        after, more, seats = "", True, 0
         while more:
-            now = int(time.time())
+            now = int(self._clock())
             try:
                 swept = relay.sweep(self.service, now=now, after=after)
             except store.Unavailable:
@@ -158,7 +191,10 @@ class AwsHost:
                 return
             self._deliver(swept.effects, now=now, within_s=SWEEP_S)
             after = swept.after
-            more = bool(after)
+            more, seats = bool(after), seats + swept.seats
+        self._clocks["sweep"].ran(
+            busy=seats > 0, look=lambda: relay.seated(self.service, now=now), now=now
+        )
 
     def connection(self, event: Event) -> Connection:
         """Return a connection, and where its gateway takes what is for it.
@@ -175,12 +211,16 @@ class AwsHost:
 
     def publish(self) -> None:
         """Publish the capsules that are due."""
-        self._publishing.run(now=int(time.time()))
+        now = int(self._clock())
+        self._publishing.run(now=now)
+        self._clocks["publish"].ran(
+            busy=not self._publishing.idle, look=lambda: self._publishing.wanted(now=now), now=now
+        )
 
     def _answered(
         self, event: Event, ask: Callable[[Call, Event], Reply], *, route: str = ""
     ) -> Reply:
-        clock = time.time()
+        clock = self._clock()
         call = events.head(event, clock=clock)
         try:
             call = events.read(event, clock=clock, secret=self._told.edge_secret)
@@ -189,12 +229,14 @@ class AwsHost:
             reply = http.fail(call, error)
         reply.route = route or reply.route
         self._deliver(reply.effects, now=call.now)
-        log.call(call, reply, latency_s=time.time() - clock)
+        self._wake(call.now)
+        log.call(call, reply, latency_s=self._clock() - clock)
         return reply
 
     def _call(self, call: Call, event: Event) -> Reply:
         self.used.clear()
-        reply = http.handle(self.service, call)
+        capsules = self._capsules if call.path.startswith(PREFIX) else None
+        reply = capsules.reply(call) if capsules else http.handle(self.service, call)
         self._charge(call.source_ip, clock=call.clock, paid=1)
         if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:
             raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")
@@ -220,10 +262,15 @@ class AwsHost:
         if owed > 0:
             self.service.limits.charge_address(address, owed, clock=clock)
 
+    def _wake(self, now: int) -> None:
+        """Have those clocks run to which the event at hand has given something to do."""
+        while self._to_wake:
+            self._clocks[self._to_wake.pop()].wake(now=now)
+
     def _perform(
         self, step: Callable[[int], tuple[Effect, ...]], *, within_s: float = PUSH_S
     ) -> None:
-        now = int(time.time())
+        now = int(self._clock())
         try:
             effects = step(now)
         except store.Unavailable:
@@ -264,6 +311,13 @@ def _open_stores(told: Told, environment: Environment, used: Meter) -> Stores:
     client = from_environment(environment, read_s=2, attempts=2)
     asked = client or open_client(read_s=2, attempts=2)
     return open_dynamodb(tables=told.tables, client=asked, meter=used.add)
+
+
+def _open_events(environment: Environment) -> Any:
+    """Make a client of EventBridge, once a clock is to be woken."""
+    from chalicelib.aws import eventbridge
+
+    return eventbridge.open_events(environment)
 
 
 def _open_prober(settings: Settings) -> Prober | None:

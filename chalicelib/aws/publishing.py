@@ -16,7 +16,7 @@ from chalicelib.aws.told import Told
 from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.press import Press
-from chalicelib.community.publisher import PublishOutcome
+from chalicelib.community.publisher import PublishOutcome, communities
 from chalicelib.community.shelf import S3Shelf, code_of
 from chalicelib.service import Service
 
@@ -25,6 +25,8 @@ KEYS_S = 900
 
 COMMUNITIES_A_RUN = 10
 """Strangers can name communities, and each that is published costs three writes to the bucket."""
+
+MAKE = "`muster deploy` makes them"
 
 TIER = "Intelligent-Tiering"
 """A parameter of more than 4 KB costs a little; long chains of root keys take so much."""
@@ -50,6 +52,15 @@ class BucketPublishing:
         if not self._told.capsule_bucket:
             return []
         return self._press.run(now=now)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the last run found no community at all."""
+        return not self._told.capsule_bucket or self._press.idle
+
+    def wanted(self, *, now: int) -> bool:
+        """Say whether there is a community to publish, for one read."""
+        return bool(self._told.capsule_bucket) and bool(communities(self._service(), now=now))
 
     @cached_property
     def _press(self) -> Press:
@@ -82,7 +93,10 @@ class BucketPublishing:
         try:
             found = self._ssm.get_parameter(Name=name, WithDecryption=True)
         except Exception as error:
-            raise Unusable(f"the publishing keys cannot be read: {code_of(error)}") from None
+            code = code_of(error)
+            if code == "ParameterNotFound":
+                raise Unusable(f"there are no publishing keys in {name}; {MAKE}") from None
+            raise Unusable(f"the publishing keys cannot be read: {code}") from None
         return keyring.parse(found["Parameter"]["Value"].encode())
 
 

@@ -43,10 +43,9 @@ class Undelivered(Exception):
 
 
 class Budget:
-    """What a machine may send a second, in pieces as the gateway counts and charges them.
+    """What a machine may send a second, in pieces as they are charged for, and at once.
 
-    It bounds what a month can cost (`infra/cost.py`), far above what a circle needs. What
-    is not sent waits in the store, as everything that a push only hints at.
+    It bounds what a month can cost (`infra/cost.py`), far above what a circle needs.
     """
 
     def __init__(
@@ -56,9 +55,8 @@ class Budget:
         self._left, self._clock = float(self._most), clock
         self._at, self._lock = clock(), Lock()
 
-    def take(self, text: str) -> bool:
-        """Take what sending *text* needs; say whether there was so much."""
-        pieces = 1 + len(text) // PIECE_BYTES
+    def take(self, pieces: int) -> bool:
+        """Take so much; say whether it was there."""
         with self._lock:
             now = self._clock()
             self._left = min(self._most, self._left + (now - self._at) * self._per_s)
@@ -70,7 +68,10 @@ class Budget:
 
 
 class GatewaySender:
-    """A `Sender` over the API Gateway Management API."""
+    """A `Sender` over the API Gateway Management API.
+
+    What the budget does not allow waits in the store, as everything that a push only hints at.
+    """
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class GatewaySender:
         """Pass text to the connection; raises `Gone`, or `Undelivered` if it is too busy."""
         if connection.id in self._gone:
             raise Gone
-        if self._budget and not self._budget.take(text):
+        if self._budget and not self._budget.take(1 + len(text) // PIECE_BYTES):
             _log.warning("the budget for pushes is spent")
             raise Undelivered(connection)
         failure = self._post(connection, text)

@@ -11,6 +11,7 @@ from chalicelib.store import TableNames
 from chalicelib.variables import WrongValue, matching, read_by
 
 _table = matching(r"[A-Za-z0-9_.:/-]{3,1024}", "the name or ARN of a DynamoDB table")
+_rule = matching(r"[A-Za-z0-9_.-]{1,64}", "the name of an EventBridge rule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Told:
     greet_function: str = read_by(
         matching(r"[A-Za-z0-9:_-]{1,256}", "the name or ARN of a Lambda function"), ""
     )
+    sweep_rule: str = read_by(_rule, "")
+    publish_rule: str = read_by(_rule, "")
     edge_secret: str = read_by(variables.token, "", secret=True)
     capsule_bucket: str = read_by(
         matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of an S3 bucket"), ""

@@ -104,6 +104,7 @@ def attach(
 
 def greet(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
     """Tell both seats that the other is taken, once both are."""
+    service.wake("sweep")
     _, seats = tables.session(service.stores, socket.session_id, now=now)
     if all(seat.id != socket.id for seat in seats):  # another was attached in the same moment
         return (Close(socket.connection, 1000, "the node attached again"),)
@@ -174,10 +175,11 @@ def left(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, 
 
 
 class Swept(NamedTuple):
-    """What a slice of sweeping came to: what to send, and where the next slice begins."""
+    """What a slice of sweeping came to: what to send, where the next begins, who had a seat."""
 
     effects: tuple[Effect, ...]
     after: str
+    seats: int
 
 
 def sweep(service: Service, *, now: int, after: str = "") -> Swept:
@@ -188,7 +190,13 @@ def sweep(service: Service, *, now: int, after: str = "") -> Swept:
     """
     page = tables.occupied(service.stores, after, limit=SWEEP_PAGE, now=now)
     effects = [effect for seated in page for effect in _sweep_one(service, seated, now=now)]
-    return Swept(tuple(effects), page[-1].socket.id if len(page) == SWEEP_PAGE else "")
+    after = page[-1].socket.id if len(page) == SWEEP_PAGE else ""
+    return Swept(tuple(effects), after, len(page))
+
+
+def seated(service: Service, *, now: int) -> bool:
+    """Say whether anybody has a seat, for one read of one item."""
+    return bool(tables.occupied(service.stores, "", limit=1, now=now))
 
 
 def send_error(
@@ -222,6 +230,7 @@ def _touch(service: Service, socket: tables.Socket, *, now: int) -> None:
     if not service.heard.recall(socket.id, now=now):
         tables.touch(service.stores, socket, now=now)
         service.heard.keep(socket.id, True, until=now + TOUCH_S)
+        service.wake("sweep")
 
 
 def _error(refusal: Refused, seq: int | None = None) -> str:

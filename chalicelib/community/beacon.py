@@ -187,6 +187,7 @@ def _note_community(service: Service, call: Call, community: str) -> None:
     Whoever comes when there are so many is served as well, and only not published.
     The usual community and those that the operator named always have their place.
     """
+    service.wake("publish")
     if service.heard.recall("community#" + community, now=call.now):
         return
     settings = service.settings

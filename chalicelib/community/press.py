@@ -60,9 +60,12 @@ class Press:
         self._latest: dict[str, PublishOutcome] = {}
         self._tried: dict[str, int] = {}
         self._uncounted = 0
+        self.idle = False
+        """Whether the last run found no community at all."""
 
     def run(self, *, now: int, only: Collection[str] | None = None) -> list[PublishOutcome]:
         """Publish every community that is due, or of these *only*; return how it went."""
+        self.idle = False
         try:
             done = self._run(now, only)
         except Exception as error:
@@ -95,6 +98,7 @@ class Press:
     def _due(self, now: int, only: Collection[str] | None) -> list[str]:
         """Return what is due: what the operator named first, then what waited longest."""
         known = publisher.communities(self._service, now=now)
+        self.idle = not known
         names = [name for name in known if only is None or name in only]
         if any(self._is_due(name, now) for name in names):  # as far as this process knows
             done = publisher.outcomes(self._service, now=now)

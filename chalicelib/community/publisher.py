@@ -21,7 +21,7 @@ from capsules.ticket import Ticket
 from chalicelib import access, log, tables
 from chalicelib.community import beacon, keyring
 from chalicelib.community.shares import fair
-from chalicelib.community.shelf import Shelf, Shelved
+from chalicelib.community.shelf import FILES, Shelf, Shelved
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Unavailable
@@ -29,6 +29,9 @@ from chalicelib.store import Unavailable
 EVERY_S = 300
 ENTRIES = 100
 """How many tickets a capsule holds; up to half are of long-lived nodes, newcomers permitting."""
+
+RENEW_S = EVERY_S + 120
+"""So long before a manifest stops being fresh it is renewed: sooner than the run after next."""
 
 LEASE_S = 240
 """How long one run keeps others away from a community; longer than a run can take."""
@@ -165,11 +168,11 @@ def _publish(
             if not alone:
                 return None
             tickets = _believed(terms, chosen)
-            write(shelf, terms, tickets, community=community, now=now)
+            sequence = write(shelf, terms, tickets, community=community, now=now)
     except (Unavailable, MetadataRefused, ValueError, keyring.Unusable) as error:
         return _failure(service, community, said(error), now=now)
     return PublishOutcome(
-        community=community, at=now, sequence=now, peers=len(tickets), ends_at=ends_at
+        community=community, at=now, sequence=sequence, peers=len(tickets), ends_at=ends_at
     )
 
 
@@ -218,8 +221,11 @@ def _noted(service: Service, done: PublishOutcome, *, now: int) -> PublishOutcom
 
 def write(
     shelf: Shelf, terms: Terms, tickets: Sequence[Ticket], *, community: str, now: int
-) -> None:
+) -> int:
     """Write the three files, the manifest last, each over the version that was read.
+
+    What would say the same as what is there is not written while that is fresh for long
+    enough (`RENEW_S`). Returns the sequence that is published then.
 
     Whoever reads between the writes sees that the files do not belong together and
     reads again; whoever publishes an older sequence at the same time finds that its
@@ -229,15 +235,11 @@ def write(
     old_files = [shelf.read(name) for name in names]
     published = old_files[2]
     previous = manifest.sequence_of(published.body) if published else 0
-    files = manifest.publish(
-        terms.keys,
-        tickets,
-        community=community,
-        now=now,
-        previous=previous,
-        beacons=terms.beacons,
-        capsules=terms.places(community),
-    )
+    if now <= previous + manifest.FRESH_S - RENEW_S:
+        same = _files(terms, tickets, community=community, now=previous)
+        if [old and old.body for old in old_files] == [*same]:
+            return previous
+    files = _files(terms, tickets, community=community, now=now, previous=previous)
     written: list[tuple[str, bytes, Shelved | None]] = []
     try:
         for name, body, old in zip(names, files, old_files, strict=True):
@@ -246,6 +248,22 @@ def write(
     except Exception:
         _roll_back(shelf, written)
         raise
+    return now
+
+
+def _files(
+    terms: Terms, tickets: Sequence[Ticket], *, community: str, now: int, previous: int = 0
+) -> manifest.Files:
+    """Return the files as of *now*: for the same words and time they have the same bytes."""
+    return manifest.publish(
+        terms.keys,
+        tickets,
+        community=community,
+        now=now,
+        previous=previous,
+        beacons=terms.beacons,
+        capsules=terms.places(community),
+    )
 
 
 def _put(shelf: Shelf, name: str, body: bytes, *, over: Shelved | None) -> None:
@@ -270,8 +288,6 @@ def said(error: Exception) -> str:
 def _lot(community: str, peer_id: str, *, now: int) -> bytes:
     return hashlib.sha256(f"{community} {now} {peer_id}".encode()).digest()
 
-
-FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
 
 __all__ = [
     "EVERY_S",

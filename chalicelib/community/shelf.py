@@ -16,6 +16,9 @@ from typing import Any, NamedTuple, Protocol
 from chalicelib.store import Unavailable
 from muster import whole_file
 
+FILES = ("peers.json", "peers.json.sig", "peers.json.manifest")
+"""What is published for each community, in the order in which it is written."""
+
 CACHE_CONTROL = "public, max-age=30, stale-if-error=600"
 """Readers may keep a file for half a minute; the manifest says what is fresh."""
 

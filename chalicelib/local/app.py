@@ -12,11 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
-from chalicelib import http
+from chalicelib import capsule_files, http
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Reply, Wait
 from chalicelib.limits import Tally
-from chalicelib.local import capsule_files, status
+from chalicelib.local import status
 from chalicelib.local.bodies import Bodies, CallerLeft, Event, Receive, Unread
 from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import Reader, Scope

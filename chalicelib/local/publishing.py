@@ -15,11 +15,11 @@ import msgspec
 
 from capsules.manifest import Publisher
 from chalicelib.call import Call, Reply
+from chalicelib.capsule_files import CapsuleFiles
 from chalicelib.community import beacon, keyring
 from chalicelib.community.press import LOOK_S, Press, due
 from chalicelib.community.publisher import FILES, PublishOutcome, outcomes
 from chalicelib.community.shelf import FolderShelf
-from chalicelib.local.capsule_files import CapsuleFiles
 from chalicelib.local.publishing_keys import KeyFolder
 from chalicelib.service import Service
 
@@ -44,7 +44,7 @@ class FolderPublishing:
         self._keys = keys
         self._folder = folder
         shelf = FolderShelf(folder)
-        self.files = CapsuleFiles(shelf)
+        self.files = CapsuleFiles(shelf.read)
         self._press = Press(service, shelf, self._load, every_s=every_s)
         self._latest = {done.community: done for done in outcomes(service, now=now)}
         self._look_s = min(LOOK_S, every_s)

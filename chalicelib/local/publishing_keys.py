@@ -9,10 +9,10 @@ from pathlib import Path
 
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
+from chalicelib.capsule_files import PREFIX
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import RootKey, Unusable
 from chalicelib.community.publisher import FILES
-from chalicelib.local.capsule_files import PREFIX
 from muster import whole_file
 
 RENEW_S = 30 * keyring.DAY_S

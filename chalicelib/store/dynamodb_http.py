@@ -14,7 +14,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from chalicelib.store import Unavailable
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     import ssl
     from email.message import Message
 
-__all__ = ["Credentials", "DynamoError", "SignedClient", "from_environment", "sign"]
+__all__ = [
+    "Credentials",
+    "DynamoError",
+    "JsonClient",
+    "SignedClient",
+    "from_environment",
+    "open_at",
+    "sign",
+]
 
-CONTENT_TYPE = "application/x-amz-json-1.0"
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 IDLE_CONNECTIONS = 16
 REPEATED = frozenset(
@@ -46,6 +53,9 @@ UNUSUAL = (
 """Wishes that only botocore knows how to meet."""
 
 
+_Client = TypeVar("_Client", bound="JsonClient")
+
+
 class Credentials(NamedTuple):
     """Who asks; Lambda's are short-lived and come with a token."""
 
@@ -55,7 +65,7 @@ class Credentials(NamedTuple):
 
 
 class DynamoError(Exception):
-    """DynamoDB refused; `response` is what botocore's `ClientError` has under that name."""
+    """The service refused; `response` is what botocore's `ClientError` has under that name."""
 
     def __init__(self, code: str, message: str, *, status: int, retries: int) -> None:
         super().__init__(f"{code}: {message}")
@@ -66,8 +76,11 @@ class DynamoError(Exception):
         }
 
 
-class SignedClient:
-    """Asks DynamoDB over kept connections; threads may share it."""
+class JsonClient:
+    """Asks one of AWS's JSON services over kept connections; threads may share it."""
+
+    service, target, content_type = "", "", "application/x-amz-json-1.0"
+    """What the service is called in signatures and in its address, and in its operations."""
 
     def __init__(
         self,
@@ -88,27 +101,6 @@ class SignedClient:
         self._connect_s, self._read_s, self._attempts = connect_s, read_s, attempts
         self._clock, self._pause = clock, pause
         self._tls: ssl.SSLContext | None = None
-
-    def put_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("PutItem", arguments)
-
-    def get_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("GetItem", arguments)
-
-    def update_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("UpdateItem", arguments)
-
-    def delete_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("DeleteItem", arguments)
-
-    def query(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("Query", arguments)
-
-    def batch_get_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("BatchGetItem", arguments)
-
-    def batch_write_item(self, **arguments: Any) -> dict[str, Any]:
-        return self._ask("BatchWriteItem", arguments)
 
     def close(self) -> None:
         """End the connections that are idle; the client may still be used."""
@@ -139,7 +131,7 @@ class SignedClient:
         if status == 200:
             if "x-amz-crc32" in said and int(said["x-amz-crc32"]) != zlib.crc32(answer):
                 raise ValueError("the answer is not what its checksum says")
-            found: dict[str, Any] = json.loads(answer, object_hook=_bytes)
+            found: dict[str, Any] = json.loads(answer or b"{}", object_hook=_bytes)
             return found
         try:
             fault = json.loads(answer)
@@ -152,12 +144,13 @@ class SignedClient:
     def _exchange(self, operation: str, body: bytes) -> tuple[int, "Message[str, str]", bytes]:
         """Send a request and read the whole answer; http.client notices one that is cut off."""
         headers = {
-            "Content-Type": CONTENT_TYPE,
+            "Content-Type": self.content_type,
             "Host": self._host,
             "X-Amz-Date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock())),
-            "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+            "X-Amz-Target": f"{self.target}.{operation}",
         }
-        headers |= sign(self._credentials, headers, body, region=self._region, service="dynamodb")
+        asked = {"region": self._region, "service": self.service}
+        headers |= sign(self._credentials, headers, body, **asked)
         connection = self._connected()
         try:
             connection.request("POST", "/", body, headers)
@@ -201,10 +194,45 @@ class SignedClient:
         return self._tls
 
 
+class SignedClient(JsonClient):
+    """Asks DynamoDB."""
+
+    service, target = "dynamodb", "DynamoDB_20120810"
+
+    def put_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("PutItem", arguments)
+
+    def get_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("GetItem", arguments)
+
+    def update_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("UpdateItem", arguments)
+
+    def delete_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("DeleteItem", arguments)
+
+    def query(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("Query", arguments)
+
+    def batch_get_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("BatchGetItem", arguments)
+
+    def batch_write_item(self, **arguments: Any) -> dict[str, Any]:
+        return self._ask("BatchWriteItem", arguments)
+
+
 def from_environment(environment: Mapping[str, str], **waits: Any) -> SignedClient | None:
+    """Make a client of DynamoDB if the environment says who asks and where (`open_at`)."""
+    return open_at(SignedClient, environment, "DYNAMODB", **waits)
+
+
+def open_at(
+    kind: type[_Client], environment: Mapping[str, str], named: str, **waits: Any
+) -> _Client | None:
     """Make a client if the environment says who asks and where, as Lambda's does.
 
     Profiles, roles, proxies and the like are botocore's to understand: then there is none.
+    *named* is how AWS's variables name the service whose address may be another.
     """
     found = environment.get
     region = found("AWS_REGION") or found("AWS_DEFAULT_REGION")
@@ -213,12 +241,12 @@ def from_environment(environment: Mapping[str, str], **waits: Any) -> SignedClie
         return None
     suffix = ".cn" if region.startswith("cn-") else ""
     endpoint = (
-        found("AWS_ENDPOINT_URL_DYNAMODB")
+        found(f"AWS_ENDPOINT_URL_{named}")
         or found("AWS_ENDPOINT_URL")
-        or f"https://dynamodb.{region}.amazonaws.com{suffix}"
+        or f"https://{kind.service}.{region}.amazonaws.com{suffix}"
     )
     credentials = Credentials(access_key, secret_key, found("AWS_SESSION_TOKEN") or "")
-    return SignedClient(endpoint, region, credentials, **waits)
+    return kind(endpoint, region, credentials, **waits)
 
 
 def sign(

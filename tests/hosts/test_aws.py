@@ -855,7 +855,7 @@ def test_a_cold_start_loads_nothing_it_does_not_need() -> None:
 def test_every_route_is_deployed_and_nothing_else(gateway: Gateway) -> None:
     app = gateway.machines[0].module.app
 
-    assert set(app.routes) == set(PATHS)
+    assert set(app.routes) == {*PATHS, events.CAPSULES}
     assert all(set(methods) == set(host.METHODS) for methods in app.routes.values())
     assert set(app.websocket_handlers) == {"$connect", "$default", "$disconnect"}
 

@@ -20,7 +20,7 @@ from chalicelib.community.keyring import RootKey
 from chalicelib.community.shelf import CACHE_CONTROL, FolderShelf, S3Shelf
 from tests.support import aws, moto_http
 from tests.support.circle import world
-from tests.support.gateway import REGION, ROOT, Gateway
+from tests.support.gateway import REGION, ROOT, Answer, Gateway
 from tests.unit.test_beacon import Node, announce
 
 CLOCK_EVENT = {
@@ -37,6 +37,7 @@ CLOCK_EVENT = {
 ROOT_KEY, ONLINE, NEXT = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 
 on_stores = pytest.mark.parametrize("engine", ["moto", "dynalite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 on_moto = pytest.mark.parametrize("engine", ["moto"], indirect=True)
 
 
@@ -210,10 +211,15 @@ def test_keys_that_are_missing_or_damaged_are_counted(
     tell(gateway, 2)
 
     run(gateway)
-    assert outcomes(gateway)[0][3] == "the publishing keys cannot be read: ParameterNotFound"
+    assert outcomes(gateway)[0][3] == (
+        f"there are no publishing keys in {cloud.parameter}; `muster deploy` makes them"
+    )
+    with aws.environ({"AWS_ENDPOINT_URL_SSM": "http://127.0.0.1:1"}):
+        run(gateway, machine=gateway.machines.index(gateway.start()))
+    assert outcomes(gateway)[0][3].startswith("the publishing keys cannot be read: Endpoint")
     assert create_once(cloud.ssm, cloud.parameter, "no keys")
     run(gateway)
-    assert outcomes(gateway)[0][1:3] == (2, True)
+    assert outcomes(gateway)[0][1:3] == (3, True)
     assert "no publishing-key" in outcomes(gateway)[0][3]
     cloud.ssm.delete_parameter(Name=cloud.parameter)
     cloud.keep_keys(root)
@@ -298,7 +304,7 @@ def test_a_bucket_is_a_shelf(cloud: Cloud) -> None:
     assert second.body == b"2"
 
 
-def test_only_the_function_that_publishes_may_reach_keys_and_bucket() -> None:
+def test_only_the_function_that_publishes_may_reach_the_keys_and_write_into_the_bucket() -> None:
     resources = json.loads((ROOT / "infra" / "resources.json").read_text())["Resources"]
     everybody, one = (
         {
@@ -309,9 +315,117 @@ def test_only_the_function_that_publishes_may_reach_keys_and_bucket() -> None:
         }
         for role in ("ServiceRole", "PublishRole")
     )
+    reading = {"s3:GetObject", "s3:ListBucket"}
 
-    assert not any(action.startswith(("s3:", "ssm:")) for action in everybody)
+    assert {action for action in everybody if action.startswith(("s3:", "ssm:"))} == reading
     assert {action for action in one if action.startswith(("s3:", "ssm:"))} == {
-        *("s3:GetObject", "s3:PutObject", "s3:ListBucket", "ssm:GetParameter")
+        *(*reading, "s3:PutObject", "ssm:GetParameter")
     }
     assert not any("*" in action for action in one)
+
+
+# --- reading ------------------------------------------------------------------------
+
+CAPSULE, SIGNATURE, MANIFEST = (f"/capsules/mainnet/{name}" for name in publisher.FILES)
+NO_FILES = (
+    *("", "mainnet", "mainnet/", "other/peers.json", "mainnet/peers.json.new", "mainnet/.lock"),
+    *("../peers.json", "mainnet/../mainnet/peers.json", "mainnet/peers.json/", "a b/peers.json"),
+)
+
+
+@pytest.fixture
+def read(gateway: Gateway, cloud: Cloud, root: RootKey) -> Gateway:
+    """A gateway whose service has published something."""
+    cloud.make_bucket()
+    cloud.keep_keys(root)
+    tell(gateway, 2)
+    run(gateway)
+    return gateway
+
+
+@on_sqlite
+def test_published_files_are_answered_at_the_call_s_address(read: Gateway, cloud: Cloud) -> None:
+    for name, body in cloud.files().items():
+        answer = read.call("GET", f"/{name}", headers=[("X-Felund-Node", "somebody")])
+        assert (answer.status, answer.body) == (200, body)
+        assert answer.headers["etag"] == cloud.object(name)["ETag"]
+        assert answer.headers["cache-control"] == CACHE_CONTROL
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["x-request-id"].startswith("request-")
+    assert read.call("GET", CAPSULE).headers["content-type"] == "application/json"
+    assert read.call("GET", SIGNATURE).headers["content-type"] == "text/plain"
+
+
+@on_sqlite
+def test_a_reader_who_has_it_is_sent_nothing(read: Gateway) -> None:
+    tag = read.call("GET", CAPSULE).headers["etag"]
+    again = read.call("GET", CAPSULE, headers=[("If-None-Match", tag)])
+    asked = read.call("OPTIONS", CAPSULE)
+
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    assert (asked.status, asked.body) == (204, b"")
+    assert "If-None-Match" in asked.headers["access-control-allow-headers"]
+    assert read.call("HEAD", CAPSULE).headers["etag"] == tag
+
+
+@on_sqlite
+def test_there_is_nothing_else_to_read_and_nothing_to_write(read: Gateway) -> None:
+    for path in NO_FILES:
+        answer = read.call("GET", f"/capsules/{path}")
+        assert (answer.status, code(answer)) == (404, "NOT_FOUND"), path
+        assert answer.headers["access-control-allow-origin"] == "*"
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        answer = read.call(method, CAPSULE)
+        assert (answer.status, code(answer)) == (405, "METHOD_NOT_ALLOWED")
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@on_sqlite
+@pytest.mark.parametrize("settings", [{"MUSTER_ACCESS": "closed"}])
+def test_a_closed_service_answers_for_the_communities_that_were_named(
+    gateway: Gateway, cloud: Cloud, settings: dict[str, str]
+) -> None:
+    cloud.make_bucket()
+    for name in ("mainnet", "friends"):
+        for file in publisher.FILES:
+            S3Shelf(lambda: cloud.s3, cloud.bucket).write(f"{name}/{file}", b"{}", over=None)
+    bucket = {"MUSTER_CAPSULE_BUCKET": cloud.bucket, "MUSTER_COMMUNITY_NAMES": "friends"}
+    with aws.environ(bucket):
+        machine = gateway.start()
+        named = gateway.call("GET", "/capsules/friends/peers.json", machine=machine)
+        other = gateway.call("GET", CAPSULE, machine=machine)
+
+    assert (named.status, named.body) == (200, b"{}")
+    assert (other.status, code(other)) == (404, "NOT_FOUND")
+
+
+@on_sqlite
+def test_a_bucket_that_cannot_be_read_is_an_answer(gateway: Gateway) -> None:
+    answer = gateway.call("GET", CAPSULE)
+
+    assert (answer.status, code(answer), answer.headers["retry-after"]) == (
+        503,
+        "UNAVAILABLE",
+        "30",
+    )
+
+
+@on_sqlite
+@pytest.mark.parametrize("settings", [{}])
+def test_without_a_bucket_there_is_no_such_path(gateway: Gateway) -> None:
+    answer = gateway.call("GET", CAPSULE)
+
+    assert (answer.status, code(answer)) == (404, "NOT_FOUND")
+    assert "/v1/info" in answer.json()["message"]
+
+
+@on_moto
+def test_reading_takes_no_unit_of_a_table(read: Gateway) -> None:
+    read.call("GET", CAPSULE)
+
+    used = read.machines[0].module.host.used
+    assert (used.read, used.written) == (0, 0)
+
+
+def code(answer: Answer) -> str:
+    return str(answer.json()["code"])

@@ -1,13 +1,16 @@
-"""May each function do to the tables what its code does, and nothing that a thief would want?
+"""May each function do what its code does, and nothing that a thief would want?
 
-The AWS host plays the whole conversation and publishes, in front of dynalite; each
+The AWS host plays the whole conversation and publishes, in front of dynalite and moto; each
 request that it makes is judged by the policies of the template.
 """
 
 import contextlib
+import itertools
+import json
+import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +19,13 @@ import pytest
 from capsules.keys import SigningKey
 from chalicelib import tables
 from chalicelib.aws.clients import open_client
+from chalicelib.aws.host import AwsHost
 from chalicelib.call import Call
 from chalicelib.circle import journal, pieces
 from chalicelib.community import keyring
 from chalicelib.community.keyring import RootKey
 from chalicelib.service import Service
+from infra import stack
 from tests.hosts.test_publish_aws import CLOCK_EVENT, tell
 from tests.support import aws, dynalite, faults, moto_http, roles, transcript
 from tests.support.circle import HINT
@@ -28,41 +33,57 @@ from tests.support.gateway import REGION, Gateway
 from tests.support.local import GENEROUS
 from tests.support.roles import Asked, Role
 from tests.support.serving import serving
+from tests.support.witness import Act, Witness, watching
 
 SERVE, PUBLISH = Role("ServiceRole"), Role("PublishRole")
 READS = ("BatchGetItem", "GetItem", "Query", "Scan")
 WRITES = ("BatchWriteItem", "DeleteItem", "PutItem", "UpdateItem")
 
 
+RULES = {name: f"muster-roles-{name}" for name in ("sweep", "publish")}
+ARN = "arn:${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}:%s"
+
+
 class Seen(NamedTuple):
-    """What the two functions asked of the tables."""
+    """What the two functions asked of the tables, and what they did to anything else."""
 
     serving: set[Asked]
     publishing: set[Asked]
+    serving_did: set[Act]
+    publishing_did: set[Act]
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """Let both functions do all they can."""
-    found = Seen(set(), set())
-    with dynalite.running() as url, faults.way(url) as way, moto_http.running() as moto:
+    found = Seen(set(), set(), set(), set())
+    with contextlib.ExitStack() as opened:
+        way = opened.enter_context(faults.way(opened.enter_context(dynalite.running())))
+        moto = opened.enter_context(moto_http.running())
+        witness = opened.enter_context(watching(moto))
         for policy in transcript.PLAYS:
-            with machines(policy, tmp_path_factory.mktemp("roles"), way, moto) as made:
+            directory = tmp_path_factory.mktemp("roles")
+            with machines(policy, directory, way, witness.url) as made:
+                prepare(moto)
                 serve(made, policy)
+                rest(way, AwsHost.sweep)
                 found.serving.update(logical(way))
-                publish(made)
+                found.serving_did.update(taken(witness))
+                publish(made, moto)
+                rest(way, AwsHost.publish)
                 found.publishing.update(logical(way))
+                found.publishing_did.update(taken(witness))
     return found
 
 
 @contextlib.contextmanager
-def machines(policy: str, directory: Path, way: faults.Way, moto: str) -> Iterator[Gateway]:
+def machines(policy: str, directory: Path, way: faults.Way, witness: str) -> Iterator[Gateway]:
     settings = GENEROUS | {
         "MUSTER_UNSIGNED": policy,
         "MUSTER_CAPSULE_BUCKET": f"muster-roles-{policy}",
         "MUSTER_CAPSULE_KEYS_PARAM": f"/roles/{policy}",
-        "AWS_ENDPOINT_URL_S3": moto,
-        "AWS_ENDPOINT_URL_SSM": moto,
+        **{f"MUSTER_{name.upper()}_RULE": rule for name, rule in RULES.items()},
+        **{f"AWS_ENDPOINT_URL_{name}": witness for name in ("S3", "SSM", "EVENTBRIDGE")},
         "AWS_DEFAULT_REGION": REGION,
     }
     with aws.running("dynalite", directory=directory, dynalite_url=way.url, **settings) as made:
@@ -75,6 +96,7 @@ def serve(made: Gateway, policy: str) -> None:
     with serving(made) as base, transcript.Player(base) as player:
         transcript.PLAYS[policy](player)
     tell(made, 3)
+    made.call("GET", "/capsules/mainnet/peers.json")
     made.machines[0].run("sweep", CLOCK_EVENT)
     rarely(made.machines[0].module.host.service, now=int(time.time()))
 
@@ -90,18 +112,51 @@ def rarely(service: Service, *, now: int) -> None:
     batch.tidy(())
 
 
-def publish(made: Gateway) -> None:
+def prepare(moto: str) -> None:
+    """Have the rules, as they are while nobody is there."""
+    events = open_client("events", endpoint_url=moto)
+    for rule in RULES.values():
+        events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)", State="DISABLED")
+
+
+def rest(way: faults.Way, run: Callable[[AwsHost], None]) -> None:
+    """Have a clock rest when all is over; where it cannot look once more, it goes on."""
+    now = time.time() + 24 * 3600
+    host = AwsHost(os.environ, clock=lambda: now)
+    for minute in range(4):
+        asked = itertools.count()
+        way.judge = lambda operation: "throttle" if minute == 2 and next(asked) else "pass"  # noqa: B023
+        run(host)
+        now += 60
+    way.clear()
+
+
+def publish(made: Gateway, moto: str) -> None:
     """Have the publisher fail without a bucket, and then publish."""
     policy = made.machines[0].module.host.service.settings.unsigned
+    s3, ssm = (open_client(name, endpoint_url=moto) for name in ("s3", "ssm"))
     made.start().run("publish", CLOCK_EVENT)
-    open_client("s3").create_bucket(Bucket=f"muster-roles-{policy}")
+    s3.create_bucket(Bucket=f"muster-roles-{policy}")
     key = SigningKey(bytes(32))
     keys = keyring.encode(RootKey.first(key, now=0).certify(key, now=int(time.time())))
-    open_client("ssm").put_parameter(
-        Name=f"/roles/{policy}", Value=keys.decode(), Type="SecureString"
-    )
+    ssm.put_parameter(Name=f"/roles/{policy}", Value=keys.decode(), Type="SecureString")
     made.start().run("publish", CLOCK_EVENT)
-    assert open_client("s3").list_objects_v2(Bucket=f"muster-roles-{policy}")["KeyCount"] > 0
+    assert s3.list_objects_v2(Bucket=f"muster-roles-{policy}")["KeyCount"] > 0
+
+
+def taken(witness: Witness) -> set[Act]:
+    """Take what was done, to what the template calls it."""
+    found = {Act(action, _arn(action, on)) for action, on in witness.seen}
+    witness.seen.clear()
+    return found
+
+
+def _arn(action: str, on: str) -> str:
+    if action.startswith("s3:"):
+        return "${CapsuleBucket.Arn}/" + on
+    if action.startswith("ssm:"):
+        return ARN % ("ssm", "parameter/muster/${Stage}/publishing-key")
+    return ARN % ("events", "rule/${AWS::StackName}-" + on.rpartition("-")[2])
 
 
 def logical(way: faults.Way) -> set[Asked]:
@@ -137,6 +192,62 @@ def test_a_function_is_allowed_no_action_that_its_code_does_not_take(
     }
 
     assert granted - taken == set()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("function", "role"), [("serving", SERVE), ("publishing", PUBLISH)])
+def test_a_function_is_allowed_what_its_code_does_besides_and_no_other_action(
+    seen: Seen, function: str, role: Role
+) -> None:
+    did: set[Act] = getattr(seen, f"{function}_did")
+    granted = {action for statement in role.others for action in statement["Action"]}
+
+    assert [act for act in did if not role.lets(act.action, act.on)] == []
+    # nobody asks to list: without it, S3 does not say that a file is missing
+    assert granted - {"s3:ListBucket"} == {act.action for act in did}
+
+
+def test_the_service_reads_capsules_and_nothing_else_of_the_bucket() -> None:
+    capsule = "${CapsuleBucket.Arn}/capsules/mainnet/peers.json"
+
+    assert SERVE.lets("s3:GetObject", capsule)
+    assert not SERVE.lets("s3:PutObject", capsule)
+    assert not SERVE.lets("s3:GetObject", "${CapsuleBucket.Arn}/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "rule", "allowed"),
+    [
+        (SERVE, "Enable", "sweep", True),
+        (SERVE, "Disable", "sweep", True),
+        (SERVE, "Enable", "publish", True),
+        (SERVE, "Disable", "publish", False),
+        (PUBLISH, "Enable", "publish", True),
+        (PUBLISH, "Disable", "publish", True),
+        (PUBLISH, "Enable", "sweep", False),
+        (PUBLISH, "Disable", "sweep", False),
+    ],
+)
+def test_a_clock_is_put_to_rest_by_its_own_function_alone(
+    role: Role, verb: str, rule: str, allowed: bool
+) -> None:
+    arn = ARN % ("events", "rule/${AWS::StackName}-" + rule)
+
+    assert role.lets(f"events:{verb}Rule", arn) is allowed
+    assert not role.lets(f"events:{verb}Rule", ARN % ("events", "rule/other"))
+
+
+def test_the_rules_are_called_what_the_roles_and_the_functions_call_them() -> None:
+    resources = json.loads(stack.RESOURCES.read_text())["Resources"]
+    for name, function, event in (
+        ("sweep", stack.SERVE, "Sweep"),
+        ("publish", stack.PUBLISH, "PublishEvent"),
+    ):
+        declared = resources[function]["Properties"]["Events"][event]["Properties"]
+        called = {"Fn::Sub": "${AWS::StackName}-" + name}
+        assert (declared["Name"], declared["State"]) == (called, "DISABLED")
+        told = resources[function]["Properties"]["Environment"]["Variables"]
+        assert told[f"MUSTER_{name.upper()}_RULE"] == called
 
 
 @pytest.mark.parametrize("action", READS)

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from chalicelib.aws.events import CAPSULES
 from infra.gateway_responses import gateway_responses
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,7 +182,8 @@ class Gateway:
         routes = machine.module.app.routes
         if len(body) > 10 * 1024 * 1024 or len(body) > LAMBDA_BYTES - 64 * 1024:
             return self._own_words("REQUEST_TOO_LARGE")
-        if method not in routes.get(path, {}):
+        resource = CAPSULES if path.startswith(CAPSULES.partition("{")[0]) else path
+        if method not in routes.get(resource, {}):
             return self._own_words("MISSING_AUTHENTICATION_TOKEN")
         types = machine.module.app.api.binary_types
         event = rest_event(
@@ -333,21 +335,23 @@ def rest_event(
     binary_types: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the event of a REST API with Lambda proxy integration, format 1.0."""
+    below = path.removeprefix(CAPSULES.partition("{")[0])
+    resource = path if below == path else CAPSULES
     every = [*headers, ("Host", "rest1.execute-api.us-east-1.amazonaws.com")]
     every += [("X-Forwarded-For", source_ip), ("X-Forwarded-Proto", "https")]
     content_type = {name.lower(): value for name, value in every}.get("content-type", "")
     binary = content_type.partition(";")[0].strip().lower() in binary_types
     return {
-        "resource": path,
+        "resource": resource,
         "path": path,
         "httpMethod": method,
         **_parameters("Headers", every),
         **_parameters("QueryStringParameters", parse_qsl(query, keep_blank_values=True)),
-        "pathParameters": None,
+        "pathParameters": None if resource == path else {"proxy": below},
         "stageVariables": None,
         "requestContext": {
             "resourceId": "123456",
-            "resourcePath": path,
+            "resourcePath": resource,
             "httpMethod": method,
             "extendedRequestId": "c6BwKGNIFiAFplQ=",
             "requestTime": "20/Feb/2026:22:38:36 +0000",

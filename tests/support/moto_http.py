@@ -28,4 +28,5 @@ def _load(url: str) -> None:
     aws = boto3.session.Session(region_name="eu-central-1")
     aws.client("dynamodb", endpoint_url=url).list_tables()
     aws.client("s3", endpoint_url=url).list_buckets()
+    aws.client("events", endpoint_url=url).list_rules()
     aws.client("ssm", endpoint_url=url).describe_parameters()

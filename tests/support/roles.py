@@ -1,7 +1,8 @@
-"""Roles: what the template lets its functions do with the tables, judged request by request.
+"""Roles: what the template lets its functions do, judged request by request.
 
 The emulators do not ask who may do what. This does, as far as our policies go: actions,
-tables, and the partition keys that a request names (`dynamodb:LeadingKeys`).
+tables, and the partition keys that a request names (`dynamodb:LeadingKeys`); and what else
+is named by the text of its ARN.
 """
 
 import json
@@ -52,15 +53,21 @@ class Role:
     def __init__(self, name: str) -> None:
         resources = json.loads(stack.RESOURCES.read_text())["Resources"]
         (policy,) = resources[name]["Properties"]["Policies"]
-        self.statements = [
-            statement
-            for statement in policy["PolicyDocument"]["Statement"]
-            if any(action.startswith("dynamodb:") for action in statement["Action"])
-        ]
+        every = policy["PolicyDocument"]["Statement"]
+        self.statements = [one for one in every if _is_about(one, "dynamodb")]
+        self.others = [one for one in every if _is_about(one, "events", "s3", "ssm")]
 
     def allows(self, wanted: Asked) -> bool:
         """Say whether a request, its table by its logical id, is allowed; nothing is by default."""
         return any(_allows(statement, wanted) for statement in self.statements)
+
+    def lets(self, action: str, arn: str) -> bool:
+        """Say whether an action on what the template calls *arn* is allowed."""
+        return any(
+            action in statement["Action"] and _like(pattern, arn)
+            for statement in self.others
+            for pattern in _arns(statement)
+        )
 
     def keys(self, table: str) -> set[str]:
         """Return the patterns of partition keys that some statement names for a table."""
@@ -70,6 +77,20 @@ class Role:
             if statement["Resource"] == {"Fn::GetAtt": [table, "Arn"]}
             for pattern in _patterns(statement) or ()
         }
+
+
+def _is_about(statement: Mapping[str, Any], *services: str) -> bool:
+    return any(action.partition(":")[0] in services for action in statement["Action"])
+
+
+def _arns(statement: Mapping[str, Any]) -> list[str]:
+    """Return the ARNs of a statement that has no condition, as texts of the template."""
+    assert (statement["Effect"], statement.get("Condition")) == ("Allow", None)
+    named = statement["Resource"]
+    return [
+        one["Fn::Sub"] if "Fn::Sub" in one else f"${{{'.'.join(one['Fn::GetAtt'])}}}"
+        for one in (named if isinstance(named, list) else [named])
+    ]
 
 
 def _allows(statement: Mapping[str, Any], wanted: Asked) -> bool:

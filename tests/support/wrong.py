@@ -136,6 +136,8 @@ AWS: Table = {
         NUMBERS,
     ),
     "MUSTER_GREET_FUNCTION": ("a function", "https://x"),
+    "MUSTER_SWEEP_RULE": ("a rule", "arn:aws:events:x"),
+    "MUSTER_PUBLISH_RULE": ("a/rule", "r" * 65),
     "MUSTER_EDGE_SECRET": (f"{SECRET} {SECRET}", f"{SECRET}é"),
     "MUSTER_CAPSULE_BUCKET": ("Capsules", "s3://capsules", "a", "b_ucket"),
     "MUSTER_CAPSULE_KEYS_PARAM": ("a b", "ключ"),

@@ -147,6 +147,7 @@ def test_another_process_s_capsule_is_not_published_again() -> None:
     first, second = opened(here, shelf), opened(here, shelf)
     Node(1).announce(here, ttl_s=3600)
     second.run(now=here.now)
+    Node(2).announce(here, ttl_s=3600)
     first.run(now=here.now + 300)
     sequence = manifest.sequence_of(shelf.files["mainnet/peers.json.manifest"])
 

@@ -129,6 +129,7 @@ def test_a_failure_keeps_the_last_capsule_and_the_second_raises_the_alarm(
     here, shelf = announced(3), Shelf()
     publisher.publish(here.service, shelf, terms(), now=here.now)
     kept = dict(shelf.files)
+    Node(4).announce(here)
     shelf.broken = True
     seen = []
     for _ in range(2):
@@ -148,6 +149,7 @@ def test_a_failure_keeps_the_last_capsule_and_the_second_raises_the_alarm(
 def test_of_two_runs_at_once_the_older_never_ends_on_top() -> None:
     here, shelf = announced(3), Shelf()
     publisher.publish(here.service, shelf, terms(), now=here.now)
+    Node(4).announce(here)
     newer = here.now + 20
 
     def meanwhile() -> None:
@@ -203,6 +205,7 @@ def test_a_run_that_ends_half_way_takes_back_what_it_wrote() -> None:
     here, shelf = announced(3), Shelf()
     publisher.publish(here.service, shelf, terms(), now=here.now)
     kept = dict(shelf.files)
+    Node(4).announce(here)
     shelf.fails_on = "mainnet/peers.json.manifest"
     here.clock += 60
 
@@ -302,3 +305,86 @@ def test_what_cannot_even_be_counted_in_the_store_is_counted_in_the_log(
 
     here.service.stores = stores
     assert runs.run(now=here.now)[0].failures == 0
+
+
+# --- what is written ------------------------------------------------------------------
+
+
+class CountingShelf(Shelf):
+    """A shelf that notes what is written onto it, by the names of the files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def write(self, name: str, body: bytes, *, over: str | None) -> bool:
+        """Write the file, and note that."""
+        self.written.append(name)
+        return super().write(name, body, over=over)
+
+
+@pytest.fixture
+def lasting() -> tuple[World, CountingShelf]:
+    """A community that is published, whose tickets live for an hour."""
+    here, shelf = beacon_world(), CountingShelf()
+    for number in (1, 2):
+        Node(number).announce(here, ttl_s=3600)
+    publisher.publish(here.service, shelf, terms(), now=here.now)
+    shelf.written.clear()
+    return here, shelf
+
+
+def test_a_capsule_that_would_say_the_same_is_not_written_again(
+    lasting: tuple[World, CountingShelf],
+) -> None:
+    here, shelf = lasting
+
+    [outcome] = publisher.publish(here.service, shelf, terms(), now=START + publisher.EVERY_S)
+
+    assert shelf.written == []
+    assert (outcome.failures, outcome.peers, outcome.sequence) == (0, 2, START)
+    assert outcome.at == START + publisher.EVERY_S
+
+
+def test_it_is_renewed_before_its_manifest_stops_being_fresh(
+    lasting: tuple[World, CountingShelf],
+) -> None:
+    here, shelf = lasting
+    for run in range(1, 4):
+        now = START + run * publisher.EVERY_S
+        publisher.publish(here.service, shelf, terms(), now=now)
+        at = manifest.sequence_of(shelf.files["mainnet/peers.json.manifest"])
+        # the next run may be late, and takes a while
+        assert at + manifest.FRESH_S >= now + publisher.EVERY_S
+
+    assert shelf.written == [f"mainnet/{name}" for name in publisher.FILES]
+
+
+@pytest.mark.parametrize("change", ["ticket", "gone", "beacons", "key", "revocation", "damage"])
+def test_what_says_something_else_is_written(
+    lasting: tuple[World, CountingShelf], change: str
+) -> None:
+    here, shelf = lasting
+    here.clock += 60
+    told = terms()
+    keys = RootKey.first(ROOT, now=START)
+    if change == "ticket":
+        Node(3).announce(here, ttl_s=3600)
+    elif change == "gone":
+        here.clock += 3600
+        Node(3).announce(here)
+    elif change == "beacons":
+        told = dataclasses.replace(told, beacons=("https://other.example",))
+    elif change == "key":
+        other = SigningKey(b"\x03" * 32)
+        told = dataclasses.replace(told, keys=keys.certify(other, now=START))
+    elif change == "revocation":
+        revoked = keys.revoke([Node(9).key.verify_key], now=START)
+        told = dataclasses.replace(told, keys=revoked.certify(ONLINE, now=START))
+    else:
+        shelf.files["mainnet/peers.json.sig"] += b" "
+
+    [outcome] = publisher.publish(here.service, shelf, told, now=here.now)
+
+    assert outcome.sequence == here.now
+    assert shelf.written == [f"mainnet/{name}" for name in publisher.FILES]

@@ -226,7 +226,7 @@ def test_seats_of_an_expired_session_are_swept(pair: Pair) -> None:
     sockets.deliver(pair.here.service, effects, now=pair.here.now)
 
     assert set(pair.here.gateway.closed) == {"c-ann", "c-bob"}
-    assert relay.sweep(pair.here.service, now=pair.here.now) == ((), "")
+    assert relay.sweep(pair.here.service, now=pair.here.now) == ((), "", 0)
 
 
 def test_many_seats_are_swept_slice_by_slice() -> None:

@@ -1,17 +1,20 @@
-"""Capsule files: what was published, served under `/capsules/` as browsers need it."""
+"""Capsule files: what was published, served under `/capsules/` as browsers need it, by any host."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from chalicelib import http, store
 from chalicelib.call import Call, Reply
-from chalicelib.community.publisher import FILES
-from chalicelib.community.shelf import CACHE_CONTROL, Shelf, media_type
+from chalicelib.community.shelf import CACHE_CONTROL, FILES, Shelved, media_type
 from muster.errors import MethodNotAllowed, NotFound, Unavailable
 
 PREFIX = "/capsules/"
 ROUTE = "GET /capsules/*"
+
+_QUOTE = '"'
+"""Around the tags of a bucket, as around those of HTTP; not around those of a folder."""
 
 _PATH = re.compile(r"/capsules/([A-Za-z0-9][A-Za-z0-9._-]{0,63})/(peers\.json(?:\.\w{1,8})?)", re.A)
 _HEADERS = http.CORS | {
@@ -26,10 +29,10 @@ _PREFLIGHT = http.PREFLIGHT | {
 
 
 class CapsuleFiles:
-    """Answers calls for the files on a shelf."""
+    """Answers calls for published files; *read* is a shelf's, or goes to one."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, read: Callable[[str], Shelved | None]) -> None:
+        self._read = read
 
     def reply(self, call: Call) -> Reply:
         """Answer a call for a published file."""
@@ -41,12 +44,12 @@ class CapsuleFiles:
         if not path or path[2] not in FILES:
             raise NotFound("there is no such file; /capsules/COMMUNITY/ has " + ", ".join(FILES))
         try:
-            file = self._shelf.read(f"{path[1]}/{path[2]}")
+            file = self._read(f"{path[1]}/{path[2]}")
         except store.Unavailable as error:
             raise Unavailable(str(error), retry_after_s=30) from error
         if file is None:
             raise NotFound("nothing is published for this community; somebody must announce first")
-        tag = f'"{file.tag[:32]}"'
+        tag = f'"{file.tag.strip(_QUOTE)[:32]}"'
         headers = _HEADERS | {"ETag": tag, "Content-Type": media_type(path[2])}
         if _matches(call.headers.get("if-none-match", ""), tag):
             return Reply(304, headers=headers, route=ROUTE)
