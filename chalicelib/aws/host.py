@@ -71,9 +71,7 @@ class Answer(Response):
 class AwsHost:
     """What one container keeps between events."""
 
-    def __init__(
-        self, environment: Environment, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, environment: Environment, *, clock: Callable[[], float] = time.time) -> None:
         self._environment, self._clock = environment, clock
         self._pushes = Pushes()
         self._to_wake: set[ClockName] = set()
