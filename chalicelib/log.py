@@ -14,6 +14,8 @@ from chalicelib.call import Call, Reply
 
 HINT_CHARS = 6
 BEACON = ("POST /announce", "GET /peers")
+FUNCTION = "Function"
+"""The dimension of the metrics, which the template's alarms name."""
 
 _log = logging.getLogger("muster.calls")
 _publishing = logging.getLogger("muster.publishing")
@@ -21,7 +23,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record and what was added to it as one JSON object."""
+    """Writes a record and what was added to it as one JSON object.
+
+    A metric is counted for *function* alone: another deployment's alarms must not see it.
+    """
+
+    def __init__(self, function: str = "") -> None:
+        super().__init__()
+        self._function = function
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -31,6 +40,8 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if "_aws" in line:
+            line[FUNCTION] = self._function
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, separators=(",", ":"), default=str)
@@ -77,5 +88,5 @@ def published(community: str, *, at: int, failures: int, reason: str) -> None:
 
 
 def _metric(name: str, value: float, *, at: int) -> dict[str, Any]:
-    described = {"Namespace": "Muster", "Dimensions": [[]], "Metrics": [{"Name": name}]}
+    described = {"Namespace": "Muster", "Dimensions": [[FUNCTION]], "Metrics": [{"Name": name}]}
     return {name: float(value), "_aws": {"Timestamp": at * 1000, "CloudWatchMetrics": [described]}}

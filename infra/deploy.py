@@ -117,7 +117,7 @@ def _build(arguments: argparse.Namespace, folder: Path) -> Build:
     values, settings, quote = _choose(arguments, chosen, cloud, before)
     _check_buckets(cloud, chosen.parameters, before)
     package = packing.pack(folder, packing.prepare(python), architecture=values["Architecture"])
-    template = stack.assemble(package.template, settings, region=cloud.region)
+    template = stack.assemble(package.template, settings)
     _lint(template, region=cloud.region)
     values |= {
         "Stage": arguments.stage,

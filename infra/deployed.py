@@ -59,8 +59,13 @@ def outputs(arguments: argparse.Namespace) -> int:
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Print where the dashboard is."""
-    _, state = _found(arguments, complete=True)
-    url = state.outputs["DashboardUrl"]
+    cloud, state = _found(arguments, complete=True)
+    url = state.outputs.get("DashboardUrl")
+    if url is None:
+        raise Failure(
+            f"{cloud.names.stack} has no dashboard",
+            "'muster deploy --param Dashboard=yes' makes one; three are free in an account",
+        )
     if arguments.json:
         output.dump({"url": url})
     else:
@@ -169,5 +174,7 @@ def _readable(message: str) -> str:
         said = f"{line['level']:<7} {line['message']}"
     except (ValueError, TypeError, KeyError):
         return text
-    shown = {k: v for k, v in line.items() if k not in ("level", "message", "logger", "_aws")}
+    shown = {
+        k: v for k, v in line.items() if k not in ("level", "message", "logger", "_aws", "Function")
+    }
     return output.line(said + "".join(f" {k}={v}" for k, v in shown.items() if v != ""))

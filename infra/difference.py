@@ -14,14 +14,15 @@ Action = Literal["add", "change", "replace", "remove"]
 _SIGNS: Mapping[Action, str] = {"add": "+", "change": "~", "replace": "!", "remove": "-"}
 
 _KINDS = {
-    "AWS::ApiGateway::Deployment": "HTTP API, what is deployed",
-    "AWS::ApiGateway::RestApi": "HTTP API",
-    "AWS::ApiGateway::Stage": "HTTP API, its stage",
-    "AWS::ApiGatewayV2::Api": "WebSocket API",
-    "AWS::ApiGatewayV2::Deployment": "WebSocket API, what is deployed",
-    "AWS::ApiGatewayV2::Integration": "WebSocket API, its way to the service",
-    "AWS::ApiGatewayV2::Route": "WebSocket API, a route",
-    "AWS::ApiGatewayV2::Stage": "WebSocket API, its stage",
+    "AWS::ApiGateway::Deployment": "REST API, what is deployed",
+    "AWS::ApiGateway::RestApi": "REST API",
+    "AWS::ApiGateway::Stage": "REST API, its stage",
+    "AWS::ApiGatewayV2::Api": "API",
+    "AWS::ApiGatewayV2::Deployment": "API, what is deployed",
+    "AWS::ApiGatewayV2::Integration": "API, its way to the service",
+    "AWS::ApiGatewayV2::Route": "API, a route",
+    "AWS::ApiGatewayV2::Stage": "API, its stage",
+    "AWS::Budgets::Budget": "budget",
     "AWS::CloudFront::Distribution": "CloudFront",
     "AWS::CloudFront::Function": "CloudFront, what it does with a call",
     "AWS::CloudFront::OriginAccessControl": "CloudFront, its way to the capsules",
@@ -37,7 +38,7 @@ _KINDS = {
     "AWS::S3::BucketPolicy": "bucket, who may read it",
     "AWS::SNS::Subscription": "alarms by e-mail",
     "AWS::SNS::Topic": "topic for alarms",
-    "AWS::Serverless::Api": "HTTP API",
+    "AWS::Serverless::Api": "REST API",
     "AWS::Serverless::Function": "function",
 }
 

@@ -29,6 +29,8 @@ OUR_VARIABLES = (
     "MUSTER_TABLE_READ_UNITS",
     "MUSTER_TABLE_WRITE_UNITS",
     "MUSTER_GREET_FUNCTION",
+    "MUSTER_SWEEP_RULE",
+    "MUSTER_PUBLISH_RULE",
     "MUSTER_WEBSOCKET_URL",
     "MUSTER_UNSIGNED",
     "MUSTER_ACCESS",
@@ -148,8 +150,8 @@ def _check_together(chosen: Mapping[str, str]) -> None:
         raise Misuse(
             "DomainName needs CertificateArn", "AWS Certificate Manager makes one, in us-east-1"
         )
-    if chosen.get("PublicCapsules") == "yes" and chosen.get("CloudFront") != "no":
+    if chosen.get("PublicCapsules") == "yes" and chosen.get("CloudFront") == "yes":
         raise Misuse(
             "PublicCapsules=yes is for deployments without CloudFront",
-            "CloudFront serves capsules itself; or add --param CloudFront=no",
+            "CloudFront serves capsules itself; leave one of them out",
         )

@@ -1,9 +1,9 @@
 """The stack: what `chalice package` makes, and what is beside it, as one template.
 
 Chalice merges `infra/resources.json` into its own template. What a merge cannot do is
-done here: handlers are folded into one function, the gateway's refusals are put into
-our words, and the files `edge.js` and `dashboard.json` are put in. Everything is a function
-of its input.
+done here: handlers are folded into one function, the routes of Chalice's REST API become
+those of an HTTP API (docs/adr/0018-http-api.md), and the files `edge.js` and
+`dashboard.json` are put in. Everything is a function of its input.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from infra import bill
-from infra.gateway_responses import EXTENSION, gateway_responses
 
 Template = dict[str, Any]
 
@@ -30,42 +28,22 @@ SERVE, PUBLISH = "APIHandler", "Publish"
 RUNTIMES = ("python3.13", "python3.12", "python3.11")
 """Lambda's Pythons that the code runs on, the best first; 3.11 retires in June 2027."""
 
-_PRICES = {
-    "Call": "http_call",
-    "Frame": "socket_message",
-    "Run": "lambda_request",
-    "GBSecond": "lambda_gb_s_arm64",
-    "Read": "read_unit",
-    "Write": "write_unit",
-}
-
 _FOLDED = ("Greet", "Sweep", "WebsocketConnect", "WebsocketMessage", "WebsocketDisconnect")
 _ROUTES = ("WebsocketConnectRoute", "WebsocketMessageRoute", "WebsocketDisconnectRoute")
 _DEPLOYMENT = "WebsocketAPIDeployment"
+_REST, _REST_PERMISSION = "RestAPI", "APIHandlerInvokePermission"
 
 
-def assemble(
-    packaged: Mapping[str, Any],
-    settings: Mapping[str, str] | None = None,
-    *,
-    region: str = bill.REGION,
-) -> Template:
-    """Return the whole template; *settings* are ``MUSTER_…`` variables of both functions.
-
-    The alarm on what a day costs counts with the prices of *region*.
-    """
+def assemble(packaged: Mapping[str, Any], settings: Mapping[str, str] | None = None) -> Template:
+    """Return the whole template; *settings* are ``MUSTER_…`` variables of both functions."""
     template: Template = copy.deepcopy(dict(packaged))
     resources = template["Resources"]
     ours = json.loads(RESOURCES.read_text())
     _fold(resources)
     _name_sockets_deployment(resources)
-    _speak(resources["RestAPI"]["Properties"]["DefinitionBody"])
+    _take_calls(resources)
     _fill_in(resources)
     template["Outputs"] = ours["Outputs"]
-    known = bill.PRICES["regions"]
-    told = known.get(region, known[bill.REGION])
-    prices = {name: f"{told[key]:.12f}".rstrip("0") for name, key in _PRICES.items()}
-    template["Mappings"] = {"Prices": {"USD": prices}}
     for function in (SERVE, PUBLISH):
         resources[function]["Properties"]["Environment"]["Variables"].update(settings or {})
     template.setdefault("Metadata", {})["Muster"] = {"Settings": dict(settings or {})}
@@ -134,17 +112,30 @@ def _name_sockets_deployment(resources: Template) -> None:
     stage["DeploymentId"] = {"Ref": _DEPLOYMENT + digest}
 
 
-def _speak(document: Template) -> None:
-    """Name the HTTP API after the stack, and let it refuse in our words."""
-    document["info"]["title"] = {"Fn::Sub": "${AWS::StackName}"}
-    document[EXTENSION] = gateway_responses()
+def _take_calls(resources: Template) -> None:
+    """Have an HTTP API take every path that `app.py` has, in place of Chalice's REST API.
+
+    A route takes all methods, so that the service itself refuses; other paths end at the gateway.
+    """
+    paths = resources.pop(_REST)["Properties"]["DefinitionBody"]["paths"]
+    resources.pop(_REST_PERMISSION)
+    for path in paths:
+        name = "CallsRoute" + "".join(word.capitalize() for word in re.findall(r"\w+", path))
+        resources[name] = {
+            "Type": "AWS::ApiGatewayV2::Route",
+            "Properties": {
+                "ApiId": {"Ref": "CallsApi"},
+                "RouteKey": f"ANY {path}",
+                "Target": {"Fn::Sub": "integrations/${CallsIntegration}"},
+            },
+        }
 
 
 def _fill_in(resources: Template) -> None:
     """Put in the files that have an editor's language of their own."""
     edge = resources["EdgeFunction"]["Properties"]
     edge["FunctionCode"] = (HERE / edge["FunctionCode"]).read_text()
-    dashboard = resources["Dashboard"]["Properties"]
+    dashboard = resources["Overview"]["Properties"]
     body = json.loads((HERE / dashboard["DashboardBody"]["Fn::Sub"]).read_text())
     dashboard["DashboardBody"] = {"Fn::Sub": json.dumps(body, separators=(",", ":"))}
 

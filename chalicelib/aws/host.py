@@ -114,7 +114,7 @@ class AwsHost:
     def _told(self) -> Told:
         """What the function is told; read first of all, so that its log is ready by then."""
         if "AWS_LAMBDA_FUNCTION_NAME" in self._environment:
-            _log_to_stdout()
+            _log_to_stdout(self._environment["AWS_LAMBDA_FUNCTION_NAME"])
         return Told.from_environment(self._environment)
 
     @cached_property
@@ -329,9 +329,9 @@ def _open_prober(settings: Settings) -> Prober | None:
     return probing.open_prober(settings.assist)
 
 
-def _log_to_stdout() -> None:
+def _log_to_stdout(function: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(log.JsonLines())
+    handler.setFormatter(log.JsonLines(function))
     muster = logging.getLogger("muster")
     muster.handlers, muster.propagate = [handler], False
     muster.setLevel(logging.INFO)

@@ -90,7 +90,10 @@ def a_stack(emulated: Account, cloud: Cloud, status: str) -> Stacks:
         (("--param", "AlarmEmail=me"), "must be an e-mail address"),
         (("--param", "EdgeSecret=x"), "is not to be chosen"),
         (("--param", "DomainName=example.org"), "DomainName needs CertificateArn"),
-        (("--param", "PublicCapsules=yes"), "is for deployments without CloudFront"),
+        (
+            ("--param", "PublicCapsules=yes", "--param", "CloudFront=yes"),
+            "is for deployments without CloudFront",
+        ),
         (("--param", "MUSTER_TABLE_MAIL=x"), "there is no setting MUSTER_TABLE_MAIL"),
         (("--param", "MUSTER_CIRCLE_MEMBER=3"), "there are: MUSTER_CIRCLE_MEMBERS"),
         (("--param", "MUSTER_CIRCLE_MEMBERS=many"), "must be a whole number"),

@@ -1,5 +1,6 @@
 """Is the template least-privilege, bounded, watched, and does CloudFormation take it?"""
 
+import copy
 import json
 import re
 import subprocess
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from chalicelib import log
 from chalicelib.aws import edge
+from chalicelib.aws.events import CAPSULES
 from chalicelib.community import press
 from chalicelib.routes import PATHS
-from infra import bill, cost, linting, stack
+from infra import linting, stack
+from infra.ceilings import Ceilings
 from infra.cloud import Names
 from infra.difference import Conditions, Deployed
-from infra.gateway_responses import EXTENSION, gateway_responses
 from infra.parameters import OUR_VARIABLES
 from infra.stack import Template
 from tests.support import node
@@ -28,13 +31,14 @@ JUSTIFIED = {
     ("ServiceRole", "Resource", "${WebsocketAPI}/api/DELETE/@connections/*"),
     # Communities are named by those who announce; all of them are under one prefix.
     ("PublishRole", "Resource", "${CapsuleBucket.Arn}/capsules/*"),
+    ("ServiceRole", "Resource", "${CapsuleBucket.Arn}/capsules/*"),
     ("CapsuleBucketPolicy", "Resource", "${CapsuleBucket.Arn}/capsules/*"),
     # This statement forbids: everything, to everybody, without TLS.
     ("CapsuleBucketPolicy", "Principal", "*"),
     ("CapsuleBucketPolicy", "Action", "s3:*"),
     ("CapsuleBucketPolicy", "Resource", "${CapsuleBucket.Arn}/*"),
     # API Gateway may call the service for every path and method of these two APIs.
-    ("APIHandlerInvokePermission", "SourceArn", "/*"),
+    ("CallsPermission", "SourceArn", "${CallsApi}/*"),
     ("WebsocketInvokePermission", "SourceArn", "${WebsocketAPI}/*"),
 }
 """Every `*` in a policy, and why."""
@@ -56,6 +60,12 @@ def test_a_template_with_a_mistake_is_found_out(template: Template) -> None:
 
     assert found
     assert found[0].startswith("E")
+
+
+@pytest.fixture(scope="module")
+def expanded(template: Template) -> Template:
+    """The template as AWS expands it: what SAM adds is in it."""
+    return stack.transform(template, region="eu-central-1")
 
 
 # --- who may do what --------------------------------------------------------------
@@ -153,7 +163,8 @@ def test_each_function_has_only_its_own(template: Template) -> None:
 
     assert sorted(roles) == ["PublishRole", "ServiceRole"]
     assert "ssm:" not in serve
-    assert "s3:" not in serve
+    assert "s3:PutObject" not in serve
+    assert "s3:DeleteObject" not in serve + publish
     assert "MailTable" not in publish
     assert "execute-api" not in publish
     for role in (serve, publish):
@@ -200,27 +211,115 @@ def test_one_function_takes_everything_but_publishing(template: Template) -> Non
     }
 
 
-def test_the_apis_have_every_path_and_refuse_in_our_words(template: Template) -> None:
-    document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
-    routes = [
-        r["Properties"]["RouteKey"]
-        for r in template["Resources"].values()
-        if r["Type"] == "AWS::ApiGatewayV2::Route"
-    ]
+def test_the_clocks_start_at_rest(expanded: Template) -> None:
+    rules = of_type(expanded, "AWS::Events::Rule")
 
-    assert set(document["paths"]) == set(PATHS)
-    assert document[EXTENSION] == gateway_responses()
-    assert sorted(routes) == ["$connect", "$default", "$disconnect"]
+    assert {name: rule["State"] for name, rule in rules.items()} == {
+        "APIHandlerSweep": "DISABLED",
+        "PublishPublishEvent": "DISABLED",
+    }
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_the_apis_have_every_path_once_and_nothing_else(expanded: Template) -> None:
+    routes = of_type(expanded, "AWS::ApiGatewayV2::Route")
+    keys = {
+        api: sorted(r["RouteKey"] for r in routes.values() if r["ApiId"] == {"Ref": api})
+        for api in ("CallsApi", "WebsocketAPI")
+    }
+
+    assert keys["CallsApi"] == sorted(f"ANY {path}" for path in (*PATHS, CAPSULES))
+    assert keys["WebsocketAPI"] == ["$connect", "$default", "$disconnect"]
+    assert len(routes) == sum(map(len, keys.values()))
+    for route in routes.values():
+        assert route["Target"]["Fn::Sub"] in (
+            "integrations/${CallsIntegration}",
+            "integrations/${WebsocketIntegration}",
+        )
+    integration = of_type(expanded, "AWS::ApiGatewayV2::Integration")["CallsIntegration"]
+    assert integration["PayloadFormatVersion"] == "1.0", "Chalice reads no other"
+    assert "AuthorizationType" not in json.dumps(routes)
+    api = expanded["Resources"]["CallsApi"]["Properties"]
+    assert "CorsConfiguration" not in api, "the service answers preflights, and counts them"
+
+
+def test_each_api_has_one_stage_and_throttles_on_it(expanded: Template) -> None:
+    """A stage without throttles is a way past every limit and alarm."""
+    stages = of_type(expanded, "AWS::ApiGatewayV2::Stage")
+    kinds = {resource["Type"] for resource in expanded["Resources"].values()}
+
+    assert {
+        stage["ApiId"]["Ref"]: (stage["StageName"], stage["DefaultRouteSettings"])
+        for stage in stages.values()
+    } == {
+        "CallsApi": ("$default", throttles("Rest")),
+        "WebsocketAPI": ("api", throttles("Socket")),
+    }
+    assert len(stages) == len(of_type(expanded, "AWS::ApiGatewayV2::Api")) == 2
+    assert [kind for kind in kinds if kind.startswith("AWS::ApiGateway::")] == []
+    assert all("RouteSettings" not in stage for stage in stages.values()), "no route has its own"
+
+
+def throttles(name: str) -> dict[str, Any]:
+    return {
+        "ThrottlingRateLimit": {"Ref": f"{name}Rate"},
+        "ThrottlingBurstLimit": {"Ref": f"{name}Burst"},
+    }
+
+
+def of_type(template: Template, kind: str) -> dict[str, Any]:
+    """Return the properties of all resources of a type."""
+    return {n: r["Properties"] for n, r in template["Resources"].items() if r["Type"] == kind}
+
+
+def test_nothing_is_open_to_everybody_but_what_is_named(expanded: Template) -> None:
+    """Whom a policy or a permission names: our functions' makers, and the public one by choice."""
+    services = {"lambda.amazonaws.com"}
+    for name, resource in expanded["Resources"].items():
+        if resource["Type"] == "AWS::Lambda::Permission":
+            told = resource["Properties"]
+            assert told["Principal"] in ("apigateway.amazonaws.com", "events.amazonaws.com")
+            assert told["SourceArn"], f"{name}: whose gateway or clock"
+            assert "FunctionUrlAuthType" not in told
+            continue
+        for statement in _statements(resource):
+            if statement["Effect"] != "Allow" or "Principal" not in statement:
+                continue
+            match statement["Principal"]:
+                case "*":
+                    assert statement["Sid"] == "AnybodyReadsCapsules"
+                case {"Service": "cloudfront.amazonaws.com"}:
+                    assert statement["Condition"]["StringEquals"]["AWS:SourceArn"]
+                case {"Service": str(service)}:
+                    assert service in services
+                case other:
+                    raise AssertionError(f"{name} names {other}")
+    kinds = {resource["Type"] for resource in expanded["Resources"].values()}
+    assert "AWS::Lambda::Url" not in kinds
+
+
+def test_every_right_to_a_table_but_mails_names_its_partitions(expanded: Template) -> None:
+    for name in ("ServiceRole", "PublishRole"):
+        for statement in _statements(expanded["Resources"][name]):
+            actions = _listed(statement["Action"])
+            if actions[0].startswith("dynamodb:") and statement["Sid"] != "Mail":
+                keys = statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+                assert keys, (name, statement["Sid"])
+
+
+def test_every_parameter_is_used(expanded: Template) -> None:
+    conditions = expanded["Conditions"]
+    used = set(stack.references([expanded["Resources"], expanded["Outputs"]], conditions))
+
+    assert set(expanded["Parameters"]) - used == set()
 
 
 def test_everything_is_bounded(template: Template) -> None:
     resources = template["Resources"]
-    (method,) = resources["RestAPI"]["Properties"]["MethodSettings"]
-    sockets = resources["WebsocketAPIStage"]["Properties"]["DefaultRouteSettings"]
 
-    assert method["ThrottlingRateLimit"] == {"Ref": "RestRate"}
-    assert method["ThrottlingBurstLimit"] == {"Ref": "RestBurst"}
-    assert sockets["ThrottlingRateLimit"] == {"Ref": "SocketRate"}
     for name in ("PresenceTable", "MailTable", "GuardTable"):
         table = resources[name]["Properties"]
         assert table["BillingMode"] == "PAY_PER_REQUEST"
@@ -236,11 +335,38 @@ def test_everything_is_bounded(template: Template) -> None:
     assert all("RetentionInDays" in log["Properties"] for log in logs)
 
 
+def test_the_limits_as_they_come_are_those_that_the_price_is_reckoned_with(
+    template: Template,
+) -> None:
+    given = stack.defaults(template)
+
+    assert (given["Concurrency"], given["RestRate"]) == ("10", "10")
+    assert {name: given[name] for name in Ceilings().parameters()} == Ceilings().parameters()
+
+
+def test_the_platform_logs_only_what_is_wrong(template: Template) -> None:
+    """A call that went well is one line, ours; Lambda's own three cost more than that one."""
+    for name in (stack.SERVE, stack.PUBLISH):
+        assert template["Resources"][name]["Properties"]["LoggingConfig"] == {
+            "LogFormat": "JSON",
+            "SystemLogLevel": "WARN",
+            "ApplicationLogLevel": "INFO",
+        }
+
+
 def test_data_outlives_the_stack(template: Template) -> None:
     for resource in template["Resources"].values():
         if resource["Type"] in ("AWS::DynamoDB::Table", "AWS::S3::Bucket"):
             assert resource["DeletionPolicy"] == "RetainExceptOnCreate"
             assert resource["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_first_deployment_that_fails_can_remove_its_tables(template: Template) -> None:
+    """A protected table survives the rollback, and is in the way of the next try."""
+    tables = of_type(template, "AWS::DynamoDB::Table")
+
+    assert len(tables) == 3
+    assert all("DeletionProtectionEnabled" not in table for table in tables.values())
 
 
 def test_the_capsule_bucket_is_private_versioned_and_forgets(template: Template) -> None:
@@ -252,14 +378,13 @@ def test_the_capsule_bucket_is_private_versioned_and_forgets(template: Template)
     assert bucket["LifecycleConfiguration"]["Rules"][0]["NoncurrentVersionExpiration"]
 
 
-def test_alarms_go_to_the_topic(template: Template) -> None:
-    alarms = {
-        name: resource["Properties"]
-        for name, resource in template["Resources"].items()
-        if resource["Type"] == "AWS::CloudWatch::Alarm"
-    }
+def alarms_of(template: Template) -> dict[str, Any]:
+    return of_type(template, "AWS::CloudWatch::Alarm")
 
-    assert len(alarms) == cost.ALARMS
+
+def test_alarms_go_to_the_topic(template: Template) -> None:
+    alarms = alarms_of(template)
+
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
         assert alarm["AlarmDescription"]
@@ -273,12 +398,54 @@ def test_alarms_go_to_the_topic(template: Template) -> None:
     assert beacon["ComparisonOperator"] == "LessThanThreshold"
 
 
-def test_what_a_day_costs_is_counted_with_the_regions_prices(template: Template) -> None:
-    known = bill.PRICES["regions"]["us-east-1"]
-    told = template["Mappings"]["Prices"]["USD"]
+def metrics(alarm: Mapping[str, Any]) -> list[Any]:
+    """Return the metrics that an alarm watches; AWS charges for each."""
+    asked = [m["MetricStat"]["Metric"] for m in alarm.get("Metrics", ()) if "MetricStat" in m]
+    return asked or [{k: alarm[k] for k in ("Namespace", "MetricName", "Dimensions")}]
 
-    assert float(told["Call"]) == known["http_call"]
-    assert float(told["Write"]) == known["write_unit"]
+
+def test_the_alarms_watch_at_most_ten_metrics(template: Template) -> None:
+    """So many are free in an account."""
+    watched = [metric for alarm in alarms_of(template).values() for metric in metrics(alarm)]
+
+    assert len(watched) == 10
+
+
+def test_no_alarm_watches_what_another_deployment_counts(template: Template) -> None:
+    for name, alarm in alarms_of(template).items():
+        for metric in metrics(alarm):
+            dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
+            ours = [value for value in dimensions.values() if isinstance(value, dict)]
+            assert ours, f"{name} counts for a whole account"
+            if metric["Namespace"] == "Muster":
+                assert set(dimensions) == {log.FUNCTION}
+
+
+def test_a_few_slow_calls_are_no_alarm(template: Template) -> None:
+    """A percentile of too few calls is that of a cold start: CloudWatch is told to ignore it."""
+    alarm = alarms_of(template)["LatencyAlarm"]
+
+    assert alarm["ExtendedStatistic"] == "p90"
+    assert alarm["EvaluateLowSampleCountPercentile"] == "ignore"
+    assert alarm["EvaluationPeriods"] == 3
+
+
+def test_whoever_gave_an_address_is_told_of_the_bill(template: Template) -> None:
+    budget = template["Resources"]["Budget"]
+    told = budget["Properties"]["NotificationsWithSubscribers"]
+
+    assert budget["Condition"] == "Mail"
+    assert budget["Properties"]["Budget"]["BudgetLimit"] == {
+        "Amount": {"Ref": "MonthlyBudgetUSD"},
+        "Unit": "USD",
+    }
+    assert [one["Notification"]["NotificationType"] for one in told] == ["ACTUAL", "FORECASTED"]
+    for one in told:
+        assert one["Subscribers"] == [
+            {"SubscriptionType": "EMAIL", "Address": {"Ref": "AlarmEmail"}}
+        ]
+    # Another subscriber is another budget, made while the old one is there: no name of ours.
+    assert "BudgetName" not in budget["Properties"]["Budget"]
 
 
 def test_names_are_what_the_command_takes_them_for(template: Template) -> None:
@@ -326,7 +493,49 @@ def test_without_cloudfront_nothing_of_it_is_there(template: Template) -> None:
 
     gone = present(CloudFront="yes") - present(CloudFront="no")
     assert gone == {"Distribution", "EdgeFunction", "CapsuleAccess"}
-    assert present(AlarmEmail="a@example.org") - present(AlarmEmail="") == {"AlarmMail"}
+    assert present() & gone == set(), "as it comes there is no edge"
+    assert present(AlarmEmail="a@example.org") - present() == {"AlarmMail", "Budget"}
+    assert present(Dashboard="yes") - present() == {"Overview"}
+
+
+def told_where(template: Template, **chosen: str) -> dict[str, Any]:
+    """Return the outputs that are there, with what their conditions come to."""
+    conditions = Conditions(Deployed(template, {**stack.defaults(template), **chosen}))
+
+    def settled(value: Any) -> Any:
+        if isinstance(value, dict) and "Fn::If" in value:
+            name, one, other = value["Fn::If"]
+            return settled(one if conditions.holds(name) else other)
+        return value
+
+    return {
+        name: settled(output["Value"])
+        for name, output in template["Outputs"].items()
+        if "Condition" not in output or conditions.holds(output["Condition"])
+    }
+
+
+def test_calls_and_capsules_have_one_address_without_a_stage(template: Template) -> None:
+    told = told_where(template)
+    base = "https://${CallsApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}"
+
+    assert told["BaseUrl"] == {"Fn::Sub": base}
+    assert told["CapsuleUrl"] == {"Fn::Sub": f"{base}/capsules/"}
+    assert told["WebSocketUrl"]["Fn::Sub"].startswith("wss://${WebsocketAPI}.execute-api.")
+    assert not {"CapsuleBucketUrl", "DomainTarget", "DashboardUrl"} & set(told)
+
+
+def test_an_own_domain_says_what_its_record_is_to_name(template: Template) -> None:
+    told = told_where(template, CloudFront="yes", DomainName="m.example.org")
+
+    assert told["BaseUrl"] == {"Fn::Sub": "https://${DomainName}"}
+    assert told["CapsuleUrl"] == {"Fn::Sub": "https://${DomainName}/capsules/"}
+    assert told["DomainTarget"] == {"Fn::GetAtt": ["Distribution", "DomainName"]}
+
+
+def test_a_bucket_that_anybody_may_read_is_told(template: Template) -> None:
+    assert "CapsuleBucketUrl" in told_where(template, PublicCapsules="yes")
+    assert "CapsuleBucketUrl" not in told_where(template, PublicCapsules="yes", CloudFront="yes")
 
 
 # --- the edge -------------------------------------------------------------------------
@@ -350,6 +559,17 @@ def test_one_domain_leads_everywhere(template: Template) -> None:
         (header,) = origins[name]["OriginCustomHeaders"]
         assert header == {"HeaderName": edge.SECRET, "HeaderValue": {"Ref": "EdgeSecret"}}
     assert "OriginCustomHeaders" not in origins["capsules"]
+    assert origins["calls"]["DomainName"]["Fn::Sub"].startswith("${CallsApi}.")
+    assert "OriginPath" not in origins["calls"]
+
+
+def test_the_edge_keeps_no_error_for_everybody(template: Template) -> None:
+    """CloudFront keeps errors for ten seconds, whatever the answer says, by the path alone."""
+    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
+    kept = {one.pop("ErrorCode"): one for one in copy.deepcopy(config["CustomErrorResponses"])}
+
+    assert {403, 404, 500, 502, 503, 504} <= set(kept)
+    assert all(rest == {"ErrorCachingMinTTL": 0} for rest in kept.values())
 
 
 @pytest.mark.parametrize(

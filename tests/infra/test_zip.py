@@ -4,16 +4,23 @@ Nothing of this checkout and nothing that is installed here is within the functi
 reach, but for the runtime client and the SDK, which Lambda's image has too.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib import log
+from chalicelib.aws.events import CAPSULES
+from chalicelib.aws.host import METHODS
+from chalicelib.routes import PATHS, ROUTES
+from infra.deployed import _readable
+from infra.stack import Template
 from muster.felund import frames
 from tests.support import aws, gateway, runtime_api
 from tests.support.gateway import HandshakeRefused, Machine, rest_event
-from tests.support.members import Member, circle
+from tests.support.members import Member, circle, dumps
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -60,6 +67,51 @@ def test_a_signed_call_is_stored_and_found(pair: list[Member]) -> None:
     found = ann.ask("GET", "/v1/peers", query=f"circle_hint={ann.hint}")
 
     assert [peer["node_id"] for peer in found["peers"]] == ["bob-00001"]
+
+
+def test_every_route_of_the_template_leads_to_the_service_with_every_method(
+    made: gateway.Gateway, template: Template
+) -> None:
+    """What the gateway lets through is answered by the service, never by Chalice or a crash."""
+    keys = [
+        str(resource["Properties"]["RouteKey"])
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::ApiGatewayV2::Route"
+    ]
+    paths = [key.removeprefix("ANY ") for key in keys if key.startswith("ANY ")]
+    callers = iter(range(1, 255))
+
+    assert set(paths) == {*PATHS, CAPSULES}
+    for path in paths:
+        asked = path.replace("{proxy+}", "mainnet/peers.json")
+        source_ip = f"198.51.100.{next(callers)}"
+        for method in METHODS:
+            answer = made.call(method, asked, source_ip=source_ip)
+            asks = "GET" if method == "HEAD" else method
+            served = method == "OPTIONS" or asks in SERVED.get(path, ())
+
+            assert answer.headers["access-control-allow-origin"] == "*", (method, path)
+            if path in SERVED:
+                assert (answer.status == 405) is not served, (method, path, answer)
+            assert answer.status == 204 or answer.headers["x-request-id"], (method, path)
+    assert made.crashes == []
+
+
+SERVED = {path: {route.method for route in ROUTES if route.path == path} for path in PATHS}
+
+
+def test_a_body_of_no_text_is_what_was_signed_whatever_the_case_of_headers(
+    made: gateway.Gateway,
+) -> None:
+    """An HTTP API passes it on in base64, and header names as HTTP/2 has them, in lower case."""
+    (ann,) = circle(made, "ann")
+    body = dumps({"circle_hint": ann.hint, "messages": [{"msg_id": "octets-1", "text": "é"}]})
+    signed = ann.signed("POST", "/v1/messages", body)
+    headers = [(name.lower(), value) for name, value in signed.items()]
+    answer = made.call("POST", "/v1/messages", headers=headers, body=body)
+
+    assert answer.status == 200, answer.body
+    assert ann.collect() == ["octets-1"]
 
 
 def test_a_stranger_is_refused_in_our_words(made: gateway.Gateway) -> None:
@@ -118,6 +170,23 @@ def test_the_publisher_runs_by_itself(tree: Path, dynalite_url: str) -> None:
     variables = aws.dynamodb(dynalite_url)
     with runtime_api.running(tree, "app.publish", variables) as function:
         assert function.run(scheduled("publish")) is None
+
+
+def test_what_is_logged_is_read_as_before_though_lambda_logs_json(
+    tree: Path, tmp_path: Path
+) -> None:
+    variables = {"MUSTER_STORE": f"sqlite:{tmp_path / 'muster.db'}"}
+    with runtime_api.running(tree, "app.serve", variables) as function:
+        function.run(rest_event("GET", "/peers", request_id="r-1"))
+        with pytest.raises(runtime_api.Crash):
+            function.run([])
+    ours, crash = map(json.loads, function.said)
+
+    assert _readable(function.said[0]).startswith("info  GET /peers 403 request_id=r-1")
+    assert ours["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [[log.FUNCTION]]
+    assert ours[log.FUNCTION] == "muster-test", "what the template's alarm counts"
+    assert (crash["level"], crash["errorType"]) == ("ERROR", "AttributeError")
+    assert "AttributeError" in _readable(function.said[1])
 
 
 def test_a_handler_that_is_not_there_is_told(tree: Path) -> None:

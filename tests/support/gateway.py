@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import queue
+import re
 import sys
 import threading
 import time
@@ -24,13 +25,18 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from chalicelib.aws.events import CAPSULES
-from infra.gateway_responses import gateway_responses
 
 ROOT = Path(__file__).resolve().parents[2]
 API, STAGE, REGION = "a1b2c3d4e5", "api", "us-east-1"
 DOMAIN = f"{API}.execute-api.{REGION}.amazonaws.com"
+CALLS = "c5d4e3f2a1"
+CALLS_DOMAIN = f"{CALLS}.execute-api.{REGION}.amazonaws.com"
+TEXT = re.compile(r"text/|application/(json|xml|javascript)\b", re.IGNORECASE)
+"""Types that an HTTP API passes on as they are; bodies of others come in base64."""
+
 GREET = "muster-test-greet"
 
+HTTP_BYTES = 10 * 1024 * 1024
 LAMBDA_BYTES = 6 * 1024 * 1024
 POST_BYTES = 128 * 1024
 FRAME_BYTES = 32 * 1024
@@ -132,7 +138,7 @@ class Wire:
 
 
 class Gateway:
-    """A REST API and a WebSocket API before the same machines."""
+    """An HTTP API and a WebSocket API before the same machines."""
 
     def __init__(self) -> None:
         self.machines: list[Machine] = []
@@ -144,7 +150,6 @@ class Gateway:
         self.holding = False
         self.invocations: deque[tuple[str, Any]] = deque()
         self.refuse_invocations = False
-        self.responses = gateway_responses()
         self._numbers = iter(range(1, sys.maxsize))
 
     def environment(self, url: str) -> dict[str, str]:
@@ -177,15 +182,11 @@ class Gateway:
         source_ip: str = "198.51.100.7",
         machine: Machine | None = None,
     ) -> Answer:
-        """Pass a call on as a REST API with Lambda proxy integration does."""
+        """Pass a call on as an HTTP API does, of which each path of the app is a route."""
         machine = machine or self.machines[0]
-        routes = machine.module.app.routes
-        if len(body) > 10 * 1024 * 1024 or len(body) > LAMBDA_BYTES - 64 * 1024:
-            return self._own_words("REQUEST_TOO_LARGE")
         resource = CAPSULES if path.startswith(CAPSULES.partition("{")[0]) else path
-        if method not in routes.get(resource, {}):
-            return self._own_words("MISSING_AUTHENTICATION_TOKEN")
-        types = machine.module.app.api.binary_types
+        if resource not in machine.module.app.routes:
+            return _own_words(404, "Not Found")
         event = rest_event(
             method,
             path,
@@ -194,25 +195,14 @@ class Gateway:
             body=body,
             source_ip=source_ip,
             request_id=f"request-{next(self._numbers)}",
-            binary_types=types,
         )
+        if len(body) > HTTP_BYTES or len(json.dumps(event)) > LAMBDA_BYTES:
+            return _own_words(413, "Request Entity Too Large")
         try:
             result = machine.run("serve", event)
         except Exception:
-            return self._own_words("DEFAULT_5XX")
+            return _own_words(500, "Internal Server Error")
         return _answer(result)
-
-    def _own_words(self, kind: str) -> Answer:
-        """Say what a gateway response says."""
-        response = self.responses[kind]
-        headers = {
-            name.removeprefix("gatewayresponse.header.").lower(): value.strip("'")
-            for name, value in response["responseParameters"].items()
-        }
-        ((content_type, body),) = response["responseTemplates"].items()
-        return Answer(
-            int(response["statusCode"]), headers | {"content-type": content_type}, body.encode()
-        )
 
     # --- WebSocket --------------------------------------------------------------
 
@@ -234,7 +224,7 @@ class Gateway:
         try:
             answer = _answer(machine.run("serve", event))
         except Exception:
-            answer = self._own_words("DEFAULT_5XX")
+            answer = _own_words(502, "Internal server error")
         if answer.status != 200:
             wire.closed = True
             raise HandshakeRefused(answer)
@@ -332,16 +322,16 @@ def rest_event(
     body: bytes = b"",
     source_ip: str = "198.51.100.7",
     request_id: str = "request-0",
-    binary_types: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the event of a REST API with Lambda proxy integration, format 1.0."""
+    """Return the event of a route `ANY PATH` of an HTTP API, payload format 1.0."""
     below = path.removeprefix(CAPSULES.partition("{")[0])
     resource = path if below == path else CAPSULES
-    every = [*headers, ("Host", "rest1.execute-api.us-east-1.amazonaws.com")]
+    every = [*headers, ("Host", CALLS_DOMAIN), ("X-Forwarded-Port", "443")]
     every += [("X-Forwarded-For", source_ip), ("X-Forwarded-Proto", "https")]
     content_type = {name.lower(): value for name, value in every}.get("content-type", "")
-    binary = content_type.partition(";")[0].strip().lower() in binary_types
+    binary = not TEXT.match(content_type)
     return {
+        "version": "1.0",
         "resource": resource,
         "path": path,
         "httpMethod": method,
@@ -350,21 +340,22 @@ def rest_event(
         "pathParameters": None if resource == path else {"proxy": below},
         "stageVariables": None,
         "requestContext": {
-            "resourceId": "123456",
+            "authorizer": {"claims": None, "scopes": None},
+            "resourceId": f"ANY {resource}",
             "resourcePath": resource,
             "httpMethod": method,
             "extendedRequestId": "c6BwKGNIFiAFplQ=",
             "requestTime": "20/Feb/2026:22:38:36 +0000",
-            "path": f"/{STAGE}{path}",
+            "path": path,
             "accountId": "123456789012",
             "protocol": "HTTP/1.1",
-            "stage": STAGE,
-            "domainPrefix": "rest1",
+            "stage": "$default",
+            "domainPrefix": CALLS,
             "requestTimeEpoch": int(time.time() * 1000),
             "requestId": request_id,
             "identity": _identity(source_ip),
-            "domainName": "rest1.execute-api.us-east-1.amazonaws.com",
-            "apiId": "rest1",
+            "domainName": CALLS_DOMAIN,
+            "apiId": CALLS,
         },
         "body": _text(body, binary=binary),
         "isBase64Encoded": binary and bool(body),
@@ -435,6 +426,12 @@ def _text(body: bytes, *, binary: bool) -> str | None:
     if not body:
         return None
     return base64.b64encode(body).decode() if binary else body.decode(errors="replace")
+
+
+def _own_words(status: int, message: str) -> Answer:
+    """Say what a gateway says by itself: it cannot be told another body, or headers for CORS."""
+    body = json.dumps({"message": message}).encode()
+    return Answer(status, {"content-type": "application/json"}, body)
 
 
 def _answer(result: Mapping[str, Any]) -> Answer:

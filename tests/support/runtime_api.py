@@ -99,6 +99,8 @@ def running(
         thread.start()
         variables = {
             "AWS_LAMBDA_FUNCTION_NAME": "muster-test",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.server_address[1]}",
             "AWS_EXECUTION_ENV": f"AWS_Lambda_python3.{sys.version_info.minor}",
             "LAMBDA_TASK_ROOT": str(package),
