@@ -7,6 +7,7 @@ is what the file `FAULTS` names, as long as it does: a call, or making a kind of
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,82 @@ for each, handlers in HANDLERS.items():
     if "update" in handlers:
         handlers["update"] = failing(f"{each}:update", handlers["update"])
 
+
+# --- imports ------------------------------------------------------------------------
+
+changesets: Any = import_module("ministack.services.cloudformation.changesets")
+stacks: Any = import_module("ministack.services.cloudformation.stacks")
+PLAIN_EXISTING, PLAIN_ERRORS = changesets._existing_resources, stacks._validation_errors
+IMPORTED: set[str] = set()
+
+
+def existing_resources(changes: Any, template: Any) -> Any:
+    """Remember what the change set takes in."""
+    found = PLAIN_EXISTING(changes, template)
+    IMPORTED.clear()
+    IMPORTED.update(entry["LogicalResourceId"] for entry in found)
+    return found
+
+
+def validation_errors(*arguments: Any, **named: Any) -> Any:
+    """Find no conflict in the name of a bucket that is taken in: AWS does not, ministack does."""
+    return [error for error in PLAIN_ERRORS(*arguments, **named) if error[0] not in IMPORTED]
+
+
+changesets._existing_resources = existing_resources
+stacks._validation_errors = validation_errors
+
+# --- HTTP APIs ----------------------------------------------------------------------
+
+gateway: Any = import_module("ministack.services.apigateway")
+PLAIN_INVOKE, PLAIN_RUN = gateway._invoke_lambda_proxy, gateway.run_reentrant
+FORMAT: ContextVar[str] = ContextVar("FORMAT", default="")
+
+
+async def invoke(integration: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
+    """Remember which form of event an integration asks for: ministack makes 2.0 only."""
+    FORMAT.set(str(integration.get("payloadFormatVersion")))
+    return await PLAIN_INVOKE(integration, *arguments, **named)
+
+
+async def run(function: Any, record: Any, event: dict[str, Any], **named: Any) -> Any:
+    """Run a function with the event in the form that was asked for."""
+    if FORMAT.get() == "1.0" and event.get("version") == "2.0":
+        event = first_form(event)
+    return await PLAIN_RUN(function, record, event, **named)
+
+
+def first_form(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event of payload format 2.0 as format 1.0 has it."""
+    context, resource = event["requestContext"], event["routeKey"].rpartition(" ")[2]
+    http, query = context["http"], parse_qs(event["rawQueryString"], keep_blank_values=True)
+    headers = event["headers"]
+    return {
+        "version": "1.0",
+        "resource": resource,
+        "path": event["rawPath"],
+        "httpMethod": http["method"],
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
+        "multiValueQueryStringParameters": query or None,
+        "pathParameters": event.get("pathParameters"),
+        "stageVariables": None,
+        "requestContext": {
+            **{name: context[name] for name in ("accountId", "apiId", "domainName", "stage")},
+            "requestId": context["requestId"],
+            "resourcePath": resource,
+            "httpMethod": http["method"],
+            "path": event["rawPath"],
+            "protocol": http["protocol"],
+            "identity": {"sourceIp": http["sourceIp"], "userAgent": http["userAgent"]},
+        },
+        "body": event.get("body"),
+        "isBase64Encoded": event["isBase64Encoded"],
+    }
+
+
+gateway._invoke_lambda_proxy, gateway.run_reentrant = invoke, run
 
 # --- calls --------------------------------------------------------------------------
 
