@@ -195,6 +195,8 @@ def _finish(
         raise Failure(f"{build.cloud.names.stack} has gone", "somebody deleted it meanwhile")
     _protect(build)
     outputs = dict(state.outputs)
+    if target := outputs.get("DomainTarget"):
+        output.show(f"{build.after.parameters['DomainName']} is to be a CNAME of {target}")
     report = None if arguments.no_doctor else _examined(build, outputs.get("BaseUrl", ""))
     outputs |= service_keys(outputs.get("BaseUrl", "")) if report else {}
     good = report is None or report.ok

@@ -120,7 +120,7 @@ def find_python(
     if this is not None and this.version in PREFERRED:
         return this
     for version in PREFERRED:
-        for path in (known or _candidates)(version):
+        for path in (known or candidates)(version):
             found = _asked(path)
             if found is not None and found.version == version:
                 return found
@@ -205,7 +205,14 @@ def _copy(project: Path, architecture: str) -> None:
     path.write_text(json.dumps(config))
 
 
-def _candidates(version: str) -> list[str]:
+def version_of(path: str) -> str | None:
+    """Return an interpreter's version; None if it does not say it."""
+    found = _asked(path)
+    return found.version if found else None
+
+
+def candidates(version: str) -> list[str]:
+    """Return where a Python of a version may be."""
     found = shutil.which(f"python{version}")
     kept = sorted(Path.home().glob(f".pyenv/versions/{version}*/bin/python{version}"), reverse=True)
     return [*([found] if found else []), *(str(path) for path in kept)]

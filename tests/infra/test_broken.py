@@ -172,6 +172,35 @@ def test_where_it_cannot_be_looked_up_the_reason_that_was_given_is_told(
         propose(emulated, made)
 
 
+def test_the_backup_of_a_table_is_switched_off_before_it_goes(
+    emulated: Account, cloud: Cloud
+) -> None:
+    """AWS would keep what was in it for 35 days."""
+    tables, name = emulated.client("dynamodb"), cloud.names.tables[1]
+    tables.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        DeletionProtectionEnabled=True,
+    )
+    tables.update_continuous_backups(
+        TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+    )
+    backups: list[str] = []
+
+    def look() -> None:
+        told = tables.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+        backups.append(told["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"])
+
+    emulated.before["DeleteTable"] = look
+
+    assert main.main(["destroy", "--yes"]) == 0
+
+    assert backups == ["DISABLED"]
+    assert tables.list_tables()["TableNames"] == []
+
+
 # --- status --------------------------------------------------------------------------
 
 
