@@ -196,7 +196,7 @@ def _finish(
     _protect(build)
     outputs = dict(state.outputs)
     if target := outputs.get("DomainTarget"):
-        output.show(f"{build.after.parameters['DomainName']} is to be a CNAME of {target}")
+        say(f"{build.after.parameters['DomainName']} is to be a CNAME of {target}")
     report = None if arguments.no_doctor else _examined(build, outputs.get("BaseUrl", ""))
     outputs |= service_keys(outputs.get("BaseUrl", "")) if report else {}
     good = report is None or report.ok
