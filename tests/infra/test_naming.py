@@ -99,3 +99,61 @@ def test_nothing_but_names_changes_and_the_template_given_stays_as_it_was(
 
     assert named(template)["Outputs"] == template["Outputs"]
     assert json.dumps(template) == before
+
+
+EVERYWHERE = (
+    "AWS::Budgets::Budget",
+    "AWS::CloudFront::Function",
+    "AWS::CloudFront::OriginAccessControl",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::IAM::Role",
+    "AWS::S3::Bucket",
+)
+"""What has one name in an account, or in the world, wherever it is."""
+
+
+def test_one_stage_in_two_regions_has_no_name_twice(template: Template) -> None:
+    values = {**stack.defaults(template), **VALUES, "CloudFront": "yes"}
+    made = [
+        naming.literal(Deployed(template, values), Names("dev", NAMES.account, region))
+        for region in ("eu-central-1", "us-east-1")
+    ]
+    here, there = (set(global_names(one["Resources"])) for one in made)
+
+    assert here
+    assert here & there == set()
+
+
+def test_two_stages_in_one_region_have_no_name_twice(template: Template) -> None:
+    made = [
+        naming.literal(
+            Deployed(template, {**stack.defaults(template), **VALUES, "Stage": stage}),
+            Names(stage, NAMES.account, NAMES.region),
+        )
+        for stage in ("dev", "prod")
+    ]
+    here, there = (set(names_in(one["Resources"])) for one in made)
+
+    assert "muster-dev-mail" in here
+    assert here & there == set()
+
+
+def global_names(resources: dict[str, Any]) -> list[str]:
+    return list(names_in({k: v for k, v in resources.items() if v["Type"] in EVERYWHERE}))
+
+
+def names_in(resources: dict[str, Any]) -> list[str]:
+    """Return the names that resources are given: their own, and that of what they wrap."""
+    found = []
+    for one in resources.values():
+        properties = one.get("Properties", {})
+        for level in (properties, *(v for v in properties.values() if isinstance(v, dict))):
+            found += [
+                value
+                for key, value in level.items()
+                if key.endswith("Name") and isinstance(value, str) and key not in NO_NAMES
+            ]
+    return found
+
+
+NO_NAMES = ("DisplayName", "MetricName", "StageName", "PolicyName", "AttributeName", "DomainName")
