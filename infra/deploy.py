@@ -31,7 +31,8 @@ from infra.cloud_keys import Secrets
 from infra.difference import Change, Deployed
 from infra.packing import Package
 from infra.price import Quote
-from infra.stacks import FAILED_FIRST, Stacks, State
+from infra.stacks import Stacks, State
+from infra.ways_out import FAILED_FIRST
 from muster.cli import output
 from muster.cli.output import Failure, Misuse, say
 

@@ -12,7 +12,8 @@ from typing import Any
 from infra import cloud_keys
 from infra.cloud import Cloud, code_of, connect, explained
 from infra.deploy import service_keys
-from infra.stacks import FAILED_FIRST, FRESH, Stacks, State
+from infra.stacks import Stacks, State
+from infra.ways_out import FAILED_FIRST, FRESH
 from muster.cli import output, times
 from muster.cli.output import Failure
 

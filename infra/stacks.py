@@ -16,6 +16,8 @@ from typing import Any
 
 from infra.cloud import Cloud, code_of, explained
 from infra.difference import Change, Deployed, from_change_set
+from infra.progress import Silence, failure, line
+from infra.ways_out import FAILED_FIRST, FRESH, STUCK, WAYS_OUT, is_early, way_out
 from muster.cli import output
 from muster.cli.output import Failure, say
 
@@ -28,44 +30,6 @@ SOON_S = 0.25
 """How soon AWS is asked again: at first soon, then every `POLL_S`."""
 
 LONGEST_S = 3600.0
-SILENT_S = 15.0
-"""How long a person at a terminal is left without a line."""
-
-FRESH = ("REVIEW_IN_PROGRESS",)
-FAILED_FIRST = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-STUCK = ("UPDATE_ROLLBACK_FAILED",)
-
-_FAILED = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "IMPORT_FAILED")
-
-WAYS_OUT = {
-    "REVIEW_IN_PROGRESS": "a first deployment was given up before it began: 'muster deploy'",
-    "CREATE_FAILED": "the first deployment failed; 'muster deploy' removes it and begins anew",
-    "ROLLBACK_COMPLETE": "the first deployment failed; 'muster deploy' removes it and begins anew",
-    "ROLLBACK_FAILED": "the first deployment failed and is not all removed; 'muster deploy' does "
-    "that and begins anew",
-    "DELETE_FAILED": "it is half deleted; 'muster destroy' goes on",
-    "UPDATE_ROLLBACK_FAILED": "an update failed, and so did the way back; 'muster deploy' goes on "
-    "with the way back, then deploys",
-    "UPDATE_FAILED": "an update stopped half-way; 'muster deploy' repeats it",
-    "UPDATE_ROLLBACK_COMPLETE": "the last update failed; the deployment before is in service, and "
-    "'muster deploy' tries again",
-    "IMPORT_ROLLBACK_COMPLETE": "tables or buckets could not be taken in again; 'muster deploy' "
-    "tries again",
-    "IMPORT_ROLLBACK_FAILED": "tables or buckets could not be taken in again; 'muster destroy "
-    "--keep-data' removes the rest, then 'muster deploy'",
-}
-"""What each state that is not as it should be means, and the way out of it."""
-
-LEFT_OVER = (
-    "'muster destroy --keep-data' removes what is left of an earlier deployment, its data stays; "
-    "then deploy again"
-)
-
-VERIFY = (
-    "deploy without it for now: 'muster deploy --no-edge'; meanwhile ask AWS Support to verify "
-    "the account for CloudFront (Account and billing, free)"
-)
-"""New accounts may not make CloudFront distributions. AWS says so with 'Access denied'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +249,9 @@ class Stacks:
             while True:
                 now = self._look(state)
                 for event in self._events(state, since, told):
-                    first_reason = first_reason or _failure(event)
+                    first_reason = first_reason or failure(event)
                     silence.note(event)
-                    if shown := _line(event, self._name):
+                    if shown := line(event, self._name):
                         silence.broken()
                         say(shown)
                 if not now.status.endswith("_IN_PROGRESS"):
@@ -300,11 +264,11 @@ class Stacks:
             say("AWS goes on with it; 'muster status' shows how far it is, 'muster deploy' repeats")
             raise
         if now.status not in good:
-            reason = self._validated() if _is_early(first_reason or now.reason) else ""
+            reason = self._validated() if is_early(first_reason or now.reason) else ""
             reason = reason or first_reason or now.reason
             raise Failure(
                 f"{self._name} is {now.status}: {reason or 'no reason given'}",
-                _way_out(now.status, reason, first=now.status in FAILED_FIRST),
+                way_out(now.status, reason, first=now.status in FAILED_FIRST),
             )
         return now
 
@@ -363,14 +327,14 @@ class Stacks:
                 return self._all_changes(described)
             if status == "FAILED":
                 reason = described.get("StatusReason", "")
-                if _is_early(reason):
+                if is_early(reason):
                     named = {"ChangeSetName": described.get("ChangeSetId", CHANGE_SET)}
                     reason = self._validated(**named) or reason
                 self._clear(force=True)
                 if "didn't contain changes" in reason or "No updates are to be" in reason:
                     return None
                 raise Failure(
-                    f"AWS refuses the change: {reason}", _way_out(status, reason, first=first)
+                    f"AWS refuses the change: {reason}", way_out(status, reason, first=first)
                 )
             if time.monotonic() > end:
                 raise Failure("AWS does not finish preparing the change", "try again")
@@ -434,40 +398,6 @@ def _state(found: Mapping[str, Any]) -> State:
     )
 
 
-class Silence:
-    """Says now and then that AWS is still at work, to a person who watches."""
-
-    def __init__(self, watched: bool, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._watched, self._clock = watched, clock
-        self._began = self._last = clock()
-        self._open: dict[str, None] = {}
-
-    def note(self, event: Mapping[str, Any]) -> None:
-        """Remember what is being worked on."""
-        name = event["LogicalResourceId"]
-        self._open.pop(name, None)
-        if (
-            event["ResourceStatus"].endswith("_IN_PROGRESS")
-            and event.get("ResourceType") != "AWS::CloudFormation::Stack"
-        ):
-            self._open[name] = None
-
-    def broken(self) -> None:
-        """Note that something was said."""
-        self._last = self._clock()
-
-    def keep(self) -> None:
-        """Say that it goes on, if nothing was said for a while."""
-        now = self._clock()
-        if not self._watched or now - self._last < SILENT_S:
-            return
-        self._last = now
-        minutes, seconds = divmod(int(now - self._began), 60)
-        passed = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-        waited = ", ".join(list(self._open)[:3])
-        say(f"  still at work: CloudFormation, {passed}" + (f", at {waited}" if waited else ""))
-
-
 def aws_time(answer: Mapping[str, Any]) -> float:
     """Return when AWS answered, by its own clock."""
     told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
@@ -477,18 +407,6 @@ def aws_time(answer: Mapping[str, Any]) -> float:
         return time.time()
 
 
-def _line(event: Mapping[str, Any], name: str) -> str:
-    """Say how a resource or the stack ended, on one line; nothing while it is at it."""
-    what = event["LogicalResourceId"]
-    status = event["ResourceStatus"].lower().replace("_", " ")
-    if status.endswith("in progress") and what != name:
-        return ""
-    what = "the stack" if what == name else what
-    reason = event.get("ResourceStatusReason", "")
-    shown = f"  {event['Timestamp']:%H:%M:%S}  {what:<34} {status}"
-    return f"{shown}: {reason}" if reason and "failed" in status else shown
-
-
 def _pauses() -> Iterator[float]:
     pause = SOON_S
     while True:
@@ -496,36 +414,4 @@ def _pauses() -> Iterator[float]:
         pause = min(POLL_S, pause * 1.5)
 
 
-def _is_early(reason: str) -> bool:
-    """Say whether a reason only says that another call knows it."""
-    return any(word in reason for word in ("EarlyValidation", "DescribeEvents", "Validation fail"))
-
-
-def _failure(event: Mapping[str, Any]) -> str:
-    """Return why a resource failed, if it failed by itself and not because another did."""
-    reason = str(event.get("ResourceStatusReason", ""))
-    if event["ResourceStatus"] not in _FAILED or "cancelled" in reason.lower():
-        return ""
-    return f"{event['LogicalResourceId']}: {reason}" if reason else ""
-
-
-def _way_out(status: str, reason: str, *, first: bool) -> str:
-    """Say what to do about a failure that AWS explains, of the *first* deployment or another."""
-    known = (
-        ("must be verified before you can add", VERIFY),
-        ("already exist", LEFT_OVER if first else "delete or rename it, then deploy again"),
-        ("not authorized to perform", "allow what the message names, then deploy again"),
-        ("AccessDenied", "allow what the message names, then deploy again"),
-        ("UnreservedConcurrentExecution", "'muster deploy --param Concurrency=0' reserves none"),
-        ("limit", "raise the quota, or choose smaller parameters; then deploy again"),
-        ("No export named", "the template refers to something that is not there"),
-    )
-    for piece, hint in known:
-        if piece.lower() in reason.lower():
-            return hint
-    if status in WAYS_OUT:
-        return WAYS_OUT[status]
-    return "mend what the message names and deploy again"
-
-
-__all__ = ["BUSY_S", "CHANGE_SET", "FAILED_FIRST", "FRESH", "Silence", "Stacks", "State"]
+__all__ = ["BUSY_S", "CHANGE_SET", "Stacks", "State"]

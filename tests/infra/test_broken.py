@@ -7,7 +7,9 @@ import pytest
 
 from infra.cloud import Cloud, connect
 from infra.difference import Deployed, moves
-from infra.stacks import FAILED_FIRST, FRESH, STUCK, WAYS_OUT, Silence, Stacks, State
+from infra.progress import Silence
+from infra.stacks import Stacks, State
+from infra.ways_out import FAILED_FIRST, FRESH, STUCK, WAYS_OUT
 from muster.cli import main
 from muster.cli.output import Failure
 from tests.support.account import REGION, Account
