@@ -14,6 +14,7 @@ CHECKOUT := .venv/.ready-checkout
 RUN_READY := $(RUN_PINS) $(CHECKOUT)
 PYTHON_READY := $(TEST_PINS) $(CHECKOUT)
 NODE_READY := tests/node_modules/.ready
+MINISTACK_READY := build/ministack/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -30,7 +31,7 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) node chromium coturn nginx ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn and nginx
+setup: $(PYTHON_READY) node ministack chromium coturn nginx ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn and nginx
 	@echo "==> everything is set up: make run, make test"
 
 $(RUN_PINS): requirements-serve.txt
@@ -49,15 +50,20 @@ $(NODE_READY): tests/package-lock.json | $(PYTHON_READY)
 	@.ci/setup node
 	@touch $@
 
+$(MINISTACK_READY): tests/ministack.txt | $(PYTHON_READY)
+	@.ci/setup ministack
+	@touch $@
+
 # What only some suites need; tests/suites.py asks for it.
-.PHONY: node chromium coturn nginx
+.PHONY: node ministack chromium coturn nginx
 node: $(NODE_READY)
+ministack: $(MINISTACK_READY)
 chromium coturn nginx:
 	@.ci/setup $@
 
 .PHONY: pins
 pins: $(PYTHON_READY) ## resolve requirements*.in again and rewrite the pins (minutes)
-	@for name in requirements requirements-dev requirements-client requirements-pack requirements-serve; do \
+	@for name in requirements requirements-dev requirements-client requirements-pack requirements-serve tests/ministack; do \
 		CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe \
 			--no-emit-index-url --no-emit-find-links --output-file=$$name.txt $$name.in; \
 	done

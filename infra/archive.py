@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from muster.cli.output import Failure
@@ -48,6 +49,9 @@ UNUSED = re.compile(
 MACHINES = {"x86_64": 62, "arm64": 183}
 """What the head of a shared library says of whom it is for."""
 
+OLDEST_GLIBC, GLIBC, GLIBC_OF_3_11 = 17, 34, 26
+"""The C library of Lambda's machines, 2.x: pip takes each tag literally, so all are named."""
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 TASK = "/var/task"
 """Where Lambda unpacks the zip: what tracebacks name."""
@@ -62,20 +66,50 @@ sys.exit(not all(done) or not compileall.compile_dir(tree, **same))
 """
 
 
-def finish(archive: Path, *, architecture: str = "x86_64", python: str = sys.executable) -> None:
-    """Rewrite what Chalice packed: without what is not needed, and compiled by *python*.
+@dataclass(frozen=True, slots=True)
+class Wheels:
+    """Which wheels Lambda needs: those of its Python and machine, brought by any Python's pip."""
 
-    That must be the Python that packed; its version is the one Lambda will run.
+    pip: str
+    version: str
+    architecture: str
+
+    def bring(self, tree: Path) -> None:
+        """Install what the service needs into a folder, from the pins, checked by hash."""
+        machine = {"arm64": "aarch64"}.get(self.architecture, self.architecture)
+        newest = GLIBC_OF_3_11 if self.version == "3.11" else GLIBC
+        kinds = ["2014", *(f"_2_{minor}" for minor in range(OLDEST_GLIBC, newest + 1))]
+        command = [self.pip, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-compile", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--implementation=cp", f"--python-version={self.version}"]
+        command += [f"--platform=manylinux{kind}_{machine}" for kind in kinds]
+        command += [f"--target={tree}", f"--requirement={ROOT / 'requirements.txt'}"]
+        done = subprocess.run(  # noqa: S603 - a command of ours
+            command, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise Failure(
+                f"no wheels of Python {self.version} for {self.architecture}: "
+                f"{said[0] if said else 'pip does not say why'}",
+                "a package registry is needed",
+            )
+
+
+def finish(archive: Path, wheels: Wheels, *, compiler: str | None = sys.executable) -> None:
+    """Rewrite what Chalice packed: with its wheels, without what is not needed, and compiled.
+
+    The *compiler* must be the Python that Lambda runs; without one every cold start compiles.
     """
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name)
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(tree)
-        if not fits(tree, architecture):
-            _exchange_wheels(tree, architecture, python)
+        wheels.bring(tree)
         slim(tree)
-        check(tree, architecture)
-        precompile(tree, python=python)
+        check(tree, wheels.architecture)
+        if compiler:
+            precompile(tree, python=compiler)
         write(tree, archive)
 
 
@@ -120,34 +154,6 @@ def write(tree: Path, archive: Path) -> Path:
             entry.external_attr = 0o100644 << 16
             opened.writestr(entry, path.read_bytes())
     return unfinished.replace(archive)
-
-
-def _exchange_wheels(tree: Path, architecture: str, python: str) -> None:
-    """Put the wheels of another machine in place of Chalice's, which knows one kind only."""
-    machine = {"arm64": "aarch64"}.get(architecture, architecture)
-    for path in tree.iterdir():
-        if path.name not in OURS:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    platforms = [f"--platform=manylinux{kind}_{machine}" for kind in ("2014", "_2_17", "_2_28")]
-    command = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
-    done = subprocess.run(  # noqa: S603 - a command of ours
-        [
-            *command,
-            "--disable-pip-version-check",
-            "--only-binary=:all:",
-            "--implementation=cp",
-            *platforms,
-            f"--target={tree}",
-            f"--requirement={ROOT / 'requirements.txt'}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Failure(
-            f"no wheels for {architecture}: {done.stderr.strip()}", "a package registry is needed"
-        )
 
 
 def check(tree: Path, architecture: str) -> None:

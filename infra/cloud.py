@@ -5,6 +5,7 @@ Everything that can go wrong with an account becomes a `Failure` with a way out 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from chalicelib.store import Stores, TableNames, Unavailable
 from muster.cli.output import Failure, Misuse
 
 APP = "muster"
+PARTITION = "aws"
+"""China and GovCloud lack services that the template needs, and would refuse it late."""
+
 STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")
 
 _DENIED = re.compile(r"not authorized to perform: ?([A-Za-z0-9-]+:[A-Za-z0-9*]+)")
@@ -71,6 +75,11 @@ class Names:
         return tuple(f"{self.stack}-{name}" for name in ("presence", "mail", "guard"))
 
     @property
+    def publisher(self) -> str:
+        """The function that publishes."""
+        return f"{self.stack}-publish"
+
+    @property
     def logs(self) -> tuple[str, ...]:
         """The log groups."""
         return tuple(f"/aws/lambda/{self.stack}-{name}" for name in ("service", "publish"))
@@ -98,6 +107,7 @@ class Cloud:
     session: Any
     names: Names
     caller: str
+    region_from: str = "--region"
     _clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
@@ -116,6 +126,11 @@ class Cloud:
         """Where this is, for people."""
         return f"account {self.names.account}, {self.names.region}"
 
+    @property
+    def told(self) -> str:
+        """Where this is, who said so, and as whom."""
+        return f"{self.place} (as {self.region_from} says), as {self.caller}"
+
 
 def connect(stage: str, *, profile: str | None = None, region: str | None = None) -> Cloud:
     """Find credentials and region and ask AWS who that is; nothing is changed."""
@@ -123,16 +138,14 @@ def connect(stage: str, *, profile: str | None = None, region: str | None = None
         raise Misuse(
             f"'{stage}' is no stage", "a lower-case letter, then at most 11 letters or digits"
         )
-    session = _session(profile, region)
-    chosen = session.region_name
-    if not chosen:
-        raise Misuse("no region is chosen", "name one with --region, like --region eu-central-1")
+    chosen, source = _region(profile, region)
+    session = _session(profile, chosen)
     _check_region(session, chosen)
     with explained():
         if session.get_credentials() is None:
             raise Failure("there are no AWS credentials", GET_CREDENTIALS)
     identity = _identity(session, chosen)
-    return Cloud(session, Names(stage, identity["Account"], chosen), identity["Arn"])
+    return Cloud(session, Names(stage, identity["Account"], chosen), identity["Arn"], source)
 
 
 @contextmanager
@@ -211,6 +224,25 @@ def code_of(error: Any) -> str:
     return str(answer.get("Error", {}).get("Code", ""))
 
 
+def _region(profile: str | None, named: str | None) -> tuple[str, str]:
+    """Return the region and who chose it.
+
+    Every SDK but boto3 reads ``AWS_REGION``, and boto3 alone ``AWS_DEFAULT_REGION``.
+    """
+    given = [("--region", named or "")]
+    given += [(name, os.environ.get(name, "")) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")]
+    for source, region in given:
+        if region:
+            return region, source
+    region = _session(profile, None).region_name
+    if not region:
+        raise Misuse(
+            "no region is chosen",
+            "name one with --region or AWS_REGION, like --region eu-central-1",
+        )
+    return region, f"the profile {profile or os.environ.get('AWS_PROFILE') or 'default'}"
+
+
 def _session(profile: str | None, region: str | None) -> Any:
     try:
         from boto3.session import Session
@@ -235,6 +267,11 @@ def _check_region(session: Any, region: str) -> None:
 
         close = ", ".join(get_close_matches(region, known, 3)) or "one like eu-central-1"
         raise Misuse(f"AWS has no region '{region}'", f"did you mean {close}?")
+    if session.get_partition_for_region(region) != PARTITION:
+        raise Misuse(
+            f"{region} is a partition of AWS of its own, where Muster was never run",
+            "choose a region of the ordinary AWS, like --region eu-central-1",
+        )
 
 
 def _identity(session: Any, region: str) -> Any:

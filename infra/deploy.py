@@ -14,26 +14,41 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from infra import cloud_keys, code_bucket, difference, packing, parameters, price, stack
-from infra.cloud import Cloud, connect, stores
+from infra import (
+    choosing,
+    cloud_keys,
+    code_bucket,
+    difference,
+    naming,
+    packing,
+    parameters,
+    stack,
+)
+from infra.cloud import Cloud, connect, explained, stores
 from infra.cloud_keys import Secrets
 from infra.difference import Change, Deployed
 from infra.packing import Package
-from infra.parameters import Chosen
 from infra.price import Quote
-from infra.stacks import FAILED_FIRST, Stacks, State
+from infra.stacks import Stacks, State
+from infra.ways_out import FAILED_FIRST
 from muster.cli import output
 from muster.cli.output import Failure, Misuse, say
 
-SPARE = 100
-"""How many machines AWS keeps free for functions that reserve none."""
+if TYPE_CHECKING:
+    from muster.cli.doctor.visit import Step
 
 FIRST_ANSWER_S = 120.0
 
 DOCTOR_S = 600
 """How long the doctor's circle is let in; nobody keeps its secret."""
+
+
+class Pack(Protocol):
+    """What makes the zip that is uploaded, as `infra.packing.pack` does."""
+
+    def __call__(self, target: Path, python: packing.Python, *, architecture: str) -> Package: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +87,18 @@ def plan(arguments: argparse.Namespace) -> int:
     return output.OK
 
 
-def deploy(arguments: argparse.Namespace) -> int:
-    """Put the service on an AWS account, or what is new of it."""
+def deploy(arguments: argparse.Namespace, *, pack: Pack = packing.pack) -> int:
+    """Put the service on an AWS account, or what is new of it; *pack* makes the zip."""
     if not (arguments.yes or sys.stdin.isatty()):
         raise Misuse("deploying asks before it changes anything", "--yes answers it")
     with tempfile.TemporaryDirectory(prefix="muster-") as folder:
-        build = _build(arguments, Path(folder))
+        build = _build(arguments, Path(folder), pack)
         template_url = code_bucket.upload(
             build.cloud, build.package, stack.encode(build.after.template)
         )
     changes = _propose(build, template_url)
     if changes is None:
+        cloud_keys.keep(build.cloud, build.secrets)
         return _finish(arguments, build, build.stacks.state(), [])
     done = False
     try:
@@ -103,21 +119,24 @@ def deploy(arguments: argparse.Namespace) -> int:
 # --- checks ---------------------------------------------------------------------
 
 
-def _build(arguments: argparse.Namespace, folder: Path) -> Build:
+def _build(arguments: argparse.Namespace, folder: Path, pack: Pack = packing.pack) -> Build:
     """Check everything that can be checked, and pack."""
-    chosen = parameters.parse(arguments.param)
+    chosen = parameters.parse(choosing.pairs(arguments))
     python = packing.find_python(arguments.python)
     cloud = connect(arguments.stage, profile=arguments.profile, region=arguments.region)
-    say(f"{cloud.names.stack} in {cloud.place}, as {cloud.caller}")
+    say(f"{cloud.names.stack} in {cloud.told}")
     stacks = Stacks(cloud)
     state = stacks.state()
     stacks.refuse_if_busy(state)
     before = stacks.deployed()
+    if before is None and "AlarmEmail" not in chosen.parameters:
+        chosen = choosing.with_mail(chosen, arguments)
     secrets = cloud_keys.find(cloud, cloud_keys.root_path(arguments.root, arguments.stage))
-    values, settings, quote = _choose(arguments, chosen, cloud, before)
+    choice = choosing.choose(arguments, chosen, cloud, before)
+    values = dict(choice.values)
     _check_buckets(cloud, chosen.parameters, before)
-    package = packing.pack(folder, packing.prepare(python), architecture=values["Architecture"])
-    template = stack.assemble(package.template, settings)
+    package = pack(folder, packing.prepare(python), architecture=values["Architecture"])
+    template = stack.assemble(package.template, choice.settings)
     _lint(template, region=cloud.region)
     values |= {
         "Stage": arguments.stage,
@@ -126,66 +145,10 @@ def _build(arguments: argparse.Namespace, folder: Path) -> Build:
         "EdgeSecret": secrets.edge,
         "CapsuleRoot": secrets.root,
     }
+    choosing.remember(choice, template)
     after = Deployed(template, values)
-    return Build(cloud, stacks, state, before, after, package, secrets, quote)
-
-
-def _choose(
-    arguments: argparse.Namespace, chosen: Chosen, cloud: Cloud, before: Deployed | None
-) -> tuple[dict[str, str], dict[str, str], Quote]:
-    """Return parameters and settings: as chosen, else within the price, else as they are."""
-    kept = before.parameters if before else {}
-    settings = stack.settings(before.template) if before else {}
-    architecture = parameters.merged(chosen.parameters, kept)["Architecture"]
-    limits = price.limits(arguments.max_usd, region=cloud.region, architecture=architecture)
-    wanted = {**(limits.parameters() if limits else {}), **chosen.parameters}
-    settings |= {**(limits.settings() if limits else {}), **chosen.settings}
-    parameters.check_settings(settings)
-    free = _free_machines(cloud)
-    wanted = _within_quota(cloud, wanted, kept, free, insisted="Concurrency" in chosen.parameters)
-    values = parameters.merged(wanted, kept)
-    quote = price.quote(
-        {**values, **settings}, region=cloud.region, machines=free, max_usd=arguments.max_usd
-    )
-    return values, settings, quote
-
-
-def _within_quota(
-    cloud: Cloud,
-    wanted: dict[str, str],
-    kept: Mapping[str, str],
-    free: int | None,
-    *,
-    insisted: bool,
-) -> dict[str, str]:
-    """Refuse to reserve more machines than the account has, or reserve none."""
-    values = parameters.merged(wanted, kept)
-    asked, had = int(values["Concurrency"]), int(kept.get("Concurrency", "0"))
-    if free is None or asked <= max(had, 0) or asked + 1 <= free + had - SPARE:
-        return wanted
-    if insisted or had:
-        raise Failure(
-            f"this account can reserve {max(free + had - SPARE - 1, 0)} machines in "
-            f"{cloud.region}, not {asked}",
-            "choose less with --param Concurrency=N (0 reserves none), or have Lambda's quota "
-            "'Concurrent executions' raised",
-        )
-    say(
-        f"this account's quota leaves {free} machines in {cloud.region}: none are reserved, "
-        "and its other functions share them"
-    )
-    return {**wanted, "Concurrency": "0"}
-
-
-def _free_machines(cloud: Cloud) -> int | None:
-    """Return how many machines are not reserved; None if AWS does not say."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        told = cloud.client("lambda").get_account_settings()
-        return int(told["AccountLimit"]["UnreservedConcurrentExecutions"])
-    except (BotoCoreError, ClientError, KeyError):
-        return None
+    after = Deployed(naming.literal(after, cloud.names), values)
+    return Build(cloud, stacks, state, before, after, package, secrets, choice.quote)
 
 
 def _check_buckets(cloud: Cloud, wanted: Mapping[str, str], before: Deployed | None) -> None:
@@ -231,7 +194,10 @@ def _finish(
     """Try the result and print where it is."""
     if state is None:
         raise Failure(f"{build.cloud.names.stack} has gone", "somebody deleted it meanwhile")
+    _protect(build)
     outputs = dict(state.outputs)
+    if target := outputs.get("DomainTarget"):
+        say(f"{build.after.parameters['DomainName']} is to be a CNAME of {target}")
     report = None if arguments.no_doctor else _examined(build, outputs.get("BaseUrl", ""))
     outputs |= service_keys(outputs.get("BaseUrl", "")) if report else {}
     good = report is None or report.ok
@@ -260,35 +226,79 @@ def _examined(build: Build, base: str) -> Any:
     with stores(build.cloud) as opened:
         allowed = tables.Allowed("doctor", now)
         tables.allow(opened, circle.circle_hint, allowed, until=now + DOCTOR_S)
-    return examined(base, timeout_s=15.0, circle=circle)
+
+    def starting(step: Step) -> None:
+        # The clock's publisher comes within a minute or more: longer than the doctor waits.
+        if step.name == "publish":
+            _publish(build.cloud)
+
+    return examined(base, timeout_s=15.0, circle=circle, starting=starting)
+
+
+def _publish(cloud: Cloud) -> None:
+    """Run the publisher once, as its clock does; whatever goes wrong the doctor will see."""
+    event = {
+        "version": "0",
+        "id": "muster-deploy",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": cloud.names.account,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "region": cloud.region,
+        "resources": [],
+        "detail": {},
+    }
+    try:
+        with explained("running the publisher once"):
+            answer = cloud.client("lambda").invoke(
+                FunctionName=cloud.names.publisher, Payload=json.dumps(event).encode()
+            )
+    except Failure as failure:
+        say(f"muster: {failure}")
+        return
+    if "FunctionError" in answer:
+        say("muster: the publisher failed; 'muster logs' says why")
+
+
+def _protect(build: Build) -> None:
+    """Let the tables refuse to be deleted, or not, as chosen.
+
+    The template says nothing of it: a table that is protected while a first deployment fails
+    outlives the way back, and is in the way of the next one.
+    """
+    wanted = build.after.parameters["DeletionProtection"] == "yes"
+    client = build.cloud.client("dynamodb")
+    with explained("protecting the tables from deletion"):
+        for name in build.cloud.names.tables:
+            table = client.describe_table(TableName=name)["Table"]
+            if bool(table.get("DeletionProtectionEnabled")) != wanted:
+                client.update_table(TableName=name, DeletionProtectionEnabled=wanted)
 
 
 def _await_answer(base: str) -> None:
     """Wait until a new address is known and leads somewhere."""
-    from urllib.request import urlopen
+    from muster.cli.base import silence
 
     end = time.monotonic() + FIRST_ANSWER_S
-    while True:
-        try:
-            with urlopen(f"{base}/v1/health", timeout=10):  # noqa: S310 - our own address
-                return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise Failure(
-                    f"it is deployed, but {base} does not answer: {error}",
-                    "'muster doctor' tries again; 'muster logs' tells more",
-                ) from None
+    while (failure := silence(base)) is not None:
+        if time.monotonic() > end:
+            raise Failure(
+                f"it is deployed, but nothing answers there yet: {failure.message}",
+                f"'muster doctor {base}' tries again; 'muster logs' tells more",
+            )
         time.sleep(2)
 
 
 def service_keys(base: str) -> dict[str, str]:
     """Return the service's public keys, which it alone knows."""
-    from urllib.request import urlopen
+    import httpx2
 
+    from muster import network
+
+    url = f"{base}/v1/info"
     try:
-        with urlopen(f"{base}/v1/info", timeout=10) as answer:  # noqa: S310 - our own address
-            told = json.load(answer)
-    except (OSError, ValueError):
+        told = httpx2.get(url, timeout=10, **network.options(url)).json()
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         return {}
     return {f"ServiceKey {key['kid']}": key["verify_key"] for key in told.get("keys", ())}
 
@@ -302,6 +312,8 @@ def _show(build: Build, changes: list[Change]) -> None:
     difference.show(changes, build.moved)
     for made in build.secrets.fresh:
         output.show(f"  + {made}")
+    if build.state and difference.moves(build.before, build.after, changes):
+        output.show(difference.moved(build.state.outputs.get("BaseUrl", "")))
     size = build.package.archive_bytes / 1_000_000
     output.show(f"Code: {size:.1f} MB, {build.package.runtime}, {build.package.digest[:12]}")
     build.quote.show()

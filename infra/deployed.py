@@ -12,7 +12,8 @@ from typing import Any
 from infra import cloud_keys
 from infra.cloud import Cloud, code_of, connect, explained
 from infra.deploy import service_keys
-from infra.stacks import FAILED_FIRST, FRESH, Stacks, State
+from infra.stacks import Stacks, State
+from infra.ways_out import FAILED_FIRST, FRESH
 from muster.cli import output, times
 from muster.cli.output import Failure
 
@@ -26,11 +27,12 @@ def status(arguments: argparse.Namespace) -> int:
     alarms = _alarms(cloud)
     keys = cloud_keys.read(cloud)
     days = None if keys is None else cloud_keys.days_left(keys)
-    healthy = state.good and not alarms and (days is None or days > 0)
+    healthy = state.good and not alarms and days is not None and days > 0
     told = {
         "stack": cloud.names.stack,
         "status": state.status,
         "reason": state.reason,
+        "way_out": state.way_out,
         "changed_at": int(state.changed_at.timestamp()) if state.changed_at else None,
         "base_url": state.outputs.get("BaseUrl"),
         "alarms": alarms,
@@ -105,6 +107,8 @@ def _show_status(cloud: Cloud, state: State, alarms: list[str], days: int | None
     output.show(f"{cloud.names.stack} in {cloud.place}: {state.status}{since}")
     if state.reason:
         output.show(f"  {state.reason}")
+    if state.way_out:
+        output.show(f"  {state.way_out}")
     if state.outputs.get("BaseUrl"):
         output.show(f"  {state.outputs['BaseUrl']}")
     for alarm in alarms:
@@ -114,6 +118,9 @@ def _show_status(cloud: Cloud, state: State, alarms: list[str], days: int | None
     if days is not None:
         hint = "; 'muster rotate' makes a new key" if days < WARN_DAYS else ""
         output.show(f"  capsules may be published for {days} more days{hint}")
+    elif state.good:
+        output.show(f"  NO KEY to publish with: {cloud.names.keys} is not there")
+        output.show("  'muster deploy' makes a new one, certified by the root key as before")
 
 
 def _alarms(cloud: Cloud) -> list[str]:

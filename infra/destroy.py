@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from infra import code_bucket
+from infra import code_bucket, difference
 from infra.cloud import Cloud, code_of, connect, explained
 from infra.stacks import Stacks, State
 from muster.cli import output
@@ -136,12 +136,23 @@ def _delete_table(cloud: Cloud, name: str) -> None:
     if table is None:
         return
     with explained(f"deleting {name}"):
+        _forget_backups(client, name)
         if table.get("DeletionProtectionEnabled"):
             client.update_table(TableName=name, DeletionProtectionEnabled=False)
             client.get_waiter("table_exists").wait(TableName=name)
         client.delete_table(TableName=name)
         client.get_waiter("table_not_exists").wait(TableName=name)
     say(f"  deleted table {name}")
+
+
+def _forget_backups(client: Any, name: str) -> None:
+    """Switch the point-in-time backup off: with it AWS keeps the table 35 days after its end."""
+    told = client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+    recovery = told.get("PointInTimeRecoveryDescription", {})
+    if recovery.get("PointInTimeRecoveryStatus") == "ENABLED":
+        client.update_continuous_backups(
+            TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}
+        )
 
 
 def _unless_gone(delete: Callable[[], Any], what: str) -> None:
@@ -212,6 +223,9 @@ def _show(cloud: Cloud, found: Inventory) -> None:
         output.show(f"  - the bucket {found.code} with packed code")
     for name in found.kept:
         output.show(f"    {name} is kept")
+    base = found.state.outputs.get("BaseUrl") if found.state is not None else None
+    if base:
+        output.show(difference.moved(base))
 
 
 def _tell(arguments: argparse.Namespace, cloud: Cloud, found: Inventory, text: str) -> int:

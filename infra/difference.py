@@ -137,6 +137,32 @@ def from_change_set(described: Iterable[Mapping[str, Any]]) -> list[Change]:
     return sorted(found, key=lambda change: change.name)
 
 
+def moved(base: str) -> str:
+    """Say in capitals what it means that an address goes."""
+    return (
+        f"THE ADDRESS {base} GOES, AND ANOTHER DEPLOYMENT GETS ANOTHER ONE: INVITES, LINKS AND "
+        "PROFILES THAT NAME IT LEAD NOWHERE THEN."
+    )
+
+
+def moves(old: Deployed | None, new: Deployed, changes: Iterable[Change]) -> bool:
+    """Say whether clients find the service somewhere else afterwards."""
+    if old is None:
+        return False
+    before, after = _addressed(old), _addressed(new)
+    gone = {change.name for change in changes if change.action in ("remove", "replace")}
+    return before != after or before in gone
+
+
+def _addressed(deployed: Deployed) -> str:
+    """Return what gives a deployment its address: a domain, or a resource."""
+    domain = deployed.parameters.get("DomainName", "")
+    if "Distribution" in _existing(deployed):
+        return domain or "Distribution"
+    names = deployed.template.get("Resources", {})
+    return next((name for name in ("CallsApi", "RestAPI") if name in names), "")
+
+
 def show(changes: Iterable[Change], moved: Mapping[str, tuple[str, str]]) -> None:
     """Print changes, what is lost last and loudest."""
     found = list(changes)

@@ -1,7 +1,8 @@
 """Packing: the zip for Lambda and its template, made by Chalice from a copy of the checkout.
 
-Lambda runs the Python that packs. A Python that has no Chalice gets a virtual
-environment of its own, from the pins, under `build/`. `infra.archive` finishes the zip.
+Chalice makes the template and puts our code together; `infra.archive` brings the wheels of
+the Python that Lambda will run, whichever Python packs, and finishes the zip. A Python that
+has no Chalice gets a virtual environment of its own, from the pins, under `build/`.
 
     python -m infra.packing [--architecture arm64] [--python PATH] OUT
 """
@@ -16,8 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE, TEMPLATE = "deployment.zip", "sam.json"
 """What Chalice calls what it makes."""
 
-PROJECT = ("app.py", "requirements.txt", ".chalice", "chalicelib")
+PROJECT = ("app.py", ".chalice", "chalicelib")
 VENDORED = ("capsules", "muster")
 """Our packages that Chalice does not look for: it takes them from `vendor/`."""
 
@@ -40,6 +41,9 @@ LEFT_OUT = ("cli", "bootstrap", "local")
 PINS = "requirements-pack.txt"
 STAGE = "deploy"
 PREFERRED = ("3.13", "3.12")
+"""What Lambda is to run, the best first; another Python packs for the first of them."""
+
+OLDEST = (3, 11)
 
 _ASK = (
     "import json, sys; from importlib.util import find_spec; "
@@ -67,11 +71,17 @@ class Python:
     path: str
     version: str
     ready: bool
+    target: str
 
     @property
     def runtime(self) -> str:
-        """Lambda's name for it."""
-        return f"python{self.version}"
+        """Lambda's name for the Python that is packed for."""
+        return f"python{self.target}"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether what it compiles is what Lambda's Python reads."""
+        return self.version == self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +100,49 @@ class Package:
         return f"code/{self.digest}.zip"
 
 
-def find_python(named: str | None = None) -> Python:
-    """Return the Python to pack with: as *named*, else one that Lambda keeps for long."""
+def find_python(
+    named: str | None = None,
+    *,
+    here: str = sys.executable,
+    known: Callable[[str], Iterable[str]] | None = None,
+) -> Python:
+    """Return the Python to pack with: as *named*, else one that Lambda has, else this one.
+
+    What is named runs on Lambda in its own version, if Lambda has it. Any other Python packs for
+    Lambda's best, without compiling for it.
+    """
     if named:
         found = _asked(shutil.which(named) or named)
         if found is None:
             raise Failure(f"there is no Python '{named}'", "name it like --python python3.13")
-        if found.runtime not in stack.RUNTIMES:
-            raise Failure(
-                f"Lambda has no Python {found.version} that Muster runs on",
-                "it runs on 3.13, 3.12 and, until Lambda retires it in June 2027, 3.11",
-            )
-        return found
-    here = _asked(sys.executable)
-    if here is not None and here.version in PREFERRED:
-        return here
+        return _fit(found)
+    this = _asked(here)
+    if this is not None and this.version in PREFERRED:
+        return this
     for version in PREFERRED:
-        for path in _candidates(version):
+        for path in (known or candidates)(version):
             found = _asked(path)
             if found is not None and found.version == version:
                 return found
-    raise Failure(
-        f"there is no Python 3.13 or 3.12 here, and Lambda retires {sys.version_info[0]}."
-        f"{sys.version_info[1]} soon",
-        f"install one of them, or take this one for now with --python {Path(sys.executable).name}",
-    )
+    if this is None:
+        raise Failure(f"{here} does not say its version", "name a Python with --python PATH")
+    return _fit(replace(this, target=PREFERRED[0]))
+
+
+def _fit(found: Python) -> Python:
+    """Let a Python pack for itself, or for Lambda's best where Lambda has no such Python."""
+    if tuple(map(int, found.version.split("."))) < OLDEST:
+        raise Failure(
+            f"Muster does not run on Python {found.version}", "it needs 3.11 or a newer one"
+        )
+    if f"python{found.target}" not in stack.RUNTIMES:
+        found = replace(found, target=PREFERRED[0])
+    if not found.compiles:
+        say(
+            f"Python {found.version} packs for Lambda's {found.target}, but does not compile for "
+            f"it: a cold start takes longer; with python{found.target} on the path it does not"
+        )
+    return found
 
 
 def prepare(python: Python) -> Python:
@@ -125,7 +153,7 @@ def prepare(python: Python) -> Python:
     inside = str(home / "bin" / "python")
     found = _asked(inside) if home.exists() else None
     if found is not None and found.ready:
-        return found
+        return replace(found, target=python.target)
     say(f"making {home.relative_to(ROOT)} with Python {python.version}, once")
     _run([python.path, "-m", "venv", "--clear", str(home)], "an environment cannot be made")
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
@@ -134,7 +162,7 @@ def prepare(python: Python) -> Python:
     found = _asked(inside)
     if found is None or not found.ready:
         raise Failure(f"{home} is not usable", "delete it and try again")
-    return found
+    return replace(found, target=python.target)
 
 
 def pack(target: Path, python: Python, *, architecture: str) -> Package:
@@ -142,12 +170,13 @@ def pack(target: Path, python: Python, *, architecture: str) -> Package:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as made:
         raw = chalice(Path(made), python, architecture=architecture)
-        archive.finish(raw / ARCHIVE, architecture=architecture, python=python.path)
+        wheels = archive.Wheels(python.path, python.target, architecture)
+        archive.finish(raw / ARCHIVE, wheels, compiler=python.path if python.compiles else None)
         packed = target / ARCHIVE
         for name in (ARCHIVE, TEMPLATE):
             whole_file.write(target / name, (raw / name).read_bytes(), mode=whole_file.PUBLIC)
     digest = hashlib.sha256(packed.read_bytes()).hexdigest()[:32]
-    template = json.loads((target / TEMPLATE).read_text())
+    template = stack.retarget(json.loads((target / TEMPLATE).read_text()), python.runtime)
     return Package(packed, template, python.runtime, digest, packed.stat().st_size)
 
 
@@ -156,12 +185,7 @@ def chalice(work: Path, python: Python, *, architecture: str) -> Path:
     project, packed = work / "project", work / "packed"
     _copy(project, architecture)
     arguments = ["package", "--stage", STAGE, "--merge-template", str(stack.RESOURCES), str(packed)]
-    shown = _run([python.path, "-c", _CHALICE, *arguments], "packing failed", where=project)
-    if "Could not install" in shown:  # it exits with 0 all the same
-        raise Failure(
-            "the package would lack some of what it needs: " + _missing(shown),
-            "a package registry is needed, with wheels for " + architecture,
-        )
+    _run([python.path, "-c", _CHALICE, *arguments], "packing failed", where=project)
     return packed
 
 
@@ -175,12 +199,20 @@ def _copy(project: Path, architecture: str) -> None:
             shutil.copytree(ROOT / name, project / place, ignore=ignored)
         else:
             shutil.copyfile(ROOT / name, project / place)
+    (project / "requirements.txt").write_text("")  # wheels are brought afterwards
     path = project / ".chalice" / "config.json"
     config = json.loads(path.read_text()) | {"lambda_architecture": architecture}
     path.write_text(json.dumps(config))
 
 
-def _candidates(version: str) -> list[str]:
+def version_of(path: str) -> str | None:
+    """Return an interpreter's version; None if it does not say it."""
+    found = _asked(path)
+    return found.version if found else None
+
+
+def candidates(version: str) -> list[str]:
+    """Return where a Python of a version may be."""
     found = shutil.which(f"python{version}")
     kept = sorted(Path.home().glob(f".pyenv/versions/{version}*/bin/python{version}"), reverse=True)
     return [*([found] if found else []), *(str(path) for path in kept)]
@@ -195,7 +227,7 @@ def _asked(path: str) -> Python | None:
         version, ready = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return Python(path, version, ready)
+    return Python(path, version, ready, target=version)
 
 
 def _run(command: Sequence[str], what: str, *, where: Path = ROOT) -> str:
@@ -208,11 +240,6 @@ def _run(command: Sequence[str], what: str, *, where: Path = ROOT) -> str:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise Failure(f"{what}: {lines[-1].strip() if lines else 'no reason given'}")
     return done.stdout + done.stderr
-
-
-def _missing(shown: str) -> str:
-    _, _, rest = shown.partition("Could not install dependencies:")
-    return ", ".join(line.strip() for line in rest.splitlines()[:6] if "==" in line) or "see above"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

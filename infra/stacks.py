@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from infra.cloud import Cloud, code_of, explained
 from infra.difference import Change, Deployed, from_change_set
+from infra.progress import Silence, failure, line
+from infra.ways_out import FAILED_FIRST, FRESH, STUCK, WAYS_OUT, is_early, way_out
+from muster.cli import output
 from muster.cli.output import Failure, say
 
 CHANGE_SET = "muster-deploy"
@@ -22,13 +26,10 @@ BUSY_S = 600
 """How long a change set that is not carried out keeps others away."""
 
 POLL_S = 2.0
+SOON_S = 0.25
+"""How soon AWS is asked again: at first soon, then every `POLL_S`."""
+
 LONGEST_S = 3600.0
-
-FRESH = ("REVIEW_IN_PROGRESS",)
-FAILED_FIRST = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-STUCK = ("UPDATE_ROLLBACK_FAILED",)
-
-_FAILED = ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ class State:
             "IMPORT_ROLLBACK_COMPLETE",
         )
 
+    @property
+    def way_out(self) -> str:
+        """What is the matter and what to do; nothing if nothing is."""
+        if self.busy:
+            return "AWS is at work on it; 'muster status' again in a minute"
+        return WAYS_OUT.get(self.status, "")
+
 
 class Stacks:
     """CloudFormation, as far as one stack goes."""
@@ -67,7 +75,7 @@ class Stacks:
         cloud: Cloud,
         *,
         pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._cloud, self._pause, self._clock = cloud, pause, clock
         self._name = cloud.names.stack
@@ -146,9 +154,10 @@ class Stacks:
             return None
         if state.status in STUCK:
             say("the last deployment's way back had failed; going on with it")
+            since = self._newest_event(state.id)
             with explained("going on with the way back"):
                 self._api.continue_update_rollback(StackName=self._name)
-            return self._wait(state, started_at=self._now(), good=("UPDATE_ROLLBACK_COMPLETE",))
+            return self._wait(state, since=since, good=("UPDATE_ROLLBACK_COMPLETE",))
         return state
 
     # --- deploying --------------------------------------------------------------
@@ -183,7 +192,7 @@ class Stacks:
                 raise Failure(
                     f"another deployment of {self._name} is being prepared", "wait for it"
                 ) from None
-            return self._proposed()
+            return self._proposed(first=creates)
 
     def withdraw(self) -> None:
         """Take back the change set, and the empty stack that it was for."""
@@ -197,7 +206,7 @@ class Stacks:
         """Carry the change set out, telling what happens; raises `Failure` if it fails."""
         from botocore.exceptions import ClientError
 
-        started_at = self._now()
+        since = self._newest_event(self._name)
         with explained("carrying the change out"):
             try:
                 self._api.execute_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
@@ -210,7 +219,7 @@ class Stacks:
                 ) from None
         state = self.state()
         assert state is not None  # noqa: S101 - it has just been changed
-        return self._wait(state, started_at=started_at, good=("CREATE_COMPLETE", "UPDATE_COMPLETE"))
+        return self._wait(state, since=since, good=("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def delete(self, *, retain: tuple[str, ...] = ()) -> None:
         """Delete the stack, telling what happens; *retain* is what could not be deleted."""
@@ -222,34 +231,44 @@ class Stacks:
 
     def _delete(self, state: State, *, retain: tuple[str, ...] = ()) -> None:
         more = {"RetainResources": list(retain)} if retain else {}
-        started_at = self._now()
+        since = self._newest_event(state.id)
         with explained("deleting the stack"):
             self._api.delete_stack(StackName=self._name, **more)
-        self._wait(state, started_at=started_at, good=("DELETE_COMPLETE",))
+        self._wait(state, since=since, good=("DELETE_COMPLETE",))
 
-    def _wait(self, state: State, *, started_at: datetime, good: tuple[str, ...]) -> State:
-        """Wait for the stack, and say what happens to its resources as it happens."""
+    def _wait(self, state: State, *, since: str, good: tuple[str, ...]) -> State:
+        """Wait for the stack, and say what happens to its resources as it happens.
+
+        *since* is the newest event of before: clocks differ, the order of events does not.
+        """
         told: set[str] = set()
         first_reason = ""
+        silence, pauses = Silence(output.watched()), _pauses()
         end = time.monotonic() + LONGEST_S
         try:
             while True:
                 now = self._look(state)
-                for event in self._events(state, started_at, told):
-                    first_reason = first_reason or _failure(event)
-                    say(_line(event, self._name))
+                for event in self._events(state, since, told):
+                    first_reason = first_reason or failure(event)
+                    silence.note(event)
+                    if shown := line(event, self._name):
+                        silence.broken()
+                        say(shown)
                 if not now.status.endswith("_IN_PROGRESS"):
                     break
                 if time.monotonic() > end:
                     raise Failure(f"{self._name} takes longer than an hour", "see 'muster status'")
-                self._pause(POLL_S)
+                silence.keep()
+                self._pause(next(pauses))
         except KeyboardInterrupt:
             say("AWS goes on with it; 'muster status' shows how far it is, 'muster deploy' repeats")
             raise
         if now.status not in good:
+            reason = self._validated() if is_early(first_reason or now.reason) else ""
+            reason = reason or first_reason or now.reason
             raise Failure(
-                f"{self._name} is {now.status}: {first_reason or now.reason or 'no reason given'}",
-                _way_out(now.status, first_reason or now.reason),
+                f"{self._name} is {now.status}: {reason or 'no reason given'}",
+                way_out(now.status, reason, first=now.status in FAILED_FIRST),
             )
         return now
 
@@ -264,26 +283,43 @@ class Stacks:
                     raise
         return State(state.id, "DELETE_COMPLETE", "", {}, {}, None)
 
-    def _events(
-        self, state: State, started_at: datetime, told: set[str]
-    ) -> Iterator[Mapping[str, Any]]:
+    def _newest_event(self, stack: str) -> str:
+        """Return the newest event that is there."""
+        with suppress(Failure), explained():
+            events = self._api.describe_stack_events(StackName=stack)["StackEvents"]
+            return str(events[0]["EventId"]) if events else ""
+        return ""
+
+    def _events(self, state: State, since: str, told: set[str]) -> Iterator[Mapping[str, Any]]:
         """Give the events that have not been told yet, the oldest first."""
         fresh: list[Mapping[str, Any]] = []
         with suppress(Failure), explained():
-            for page in self._api.get_paginator("describe_stack_events").paginate(
-                StackName=state.id
-            ):
-                events = [e for e in page["StackEvents"] if e["Timestamp"] >= started_at]
-                fresh += [event for event in events if event["EventId"] not in told]
-                if len(events) < len(page["StackEvents"]):
+            pages = self._api.get_paginator("describe_stack_events").paginate(StackName=state.id)
+            for event in (event for page in pages for event in page["StackEvents"]):
+                if event["EventId"] == since or event["EventId"] in told:
                     break
+                fresh.append(event)
         told.update(event["EventId"] for event in fresh)
         yield from reversed(fresh)
 
+    def _validated(self, **of: str) -> str:
+        """Return what AWS found before it began; only this call tells it."""
+        with suppress(Failure), explained():
+            answer = self._api.describe_events(
+                **(of or {"StackName": self._name}), Filters={"FailedEvents": True}
+            )
+            found = [
+                f"{event.get('LogicalResourceId', '')}: {event['ValidationStatusReason']}"
+                for event in answer.get("OperationEvents", ())
+                if event.get("ValidationStatusReason")
+            ]
+            return "; ".join(dict.fromkeys(found))
+        return ""
+
     # --- change sets --------------------------------------------------------------
 
-    def _proposed(self) -> list[Change] | None:
-        end = time.monotonic() + LONGEST_S
+    def _proposed(self, *, first: bool) -> list[Change] | None:
+        end, pauses = time.monotonic() + LONGEST_S, _pauses()
         while True:
             described = self._described()
             status = described["Status"]
@@ -291,13 +327,18 @@ class Stacks:
                 return self._all_changes(described)
             if status == "FAILED":
                 reason = described.get("StatusReason", "")
+                if is_early(reason):
+                    named = {"ChangeSetName": described.get("ChangeSetId", CHANGE_SET)}
+                    reason = self._validated(**named) or reason
                 self._clear(force=True)
                 if "didn't contain changes" in reason or "No updates are to be" in reason:
                     return None
-                raise Failure(f"AWS refuses the change: {reason}", _way_out(status, reason))
+                raise Failure(
+                    f"AWS refuses the change: {reason}", way_out(status, reason, first=first)
+                )
             if time.monotonic() > end:
                 raise Failure("AWS does not finish preparing the change", "try again")
-            self._pause(POLL_S)
+            self._pause(next(pauses))
 
     def _all_changes(self, described: Mapping[str, Any]) -> list[Change]:
         changes = list(described.get("Changes", ()))
@@ -336,16 +377,14 @@ class Stacks:
         if described.get("Status") == "FAILED":
             return None
         created: datetime = described["CreationTime"]
-        waiting_s = self._clock() - created.replace(tzinfo=created.tzinfo or UTC).timestamp()
+        now = self._clock() if self._clock else aws_time(described)
+        waiting_s = now - created.replace(tzinfo=created.tzinfo or UTC).timestamp()
         return waiting_s if waiting_s < BUSY_S else None
 
     def _clear(self, *, force: bool = False) -> None:
         """Delete the change set, if it is not one that keeps others away."""
         if self._waiting() is not None and (force or self._prepared_s() is None):
             self._api.delete_change_set(StackName=self._name, ChangeSetName=CHANGE_SET)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(int(self._clock()), UTC)
 
 
 def _state(found: Mapping[str, Any]) -> State:
@@ -359,47 +398,20 @@ def _state(found: Mapping[str, Any]) -> State:
     )
 
 
-def _line(event: Mapping[str, Any], name: str) -> str:
-    """Say what an event tells, on one line."""
-    what = event["LogicalResourceId"]
-    what = "the stack" if what == name else what
-    status = event["ResourceStatus"].lower().replace("_", " ")
-    reason = event.get("ResourceStatusReason", "")
-    shown = f"  {event['Timestamp']:%H:%M:%S}  {what:<34} {status}"
-    return f"{shown}: {reason}" if reason and "failed" in status else shown
+def aws_time(answer: Mapping[str, Any]) -> float:
+    """Return when AWS answered, by its own clock."""
+    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(told).timestamp()
+    except ValueError:
+        return time.time()
 
 
-def _failure(event: Mapping[str, Any]) -> str:
-    """Return why a resource failed, if it failed by itself and not because another did."""
-    reason = str(event.get("ResourceStatusReason", ""))
-    if event["ResourceStatus"] not in _FAILED or "cancelled" in reason.lower():
-        return ""
-    return f"{event['LogicalResourceId']}: {reason}" if reason else ""
+def _pauses() -> Iterator[float]:
+    pause = SOON_S
+    while True:
+        yield pause
+        pause = min(POLL_S, pause * 1.5)
 
 
-def _way_out(status: str, reason: str) -> str:
-    """Say what to do about a failure that AWS explains."""
-    known = (
-        (
-            "already exists",
-            "docs/aws.md says what to do about names that are taken",
-        ),
-        ("not authorized to perform", "allow what the message names, then deploy again"),
-        ("AccessDenied", "allow what the message names, then deploy again"),
-        ("UnreservedConcurrentExecution", "--param Concurrency=0 reserves no machines"),
-        ("limit", "raise the quota, or choose smaller parameters"),
-        ("No export named", "the template refers to something that is not there"),
-    )
-    for piece, hint in known:
-        if piece.lower() in reason.lower():
-            return hint
-    if status in FAILED_FIRST:
-        return "nothing of it is left; 'muster deploy' begins anew"
-    if status.startswith("UPDATE_ROLLBACK"):
-        return "the deployment before is in service; mend what the message names and deploy again"
-    if status == "DELETE_FAILED":
-        return "'muster destroy' tries again"
-    return "mend what the message names and deploy again"
-
-
-__all__ = ["BUSY_S", "CHANGE_SET", "FAILED_FIRST", "FRESH", "Stacks", "State"]
+__all__ = ["BUSY_S", "CHANGE_SET", "Stacks", "State"]

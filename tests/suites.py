@@ -41,7 +41,7 @@ NEEDS = {
     "hosts": ("node", "coturn", "nginx"),
     "cli": ("node",),
     "browser": ("chromium",),
-    "infra": ("node",),
+    "infra": ("node", "ministack"),
 }
 """What a suite needs beside the Python packages: targets of the Makefile, made when it runs."""
 

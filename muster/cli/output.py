@@ -59,6 +59,11 @@ def say(text: str) -> None:
         print(_encodable(clean(text), sys.stderr), file=sys.stderr, flush=True)
 
 
+def watched() -> bool:
+    """Say whether a person may be looking at what is said."""
+    return sys.stderr.isatty()
+
+
 def ask(question: str) -> None:
     """Write a question, after which the answer is typed."""
     with suppress(OSError, ValueError):

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.support import ministack
 from tests.support.local import ROOT
 
 FILES = sorted(path.name for path in ROOT.glob("requirements*.txt"))
@@ -85,6 +86,22 @@ def test_every_file_pins_the_versions_that_are_tested(file: str) -> None:
     assert {name: tested.get(name) for name in pins(file)} == pins(file)
 
 
+def test_the_emulator_has_an_environment_of_its_own_with_everything_that_it_asks_for() -> None:
+    python = ministack.PYTHON
+    if not python.exists():
+        pytest.skip("needs ministack: make ministack")
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    checked = subprocess.run([*pip, "check"], capture_output=True, check=False)
+    frozen = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True)
+    installed = {
+        canonicalize_name(name): Version(version)
+        for name, _, version in (line.partition("==") for line in frozen.stdout.split())
+    }
+
+    assert checked.returncode == 0, checked.stdout
+    assert installed == pins("tests/ministack.txt")
+
+
 def test_running_installs_a_fraction_of_what_testing_does() -> None:
     assert len(pins("requirements-serve.txt")) <= 27
 
@@ -99,7 +116,7 @@ def test_uvicorn_stays_at_the_minor_version_whose_internals_we_subclass() -> Non
 
 
 def test_pins_come_without_extras_as_old_pips_would_look_for_the_newest() -> None:
-    for file in FILES:
+    for file in (*FILES, "tests/ministack.txt"):
         for line in (ROOT / file).read_text().splitlines():
             assert not re.match(r"[\w.-]+\[", line), f"{file}: {line}"
 

@@ -301,35 +301,6 @@ def test_a_way_back_that_fails_again_says_why(emulated: Account, cloud: Cloud) -
         stacks.mend(stacks.state())
 
 
-def test_a_deployment_that_aws_takes_back_says_why(emulated: Account, cloud: Cloud) -> None:
-    stacks = Stacks(cloud, pause=lambda seconds: None)
-    propose(emulated, stacks)
-    emulated.answers["DescribeStackEvents"] = EVENTS.format(
-        at=(datetime.now(UTC) + timedelta(minutes=1)).isoformat()
-    )
-    emulated.after["ExecuteChangeSet"] = lambda: setattr(
-        emulated.stack("muster-dev"), "status", "ROLLBACK_COMPLETE"
-    )
-
-    with pytest.raises(Failure) as caught:
-        stacks.carry_out()
-
-    assert "Topic: User is not authorized to perform: sns:CreateTopic" in caught.value.message
-    assert caught.value.hint == "allow what the message names, then deploy again"
-
-
-EVENTS = """<DescribeStackEventsResponse><DescribeStackEventsResult><StackEvents>
-<member><EventId>2</EventId><StackId>s</StackId><StackName>muster-dev</StackName>
-<LogicalResourceId>Dashboard</LogicalResourceId><ResourceStatus>CREATE_FAILED</ResourceStatus>
-<ResourceStatusReason>Resource creation cancelled</ResourceStatusReason>
-<Timestamp>{at}</Timestamp></member>
-<member><EventId>1</EventId><StackId>s</StackId><StackName>muster-dev</StackName>
-<LogicalResourceId>Topic</LogicalResourceId><ResourceStatus>CREATE_FAILED</ResourceStatus>
-<ResourceStatusReason>User is not authorized to perform: sns:CreateTopic</ResourceStatusReason>
-<Timestamp>{at}</Timestamp></member>
-</StackEvents></DescribeStackEventsResult></DescribeStackEventsResponse>"""
-
-
 def test_what_aws_would_not_delete_is_named_and_let_go_of(
     emulated: Account, cloud: Cloud, capsys: pytest.CaptureFixture[str]
 ) -> None:

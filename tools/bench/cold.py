@@ -121,6 +121,7 @@ def _variants(folder: Path) -> tuple[Path, Path]:
     raw = packing.chalice(folder, python, architecture=architecture)
     with zipfile.ZipFile(raw / packing.ARCHIVE) as opened:
         opened.extractall(eager)
+    archive.Wheels(python.path, python.target, architecture).bring(eager)
     app = eager / "app.py"
     future = "from __future__ import annotations\n"
     app.write_text(app.read_text().replace(future, future + EAGER, 1))

@@ -132,6 +132,11 @@ def _add_choices(command: argparse.ArgumentParser) -> None:
         help="a parameter of the template, or a MUSTER_ setting; may be repeated",
     )
     command.add_argument(
+        "--edge",
+        action=argparse.BooleanOptionalAction,
+        help="have CloudFront lead to everything by one domain; or without (as it is)",
+    )
+    command.add_argument(
         "--max-usd",
         type=values.dollars,
         metavar="N",
