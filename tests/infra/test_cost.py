@@ -206,7 +206,7 @@ def test_alarms_are_counted_by_their_metrics_and_own_metrics_by_their_names() ->
 
 def test_a_function_that_does_not_keep_the_platform_quiet_is_charged_for_its_lines() -> None:
     function = {"Properties": {"Environment": {}, "LoggingConfig": {"SystemLogLevel": "WARN"}}}
-    loud = {"Properties": {"Environment": {}}}
+    loud: Template = {"Properties": {"Environment": {}}}
 
     assert Standing.of({"Resources": {"One": function}}, {}).platform_bytes == 0
     assert Standing.of({"Resources": {"One": function, "Two": loud}}, {}).platform_bytes > 400
