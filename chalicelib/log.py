@@ -13,6 +13,9 @@ from typing import Any
 from chalicelib.call import Call, Reply
 
 HINT_CHARS = 6
+NODE_CHARS = 64
+"""A stranger's line is paid for as well: so much of what it calls itself is kept."""
+
 BEACON = ("POST /announce", "GET /peers")
 FUNCTION = "Function"
 """The dimension of the metrics, which the template's alarms name."""
@@ -53,7 +56,7 @@ def call(made: Call, reply: Reply, *, latency_s: float) -> None:
         return
     extra: dict[str, Any] = {
         "request_id": made.request_id,
-        "node_id": made.node_id[:128],
+        "node_id": made.node_id[:NODE_CHARS].encode("ascii", "replace").decode(),
         "circle_hint": shorten(reply.circle_hint or made.query.get("circle_hint", "")),
         "status": reply.status,
         "code": reply.code,

@@ -163,7 +163,7 @@ class Settings:
     network_bytes: int = 64 * 1024 * 1024
     frame_burst: int = 2_000
     frames_per_s: int = 1_000
-    pushes_per_s: int = 50
+    pushes_per_s: int = 5
 
     def __post_init__(self) -> None:
         for least, most in _PAIRS:

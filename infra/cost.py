@@ -2,8 +2,8 @@
 
     USD a month = nodes x hours a month x calls an hour x (what one call uses x its price)
 
-and what the service uses when nobody calls. A test compares the store units with what
-DynamoDB itself counts.
+and what is there when nobody calls. A test compares the store units with what DynamoDB
+itself counts, another what strangers cause with what a flood does.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from infra.bill import CALL_MS, DAYS, REGION, Estimate, Units, Use, bill
+from infra.bill import CALL_MS, DAYS, LOG_BYTES, REGION, Estimate, Units, Use, bill
+from infra.standing import CODE_GB, TABLES_GB, Standing, as_it_comes
 
 Design = Literal["polling", "push"]
 
 PUSH_MS = 10.0
 """How long it takes to pass one text to one socket."""
 
-SWEEPS_AN_HOUR, PUBLISHING_AN_HOUR = 60, 60
-ALARMS = 9
-
+AN_HOUR = 60
+"""How often a clock runs that is awake: while a relay session is open, or a community there."""
 
 CALLS: Mapping[str, Units] = {
     "register": Units(2, 1, "register, again"),
@@ -40,6 +40,8 @@ PUBLISHED = Units(3, 32)
 """A community's lease and outcome, and its places, if it has all of them."""
 
 CAPSULE_FILES, CAPSULE_MS = 3, 200.0
+KEYS_AN_HOUR = 4
+"""How often a publisher that works reads its keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +141,22 @@ def estimate(
     region: str = REGION,
     memory_mb: int = 1024,
     architecture: str = "arm64",
+    edge: bool = False,
+    standing: Standing | None = None,
 ) -> Estimate:
     """Price a month of a circle of *nodes* that are there *hours* a day.
 
     Each leaves *messages* a day. *client* is one of `clients`, if not the design's own.
     """
     chosen = clients()[client or DESIGNS[design]]
-    use = idle(memory_mb=memory_mb)
+    use = idle(memory_mb=memory_mb, edge=edge, standing=standing)
     node_hours = nodes * hours * DAYS
     for name, an_hour in chosen.calls.items():
         use.call(node_hours * an_hour, CALLS[name])
     posts = nodes * messages * DAYS * hours / 24
     use.call(posts, CALLS["post"])
     if chosen.held:
+        use.arrive(node_hours * chosen.opens)
         use.socket_minute += node_hours * 60
         use.socket_message += node_hours * chosen.messages + posts * (nodes - 1)
         use.lambda_gb_s += posts * (nodes - 1) * PUSH_MS / 1000 * memory_mb / 1024
@@ -163,14 +168,33 @@ def estimate(
     return bill(use, region=region, architecture=architecture)
 
 
-def idle(*, memory_mb: int = 1024) -> Use:
-    """Return what a month takes when no node is there: scheduled runs and the alarms."""
-    use = Use(alarm_month=ALARMS, _memory_gb=memory_mb / 1024)
-    for an_hour, units in ((SWEEPS_AN_HOUR, SWEEP), (PUBLISHING_AN_HOUR, PUBLISH)):
-        times = an_hour * 24 * DAYS
-        use.run(times, CALL_MS)
-        use.ask(times, units)
-    return use
+def idle(*, memory_mb: int = 1024, edge: bool = False, standing: Standing | None = None) -> Use:
+    """Return what a month takes when no node is there: what stands, and nothing that runs."""
+    there = standing or as_it_comes()
+    return Use(
+        alarm_month=there.alarms,
+        metric_month=there.metrics,
+        dashboard_month=there.dashboards,
+        stored_gb_month=TABLES_GB,
+        backup_gb_month=TABLES_GB,
+        file_gb_month=CODE_GB,
+        _memory_gb=memory_mb / 1024,
+        _edge=edge,
+        _log_bytes=LOG_BYTES + there.platform_bytes,
+    )
+
+
+def nobody(*, region: str = REGION, standing: Standing | None = None) -> Estimate:
+    """Price a month in which nobody calls."""
+    return bill(idle(standing=standing), region=region)
+
+
+def wake(use: Use, *, sweep_hours: float = 0, publish_hours: float = 0) -> None:
+    """Count the runs of the two clocks in the hours that they are awake."""
+    for hours, units in ((sweep_hours, SWEEP), (publish_hours, PUBLISH)):
+        use.run(hours * AN_HOUR, CALL_MS)
+        use.ask(hours * AN_HOUR, units)
+    use.key_call += publish_hours * KEYS_AN_HOUR
 
 
 def publish(use: Use, capsules: float) -> None:

@@ -6,23 +6,23 @@ import argparse
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from infra import ceilings, cost
-from infra.bill import PRICES, REGION, Estimate, Row
+from infra import ceilings, cost, price
+from infra.bill import PRICES, REGION, Estimate, Row, of_region
 from infra.ceilings import Ceilings
+from infra.price import Quote
 from muster.cli import output
 from muster.cli.bars import bar
 from muster.cli.output import Misuse
-
-BAR_CELLS = 28
 
 
 def cost_of(arguments: argparse.Namespace) -> int:
     """Print what a month costs by the model, and the most that the limits allow."""
     asked = _asked(arguments)
     limits = ceilings.below(arguments.max_usd, region=asked.region) if arguments.max_usd else None
-    worst = (limits or Ceilings()).worst(region=asked.region)
+    held = limits or Ceilings()
+    quote = price.quote(held.parameters() | held.settings(), region=asked.region)
     if arguments.json:
-        output.dump(_told(asked, limits or Ceilings(), worst))
+        output.dump(_told(asked, held, quote))
         return output.OK
     draw = _Drawing()
     draw.say(f"{asked.nodes} nodes, {asked.hours:g} h a day, {asked.region}: a month of")
@@ -31,13 +31,14 @@ def cost_of(arguments: argparse.Namespace) -> int:
     draw.bill(asked.estimate(asked.client))
     draw.say("")
     draw.say("The same by other clients:")
-    draw.bars((name, usd, cost.clients()[name].what) for name, usd in asked.others().items())
+    draw.bars(
+        [(name, usd, cost.clients()[name].what) for name, usd in asked.others().items()]
+        + [("nobody", quote.idle_usd, "what stands; nothing runs")]
+    )
     draw.say("")
-    held = "these limits" if limits else "the limits of a deployment as it comes"
-    draw.say(f"The worst month that {held} allow, every second of it: ${worst.total_usd:,.2f}")
-    draw.say(f"  {(limits or Ceilings()).allows()}")
+    draw.worst(quote, "with these limits" if limits else "of a deployment as it comes")
     draw.say("")
-    draw.say(f"Prices as of {PRICES['as_of']}: {PRICES['note']}.")
+    price.show(f"Prices as of {PRICES['as_of']}: {PRICES['note']}.")
     return output.OK
 
 
@@ -72,23 +73,22 @@ def _asked(arguments: argparse.Namespace) -> _Asked:
     )
 
 
-def _told(asked: _Asked, limits: Ceilings, worst: Estimate) -> dict[str, Any]:
+def _told(asked: _Asked, limits: Ceilings, quote: Quote) -> dict[str, Any]:
+    worst = quote.to_json()
     return {
         **asked._asdict(),
         **asked.estimate(asked.client).to_json(),
         "others_usd": {name: round(usd, 4) for name, usd in asked.others().items()},
-        "worst_usd": round(worst.total_usd, 2),
+        **{name: worst[name] for name in worst if name.endswith("_usd") and name != "usual_usd"},
+        "idle": cost.nobody(region=asked.region).to_json(),
+        "boundless": worst["boundless"],
         "limits": limits.parameters(),
         "prices_as_of": PRICES["as_of"],
     }
 
 
 def _region(name: str | None) -> str:
-    known = PRICES["regions"]
-    if name is not None and name not in known:
-        raise Misuse(
-            f"there are no prices of {name} here", f"there are those of {', '.join(known)}"
-        )
+    of_region(name or REGION)
     return name or REGION
 
 
@@ -106,27 +106,50 @@ class _Drawing:
         """Print the lines of a bill, the most expensive first, and its total."""
         off: Mapping[str, float] = {row.what: row.usd for row in estimate.free}
         rows = sorted(estimate.rows, key=lambda row: -row.usd - off.get(row.what, 0))
-        most = max((row.usd for row in rows), default=0)
         for row in rows:
-            self._row(row, row.usd + off.get(row.what, 0), most)
-        self.say(f"{'':<20}{'':>28}  {'-' * 10}")
+            self._row(row, row.usd + off.get(row.what, 0))
+        self.say(f"{'':<40}{'-' * 9}")
         spared = estimate.list_usd - estimate.total_usd
-        note = f"   ${spared:,.2f} more without the free tier of every account"
-        total = f"{'a month':<20}{'':>28}  {_usd(estimate.total_usd)}"
-        self.say(total + (note if spared >= 0.005 else ""))
+        self.say(f"{'a month':<39}{_usd(estimate.total_usd)}")
+        if spared >= 0.005:
+            self.say(f"{'without the free tier of every account':<39}{_usd(estimate.list_usd)}")
 
-    def _row(self, row: Row, usd: float, most: float) -> None:
+    def _row(self, row: Row, usd: float) -> None:
         quantity = f"{_number(row.quantity)} {row.unit}"
-        drawn = bar(0, usd, most, ascii_only=self._ascii_only, cells=BAR_CELLS) if usd else ""
-        self.say(f"{row.what:<20}{quantity:>28}  {_usd(usd)}  {drawn}".rstrip())
+        self.say(f"{row.what:<18}{quantity:>21}{_usd(usd)}  {_each(row)}, {row.source}")
+
+    def worst(self, quote: Quote, held: str) -> None:
+        """Print the worst months that limits allow, and what they do not count."""
+        self.say(f"The worst month {held}, every limit reached in every second:")
+        for usd, whose in (
+            (quote.strangers_usd, "by strangers, whom a closed service refuses"),
+            (quote.members_usd, "by members of a closed service"),
+            (quote.open_usd, "by anybody, where it is open"),
+        ):
+            self.say(f"  {_usd(usd)}  {whose}")
+        price.show(f"  {quote.allows}", indent="  ")
+        price.show_boundless(quote.boundless)
 
     def bars(self, things: Iterable[tuple[str, float, str]]) -> None:
         """Print sums with bars to compare them."""
         rows = list(things)
         most = max(usd for _, usd, _ in rows)
         for name, usd, what in rows:
-            drawn = bar(0, usd, most, ascii_only=self._ascii_only, cells=16)
-            self.say(f"  {name:<8}{_usd(usd)}  {drawn}  {what}")
+            drawn = bar(0, usd, most, ascii_only=self._ascii_only, cells=8)
+            price.show(f"  {name:<7}{_usd(usd)}  {drawn}  {what}", indent=" " * 31)
+
+
+def _each(row: Row) -> str:
+    """Say what one costs, or a million where one costs next to nothing."""
+    if row.each_usd < 0.005:
+        return f"${_exact(row.each_usd * 1e6)} a million"
+    return f"${_exact(row.each_usd)} {'a GB' if row.unit == 'GB' else 'each'}"
+
+
+def _exact(usd: float) -> str:
+    """Write a price with a third decimal where it has one."""
+    text = f"{usd:,.3f}"
+    return text.removesuffix("0")
 
 
 def _usd(usd: float) -> str:
@@ -134,4 +157,4 @@ def _usd(usd: float) -> str:
 
 
 def _number(quantity: float) -> str:
-    return f"{quantity:,.0f}" if quantity >= 10 else f"{quantity:,.2f}"
+    return f"{quantity:,.0f}" if quantity >= 10 or quantity == int(quantity) else f"{quantity:,.2f}"

@@ -2,7 +2,8 @@
 
 The gateway and the tables have ceilings for everybody together. The template tells them
 to the function, and one address gets a twentieth, so that many callers fit beside one
-that takes all it can. What a call takes is what DynamoDB says it took.
+that takes all it can, but never less than a client needs. What a call takes is what
+DynamoDB says it took.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from chalicelib.store import READS
 
 CALLERS = 20
 """So many addresses fit, each of which takes what it is allowed in every minute."""
+
+LEAST_CALLS, LEAST_FRAMES = 2, 1
+"""What an address gets a second though fewer fit then: two browsers that poll, or a doctor."""
 
 BURST_S = 30
 """A burst is what an address may call in so many seconds, at once: `muster doctor` makes forty."""
@@ -54,8 +58,8 @@ class Share:
 
     def settings(self) -> Mapping[str, str]:
         """Return the settings that follow, as variables; what an operator chose goes first."""
-        calls_per_s = _a_second(self.told.rest_rate)
-        frames_per_s = _a_second(self.told.socket_rate)
+        calls_per_s = max(LEAST_CALLS, _a_second(self.told.rest_rate))
+        frames_per_s = max(LEAST_FRAMES, _a_second(self.told.socket_rate))
         chosen = {
             "ADDRESS_PER_S": calls_per_s,
             "ADDRESS_BURST": calls_per_s * BURST_S,
@@ -76,5 +80,5 @@ class Share:
 
 
 def _a_second(rate: int) -> int:
-    """Return how many a second keep `CALLERS` with their bursts below the rate; one at least."""
-    return max(1, int(rate / CALLERS / SPREAD_MORE))
+    """Return how many a second keep `CALLERS` with their bursts below the rate."""
+    return int(rate / CALLERS / SPREAD_MORE)

@@ -37,8 +37,32 @@ def test_a_month_is_drawn_for_people(terminal: Terminal) -> None:
     for row in cost.estimate(nodes=5, hours=24, client="push").rows:
         assert row.what in said
     assert "█" in said
-    assert "The worst month that these limits allow" in said
+    assert "The worst month with these limits" in said
+    assert "by strangers, whom a closed service refuses" in said
+    assert "$0.625 a million, DynamoDB" in said, "each line has its price, and whose it is"
+    assert "large bodies: API Gateway counts" in said, "and what no limit bounds is named"
     assert "Prices as of" in said
+
+
+def test_all_that_is_said_fits_a_terminal_of_eighty_columns(terminal: Terminal) -> None:
+    said = terminal.run("cost", "--client", "web", "--max-usd", "200").stdout
+
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_program_reads_who_can_cause_what(terminal: Terminal) -> None:
+    told = json.loads(terminal.run("cost", "--json").stdout)
+
+    assert told["strangers_usd"] < told["members_usd"] == told["worst_usd"] < told["open_usd"]
+    assert told["idle"]["total_usd"] == told["idle_usd"] <= 0.05
+    assert told["boundless"]
+    assert all(row["source"].startswith("https://aws.amazon.com/") for row in told["rows"])
+
+
+def test_a_region_whose_prices_nobody_knows_is_refused(terminal: Terminal) -> None:
+    said = terminal.fails("cost", "--region", "ap-south-1", expect=2)
+
+    assert "there are no prices of ap-south-1" in said
 
 
 def test_limits_that_nothing_can_keep_are_refused_with_the_least(terminal: Terminal) -> None:

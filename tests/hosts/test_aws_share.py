@@ -75,9 +75,6 @@ def test_the_template_tells_the_service_what_there_is() -> None:
         "MUSTER_TABLE_READ_UNITS": {"Ref": "TableReadUnits"},
         "MUSTER_TABLE_WRITE_UNITS": {"Ref": "TableWriteUnits"},
     }
-    limits = Ceilings()
-    rates = (limits.rest_rate, limits.socket_rate, limits.read_units, limits.write_units)
-    assert list(map(str, rates)) == list(RATES.values())
 
 
 @pytest.mark.parametrize(("rest", "socket"), [(50, 100), (100, 200), (2_000, 9_999)])
@@ -95,10 +92,24 @@ def test_twenty_callers_that_take_all_they_may_fit_below_every_ceiling(
     assert found.address_burst < 2 * rest, "as many as the stage takes at once"
 
 
-def test_however_low_the_rates_one_caller_gets_one_call_a_second() -> None:
+def test_however_low_the_rates_one_caller_gets_what_two_browsers_or_a_doctor_need() -> None:
     found = chosen(rest_rate=1, socket_rate=1)
 
-    assert (found.address_per_s, found.frames_per_s) == (1, 1)
+    assert (found.address_per_s, found.address_burst, found.frames_per_s) == (2, 60, 1)
+
+
+def test_as_it_comes_a_caller_may_take_as_many_units_with_its_calls_as_ever() -> None:
+    """Ten units read, or five written, are as good as a call."""
+    limits = Ceilings()
+    told = Told(
+        rest_rate=limits.rest_rate,
+        socket_rate=limits.socket_rate,
+        table_read_units=limits.read_units,
+        table_write_units=limits.write_units,
+    )
+
+    assert Share(told).calls(Meter(read=10)) == Share(told).calls(Meter(written=5)) == 1
+    assert limits.calls_per_s == 2
 
 
 @on_stores
