@@ -30,7 +30,7 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) node chromium coturn nginx ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn and nginx
+setup: $(PYTHON_READY) node chromium coturn nginx caddy ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn, nginx and caddy
 	@echo "==> everything is set up: make run, make test"
 
 $(RUN_PINS): requirements-serve.txt
@@ -50,9 +50,9 @@ $(NODE_READY): tests/package-lock.json | $(PYTHON_READY)
 	@touch $@
 
 # What only some suites need; tests/suites.py asks for it.
-.PHONY: node chromium coturn nginx
+.PHONY: node chromium coturn nginx caddy
 node: $(NODE_READY)
-chromium coturn nginx:
+chromium coturn nginx caddy:
 	@.ci/setup $@
 
 .PHONY: pins
