@@ -231,11 +231,13 @@ def test_the_workflow_for_a_ci_publishes_what_verifies_and_keeps_no_key(
     assert not (tmp_path / "publishing.key").exists()
 
 
-def test_the_lines_for_cron_in_the_documents_are_taken() -> None:
+def test_the_line_for_cron_in_the_documents_is_taken() -> None:
+    """All of it: a crontab knows no line that goes on in the next."""
     text = (ROOT / "docs" / "capsules.md").read_text()
-    [line] = re.findall(r"^    \*/2 \* \* \* \*  (muster .*(?:\\\n.*)*)$", text, re.MULTILINE)
-    chosen = parser().parse_args(shlex.split(line.replace("\\\n", " "))[1:])
+    [line] = re.findall(r"^    \*/2 \* \* \* \*  muster (.*)$", text, re.MULTILINE)
+    chosen = parser().parse_args(shlex.split(line))
     assert chosen.run == "muster.cli.publishing:publish"
+    assert (chosen.keys, chosen.out) == ("/etc/muster/publishing.key", "/var/www/capsules")
 
 
 # --- muster serve -----------------------------------------------------------------

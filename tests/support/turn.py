@@ -1,6 +1,7 @@
 """A real coturn with our configuration, on free loopback ports, and a client that asks it."""
 
 import asyncio
+import contextlib
 import re
 import shutil
 import socket
@@ -129,9 +130,14 @@ def _configured(port: int, *, secret: str, login: str) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free for UDP and for TCP, as coturn takes both."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                return int(tcp.getsockname()[1])
+    raise RuntimeError("no port is free")
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
