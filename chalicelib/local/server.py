@@ -163,6 +163,7 @@ class Http(HttpToolsProtocol):
         """Hand over to a `WebSocket`, which the host counts by itself."""
         self._uncount()
         super().handle_websocket_upgrade()
+        self.parser: Any = None  # it and this would else wait for the collector
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head that does not end is refused, and so are trailers.

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from chalicelib.local.app import LocalHost
 
 RECORD_BYTES = 16 * 1024
-"""Bytes go through in pieces of a record's size: the buffers of TLS keep the size they had."""
+"""Bytes are read and written in pieces of a record's size; what comes after waits in the kernel."""
+
+_piece = memoryview(bytearray(RECORD_BYTES))
+"""Where the event loop puts what it reads, for all connections: each takes it out at once."""
 
 HANDSHAKE = 0x16
 """What every TLS connection begins with; a call in clear begins with a letter."""
 
 
-class Tls(asyncio.Protocol):
+class Tls(asyncio.BufferedProtocol):
     """The protocol of a TCP connection, and the transport of the one that *inside* makes."""
 
     _raw: Any
@@ -54,7 +57,6 @@ class Tls(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._counted = ""
         self._paused = self._begun = self._reading = self._closing = self._stopped = False
-        self._rest = b""
 
     # --- what asyncio calls ---------------------------------------------------------
 
@@ -73,12 +75,20 @@ class Tls(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._host.bounds.head_s, self.abort)
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes of TLS, piece by piece; after the end they are read and dropped."""
-        if self._rest:
-            self._rest += data
-        elif not self.is_closing():
-            self._take(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to put what comes."""
+        return _piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take bytes of TLS; after the end they are dropped."""
+        if self.is_closing():
+            return
+        if not self._begun and _piece[0] != HANDSHAKE:
+            self._refuse_clear()
+            return
+        self._begun = True
+        self._incoming.write(_piece[:nbytes])
+        self._read()
 
     def eof_received(self) -> None:
         """Nothing more comes; asyncio closes."""
@@ -96,9 +106,9 @@ class Tls(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._leave()
-        self._rest = b""
-        if self._inside is not None:
-            self._inside.connection_lost(exc)
+        inside, self._inside = self._inside, None  # else both would wait for the collector
+        if inside is not None:
+            inside.connection_lost(exc)
 
     def shutdown(self) -> None:
         """End a handshake, as the server stops."""
@@ -135,7 +145,7 @@ class Tls(asyncio.Protocol):
         """
         if self.is_closing():
             return
-        self._closing, self._rest = True, b""
+        self._closing = True
         self.write_eof()
         if not self._reading:
             self._raw.close()
@@ -203,32 +213,15 @@ class Tls(asyncio.Protocol):
             return True
         return False
 
-    def _take(self, data: bytes) -> bool:
-        """Take bytes piece by piece as long as they are wanted; say whether more are."""
-        if not self._begun:
-            self._begun = True
-            if data[0] != HANDSHAKE:
-                self._refuse_clear()
-                return False
-        for at in range(0, len(data), RECORD_BYTES):
-            self._incoming.write(data[at : at + RECORD_BYTES])
-            if not self._read():
-                self._rest = b"" if self.is_closing() else data[at + RECORD_BYTES :]
-                return False
-        return True
-
     def _resume(self) -> None:
-        if self._paused or self.is_closing():
-            return
-        data, self._rest = self._rest, b""
-        if not self._read():
-            self._rest = b"" if self.is_closing() else data
-        elif (not data or self._take(data)) and self._stopped:
+        if not self._paused and self._read() and self._stopped:
             self._stopped = False
             self._raw.resume_reading()
 
     def _read(self) -> bool:
         """Hand on what can be read, and end what is no TLS; say whether more is wanted."""
+        if self.is_closing():
+            return False
         self._reading = True
         try:
             if self._inside is None:
@@ -261,6 +254,7 @@ class Tls(asyncio.Protocol):
         self._connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._counted:
             self._host.connections.remove(self._counted)
             self._counted = ""

@@ -46,7 +46,7 @@ def add_looking(commands: Any) -> None:
         (
             "watch",
             "muster.cli.watching:watch",
-            "for cron: say nothing while a service is well, else what is wrong, and exit with 1",
+            "for cron: say what is wrong with a service, else nothing",
         ),
     ):
         command = verb(commands, name, run, what)
