@@ -56,7 +56,8 @@ class Tls(asyncio.BufferedProtocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._timer: asyncio.TimerHandle | None = None
         self._counted = ""
-        self._paused = self._begun = self._reading = self._closing = self._stopped = False
+        self._paused = self._stopped = self._reading = False
+        self._begun = self._closing = self._leaving = False
 
     # --- what asyncio calls ---------------------------------------------------------
 
@@ -131,11 +132,13 @@ class Tls(asyncio.BufferedProtocol):
             self._raw.writelines(records)  # at once, so that who counts what waits sees all of it
 
     def write_eof(self) -> None:
-        """Say goodbye, and go on reading."""
-        with contextlib.suppress(ssl.SSLError):  # it would wait for the other side's goodbye
-            self._object.unwrap()
-        self._flush()
-        self._raw.write_eof()
+        """Say goodbye, and go on reading; but first read what is here.
+
+        What comes in later may be read after the goodbye, what was here before is an error.
+        """
+        self._leaving = self._reading or self._paused
+        if not self._leaving:
+            self._part()
 
     def close(self) -> None:
         """Say goodbye and close, without waiting for the other side's (RFC 8446, section 6.1).
@@ -146,7 +149,7 @@ class Tls(asyncio.BufferedProtocol):
         if self.is_closing():
             return
         self._closing = True
-        self.write_eof()
+        self._part()
         if not self._reading:
             self._raw.close()
             return
@@ -236,6 +239,9 @@ class Tls(asyncio.BufferedProtocol):
                     self.close()
         except ssl.SSLWantReadError:
             self._flush()
+            if self._leaving:
+                self._leaving = False
+                self._part()
         except ssl.SSLError:
             self._flush()  # the alert that says what was wrong
             self._raw.close()
@@ -249,6 +255,12 @@ class Tls(asyncio.BufferedProtocol):
         self._leave()
         self._inside = self._make()
         self._inside.connection_made(self)  # type: ignore[arg-type]  # all of one that is used
+
+    def _part(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # it would wait for the other side's goodbye
+            self._object.unwrap()
+        self._flush()
+        self._raw.write_eof()
 
     def _leave(self) -> None:
         self._connections.discard(self)

@@ -270,3 +270,30 @@ def test_a_call_may_come_in_the_same_breath_as_the_end_of_the_handshake(server: 
         connection.sendall(outgoing.read())
         while connection.recv(65536):  # its goodbye, and then its end
             pass
+
+
+def test_whoever_has_sent_more_than_was_read_still_hears_why_a_socket_is_closed(
+    server: Server,
+) -> None:
+    """All of it lies in one piece: the goodbye waits until the rest was read."""
+    (ann,) = circle(server, "ann")
+    with contextlib.closing(server.open()) as wire:
+        wire.send(
+            f"GET /v1/relay/ws?token={ann.token()} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        assert wire.answer(head_only=True).status == 101
+        binary = b"\x82\x81" + bytes(4) + b"x"
+        close = b"\x88\x80" + bytes(4)
+        assert isinstance(wire.socket, ssl.SSLSocket)
+        for _ in range(20):
+            wire.send(binary)
+        wire.send(close)
+        said = b""
+        while data := wire.socket.recv(65536):
+            said += data
+        assert (1003).to_bytes(2, "big") + b"text frames only" in said
+        wire.socket.settimeout(5)
+        for _ in range(50):
+            wire.send(binary)  # which is read and dropped, and no reset
