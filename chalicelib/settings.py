@@ -36,7 +36,7 @@ MOST_URLS = 16
 OTHERS = frozenset(
     "MUSTER_" + name
     for name in (
-        # one machine: chalicelib.local.bounds and main
+        # one machine: chalicelib.local.bounds, main and certificate
         *("SOCKETS", "ADDRESS_SOCKETS", "CONNECTIONS", "ADDRESS_CONNECTIONS", "HEAD_S", "BODY_S"),
         *(
             "WAITING_BODY_BYTES",
@@ -45,6 +45,8 @@ OTHERS = frozenset(
             "SILENCE_S",
             "STORE_BYTES",
             "LOG",
+            "TLS_CERT",
+            "TLS_KEY",
         ),
         # AWS: chalicelib.aws.told
         *("STORE", "TABLE_PRESENCE", "TABLE_MAIL", "TABLE_GUARD", "GREET_FUNCTION", "EDGE_SECRET"),

@@ -38,7 +38,7 @@ NEEDS = {
     "contract": ("node",),
     "golden": ("node",),
     "property": ("node",),
-    "hosts": ("node", "coturn", "nginx"),
+    "hosts": ("node", "coturn", "nginx", "caddy"),
     "cli": ("node",),
     "browser": ("chromium",),
     "infra": ("node", "ministack"),

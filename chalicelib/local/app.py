@@ -20,6 +20,7 @@ from chalicelib.local import status
 from chalicelib.local.bodies import Bodies, CallerLeft, Event, Receive, Unread
 from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import Reader, Scope
+from chalicelib.local.certificate import Certificate
 from chalicelib.local.counters import Counters
 from chalicelib.local.desk import SocketDesk
 from chalicelib.local.housekeeping import Housekeeping
@@ -29,6 +30,7 @@ from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
+from muster.errors import RateLimited, Refused, Unavailable
 
 Send = Callable[[Event], Awaitable[None]]
 
@@ -43,8 +45,10 @@ class LocalHost:
         *,
         trusted_proxies: Iterable[str] = (),
         bounds: Bounds | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
+        self.certificate = certificate
         self.connections = Tally()
         self.memory = Memory(self.bounds)
         opened = OpenSockets()
@@ -67,7 +71,7 @@ class LocalHost:
             bounds=self.bounds,
             memory=self.memory,
         )
-        self._housekeeping = Housekeeping(self.service, self.desk)
+        self._housekeeping = Housekeeping(self.service, self.desk, certificate)
         self._pages = status.Pages(self._counters, token=settings.status_token)
         self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
         self._publishing: FolderPublishing | None = None
@@ -93,6 +97,15 @@ class LocalHost:
     def trusts(self, address: str) -> bool:
         """Say whether a trusted proxy is at *address*, so that it speaks for many."""
         return self._reader.trusts(address)
+
+    def crowded(self, address: str, *, opened: int) -> Refused | None:
+        """Return why there may be no further connection from *address*; *opened* counts it."""
+        if opened > self.bounds.connections:
+            return Unavailable("too many connections", retry_after_s=5)
+        most = self.bounds.address_connections
+        if not self.trusts(address) and self.connections.full(address, most=most):
+            return RateLimited("too many connections from this address", retry_after_s=5)
+        return None
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

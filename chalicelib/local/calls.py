@@ -150,12 +150,12 @@ def _outside(scope: Scope, headers: Mapping[str, str]) -> bool:
     )
 
 
-def base_url(host: str, port: int | None) -> str:
+def base_url(host: str, port: int | None, *, scheme: str = "http") -> str:
     """Return the URL under which a listening address is reached from the same machine."""
     everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
     shown = everywhere.get(host, host)
     shown = f"[{shown}]" if ":" in shown else shown
-    return f"http://{shown}:{port}" if port else f"http://{shown}"
+    return f"{scheme}://{shown}:{port}" if port else f"{scheme}://{shown}"
 
 
 def _query(text: bytes) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from chalicelib import store
 from chalicelib.circle import relay
+from chalicelib.local.certificate import LOOK_S, Certificate
 from chalicelib.local.desk import SocketDesk
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.quotas import TIGHT
@@ -35,10 +36,16 @@ _log = logging.getLogger("muster")
 
 
 class Housekeeping:
-    """Sweeps relay seats, purges what has expired, checks sockets, and publishes capsules."""
+    """Sweeps relay seats, purges what has expired, checks sockets, and publishes capsules.
 
-    def __init__(self, service: Service, desk: SocketDesk) -> None:
+    Where TLS is ours it looks for a new certificate.
+    """
+
+    def __init__(
+        self, service: Service, desk: SocketDesk, certificate: Certificate | None = None
+    ) -> None:
         self.publishing: FolderPublishing | None = None
+        self._certificate = certificate
         self._service = service
         self._desk = desk
         self._tell_at = 0.0
@@ -56,6 +63,9 @@ class Housekeeping:
             asyncio.create_task(_every(CHECKPOINT_S, self._checkpoint, in_thread=True)),
             asyncio.create_task(self._publish()),
         ]
+        if self._certificate is not None:
+            look = _every(LOOK_S, self._certificate.look, in_thread=True)
+            jobs.append(asyncio.create_task(look))
         try:
             yield
         finally:

@@ -24,9 +24,11 @@ from urllib.parse import urlsplit
 from chalicelib import log, variables
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
+from chalicelib.local import certificate
 from chalicelib.local.app import LocalHost
 from chalicelib.local.bounds import Bounds
 from chalicelib.local.calls import base_url, is_loopback
+from chalicelib.local.certificate import Certificate
 from chalicelib.local.publishing import FolderPublishing
 from chalicelib.local.publishing_keys import KeyFolder, notice
 from chalicelib.settings import Settings, unknown
@@ -59,6 +61,8 @@ class Chosen(NamedTuple):
     settings: Settings
     bounds: Bounds
     verbose: bool
+    tls: tuple[str, str] = ("", "")
+    """The files of a certificate and its key, where TLS is to be ours."""
 
 
 def read(environment: Mapping[str, str]) -> Chosen:
@@ -70,6 +74,7 @@ def read(environment: Mapping[str, str]) -> Chosen:
         Settings.from_environment(environment),
         Bounds.from_environment(environment),
         verbose=level == "info",
+        tls=(environment.get(certificate.CERTIFICATE, ""), environment.get(certificate.KEY, "")),
     )
 
 
@@ -79,9 +84,12 @@ def build(
     *,
     trusted_proxies: Iterable[str] = (),
     bounds: Bounds | None = None,
+    shown: Certificate | None = None,
 ) -> LocalHost:
     """Put the host together over open stores: an ASGI app."""
-    return LocalHost(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
+    return LocalHost(
+        settings, stores, trusted_proxies=trusted_proxies, bounds=bounds, certificate=shown
+    )
 
 
 def serve(
@@ -94,13 +102,16 @@ def serve(
     verbose: bool = False,
     bounds: Bounds | None = None,
     publish_every_s: int = EVERY_S,
+    tls: tuple[str, str] = ("", ""),
 ) -> None:
     """Serve until SIGTERM or SIGINT; port 0 takes any free one; 0 publishes no capsules.
 
-    Unless the settings say so, it is closed if more than this machine can reach it.
+    With *tls*, the files of a certificate and its key, it speaks TLS alone. Unless the settings
+    say so, it is closed if more than this machine can reach it.
 
-    Raises `OSError` if it cannot listen there or use the directory, `Unusable` if it
-    cannot use the publishing keys there, and `ValueError` if a proxy is not a network.
+    Raises `OSError` if it cannot listen there or use the directory, `Unusable` if it cannot use
+    the publishing keys there, `Unfit` if it cannot use the certificate, and `ValueError` if a
+    proxy is not a network.
     """
     from chalicelib.local import server
 
@@ -108,17 +119,18 @@ def serve(
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder", str(directory))
     log_to(sys.stderr, verbose=verbose)
+    shown = certificate.chosen(*tls)
     files = _many_files()
     bounds = bounds or Bounds()
-    if is_reachable(settings, host=host, trusted_proxies=trusted_proxies):
+    if shown or is_reachable(settings, host=host, trusted_proxies=trusted_proxies):
         settings = dataclasses.replace(settings, access=settings.access or "closed")
     with (
         _listening(host, port) as listener,  # first: where it fails, no folder is left behind
         _alone_in(directory),
         contextlib.closing(_opened(directory, bounds)) as stores,
     ):
-        app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds)
-        base = base_url(host, listener.getsockname()[1])
+        app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds, shown=shown)
+        base = base_url(host, listener.getsockname()[1], scheme="https" if shown else "http")
         published = _publish(app, directory, base, every_s=publish_every_s)
         print(_greeting(settings, base, directory, published), flush=True)
         if files < bounds.connections + SPARE_FILES:
@@ -252,12 +264,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{word}", dest="access", action="store_const", const=word)
     parser.add_argument("--unsigned", choices=("refuse", "allow"))
     parser.add_argument("--trusted-proxy", action="append", default=[], metavar="CIDR")
+    parser.add_argument("--tls-cert")
+    parser.add_argument("--tls-key")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--publish-every", type=int, default=EVERY_S, metavar="SECONDS")
     chosen = parser.parse_args(arguments)
-    named = {"MUSTER_UNSIGNED": chosen.unsigned, "MUSTER_ACCESS": chosen.access}
+    named = {
+        "MUSTER_UNSIGNED": chosen.unsigned,
+        "MUSTER_ACCESS": chosen.access,
+        certificate.CERTIFICATE: chosen.tls_cert,
+        certificate.KEY: chosen.tls_key,
+    }
     try:
-        settings, bounds, verbose = read(
+        settings, bounds, verbose, tls = read(
             os.environ | {name: word for name, word in named.items() if word}
         )
         serve(
@@ -269,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trusted_proxies=chosen.trusted_proxy,
             verbose=chosen.verbose or verbose,
             publish_every_s=max(chosen.publish_every, 0),
+            tls=tls,
         )
     except (OSError, Unusable, ValueError, sqlite3.Error) as error:
         print(f"muster: {error}", file=sys.stderr)

@@ -7,9 +7,7 @@ import contextlib
 import functools
 import logging
 import math
-import secrets
 import socket
-from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
@@ -19,14 +17,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from chalicelib import http, network
 from chalicelib.call import Reply
 from chalicelib.local.app import LocalHost
+from chalicelib.local.endings import HSTS, LINGER_S, close_with
+from chalicelib.local.tls import Tls
 from chalicelib.local.websockets import WebSocket
-from muster.errors import InvalidRequest, RateLimited, Unavailable
+from muster.errors import InvalidRequest
 
 REQUEST_S = 60.0
 """How long a whole request may take to arrive; what reads the body is stricter."""
-
-LINGER_S = 5.0
-"""How long the rest of a request that was answered early is read, so that the answer arrives."""
 
 KEEP_ALIVE_S = 65
 CLOSE_SOCKETS_S = 2.0
@@ -47,6 +44,9 @@ ANSWER_BYTES = 8 * 1024
 
 def run(host: LocalHost, listener: socket.socket) -> None:
     """Serve on *listener* until SIGTERM or SIGINT, then stop in good order."""
+    connection: Any = functools.partial(Http, host)
+    if host.certificate is not None:
+        connection = functools.partial(Tls, host, host.certificate, connection)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below, it writes addresses
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
@@ -54,13 +54,14 @@ def run(host: LocalHost, listener: socket.socket) -> None:
     config = uvicorn.Config(
         host,
         loop="uvloop",
-        http=functools.partial(Http, host),  # type: ignore[arg-type]  # it is only called
+        http=connection,  # it is only called
         ws=functools.partial(WebSocket, host.desk),  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=list(HSTS.items()) if host.certificate is not None else [],
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
@@ -121,16 +122,11 @@ class Http(HttpToolsProtocol):
         super().connection_made(transport)
         self.due = self.loop.time() + self._host.bounds.head_s
         address = self.client[0] if self.client else ""
-        bounds, connections = self._host.bounds, self._host.connections
-        if len(self.connections) > bounds.connections:
-            self._end(http.refuse(Unavailable("too many connections", retry_after_s=5)))
-        elif not self._host.trusts(address) and connections.full(
-            address, most=bounds.address_connections
-        ):
-            refusal = RateLimited("too many connections from this address", retry_after_s=5)
+        refusal = self._host.crowded(address, opened=len(self.connections))
+        if refusal is not None:
             self._end(http.refuse(refusal))
         else:
-            connections.add(address)
+            self._host.connections.add(address)
             self._counted = address
         transport.set_write_buffer_limits(high=ANSWER_BYTES)
         if not self._host.trusts(address):
@@ -167,6 +163,7 @@ class Http(HttpToolsProtocol):
         """Hand over to a `WebSocket`, which the host counts by itself."""
         self._uncount()
         super().handle_websocket_upgrade()
+        self.parser: Any = None  # it and this would else wait for the collector
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head that does not end is refused, and so are trailers.
@@ -277,15 +274,7 @@ class Http(HttpToolsProtocol):
             self._counted = ""
 
     def _end(self, reply: Reply) -> None:
-        headers = reply.headers | {
-            "X-Request-Id": secrets.token_hex(8),
-            "Content-Length": str(len(reply.body)),
-            "Connection": "close",
-        }
-        lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body)
-        self.transport.close()
+        close_with(self.transport, reply)
 
 
 class _Lingering:

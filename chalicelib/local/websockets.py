@@ -25,6 +25,7 @@ from websockets.server import ServerProtocol
 
 from chalicelib.call import Gone, Reply
 from chalicelib.local.calls import Scope
+from chalicelib.local.endings import HSTS, is_ours
 from muster.felund import frames
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         return {
             "method": "GET",
-            "scheme": "wss" if transport.get_extra_info("sslcontext") else "ws",
+            "scheme": "wss" if is_ours(transport) else "ws",
             "path": path,
             "query_string": query.encode("latin-1"),
             "headers": [
@@ -282,7 +283,7 @@ class WebSocket(asyncio.Protocol):
 
     def _refuse(self, reply: Reply) -> None:
         """Answer a handshake with an ordinary reply."""
-        headers = Headers(reply.headers)
+        headers = Headers(reply.headers | (HSTS if is_ours(self._transport) else {}))
         headers["Content-Length"] = str(len(reply.body))
         headers["Connection"] = "close"
         phrase = HTTPStatus(reply.status).phrase

@@ -107,8 +107,11 @@ def is_closed(base: str) -> bool:
     """Say whether a service that answers serves only circles that were let in."""
     import httpx2
 
+    from muster import network
+
     try:
-        told = httpx2.get(f"{base}/v1/info", timeout=PATIENCE_S).json()
+        url = f"{base}/v1/info"
+        told = httpx2.get(url, timeout=PATIENCE_S, **network.options(url)).json()
     except (httpx2.HTTPError, ValueError):
         return False
     return isinstance(told, dict) and told.get("open") is False

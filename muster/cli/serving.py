@@ -19,9 +19,10 @@ def serve(arguments: argparse.Namespace) -> int:
     """Run the service until it is told to stop."""
     from chalicelib.community.keyring import Unusable
     from chalicelib.local import main
+    from chalicelib.local.certificate import Unfit
 
     try:
-        settings, bounds, verbose = main.read(os.environ)
+        settings, bounds, verbose, tls = main.read(os.environ)
     except ValueError as error:
         raise Misuse(str(error), "it was read from the environment") from None
     named = {"unsigned": arguments.unsigned, "access": arguments.access}
@@ -40,7 +41,10 @@ def serve(arguments: argparse.Namespace) -> int:
             trusted_proxies=proxies,
             verbose=arguments.verbose or verbose,
             publish_every_s=arguments.publish_every,
+            tls=(arguments.tls_cert or tls[0], arguments.tls_key or tls[1]),
         )
+    except Unfit as error:
+        raise Misuse(str(error), "--tls-cert FILE and --tls-key FILE name them") from None
     except Unusable as error:
         raise Failure(
             f"cannot publish capsules with the keys in {data.absolute() / 'keys'}: {error}",

@@ -4,6 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -11,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
+from muster.cli.main import parser
 from tests.cli.terminal import Running, Terminal
 
+ROOT = Path(__file__).parents[2]
 PEERS, SIG, MANIFEST = "peers.json", "peers.json.sig", "peers.json.manifest"
 
 
@@ -183,6 +189,55 @@ def test_inspecting_shows_what_is_there(terminal: Terminal, published: Path, key
     secret = json.loads((keys / "publishing.key").read_text())["signing_key"]
     assert secret not in terminal.run("capsule", "inspect", str(keys / "publishing.key")).stdout
     assert "no file of ours" in terminal.fails("capsule", "inspect", str(published / SIG))
+
+
+# --- where there is no service of one's own ---------------------------------------
+
+
+def test_the_workflow_for_a_ci_publishes_what_verifies_and_keeps_no_key(
+    terminal: Terminal, keys: Path, tmp_path: Path, base: str
+) -> None:
+    """Its step as the CI would run it; setting up and handing over are the CI's own."""
+    announce(base, "peer-a", community="by-ci")
+    [job] = yaml.safe_load((ROOT / "packaging" / "publish.yml").read_text())["jobs"].values()
+    [step] = [step for step in job["steps"] if step.get("name") == "publish"]
+    assert set(job["env"]) == {"BEACON", "COMMUNITY"}
+    assert set(step["env"]) == {"PUBLISHING_KEY"}
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    command = Path(sys.executable).with_name("muster")
+    (tmp_path / ".venv" / "bin" / "muster").symlink_to(command)
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]],
+        cwd=tmp_path,
+        env=terminal.environment(
+            BEACON=base,
+            COMMUNITY="by-ci",
+            PUBLISHING_KEY=(keys / "publishing.key").read_text().rstrip("\n"),
+        ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    root = json.loads(
+        terminal.run("capsule", "inspect", str(tmp_path / "root.key"), "--json").stdout
+    )["verify_key"]
+    published = str(tmp_path / "site" / "capsules" / "by-ci")
+    told = terminal.run("capsule", "verify", published, "--root", root, "--json")
+    assert json.loads(told.stdout)["tickets"] == 1
+    assert not (tmp_path / "publishing.key").exists()
+
+
+def test_the_line_for_cron_in_the_documents_is_taken() -> None:
+    """All of it: a crontab knows no line that goes on in the next."""
+    text = (ROOT / "docs" / "capsules.md").read_text()
+    [line] = re.findall(r"^    \*/2 \* \* \* \*  muster (.*)$", text, re.MULTILINE)
+    chosen = parser().parse_args(shlex.split(line))
+    assert chosen.run == "muster.cli.publishing:publish"
+    assert (chosen.keys, chosen.out) == ("/etc/muster/publishing.key", "/var/www/capsules")
 
 
 # --- muster serve -----------------------------------------------------------------

@@ -35,6 +35,7 @@ REPORTS = {
     "circle invite": (),
     "doctor": (),
     "info": (),
+    "watch": ("--json", "--after", "2"),
     "assist": (),
     "bootstrap": (
         *("--beacon", "{base}", "--announce"),

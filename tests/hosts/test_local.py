@@ -30,14 +30,35 @@ from chalicelib.routes import ROUTES
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
-from tests.support.local import ROOT, Answer, Server, Wire, barrier, circle, request, running, start
+from tests.support.certificate import Authority
+from tests.support.local import (
+    ROOT,
+    Answer,
+    Server,
+    Wire,
+    barrier,
+    circle,
+    request,
+    running,
+    running_with_tls,
+    start,
+)
 
 HINT = "0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server"), "--unsigned=allow") as made:
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server, as it speaks in clear and as it speaks TLS itself."""
+    folder = tmp_path_factory.mktemp("server")
+    if request.param == "plain":
+        starting = running(folder, "--unsigned=allow")
+    else:
+        authority = Authority(tmp_path_factory.mktemp("authority"))
+        starting = running_with_tls(folder, authority, "--unsigned=allow")
+    with starting as made:
         yield made
         assert made.stop() == 0
         assert made.errors() == ""
@@ -60,6 +81,10 @@ def closing_code(websocket: ClientConnection) -> int | None:
         while True:
             websocket.recv(timeout=10)
     return websocket.close_code
+
+
+def websocket(server: Server, place: str) -> str:
+    return f"{'wss' if server.trust else 'ws'}://{place}/v1/relay/ws"
 
 
 def alive(server: Server) -> bool:
@@ -121,7 +146,7 @@ def test_http_1_0_without_a_host_is_answered_and_closed(server: Server) -> None:
     with closing(server.open()) as wire:
         wire.send(b"GET /v1/info HTTP/1.0\r\n\r\n")
         answer = wire.answer()
-        assert answer.json()["websocket"] == f"ws://127.0.0.1:{server.port}/v1/relay/ws"
+        assert answer.json()["websocket"] == websocket(server, f"127.0.0.1:{server.port}")
         assert wire.ended()
 
 
@@ -340,7 +365,7 @@ def test_what_a_stranger_says_of_its_address_counts_for_nothing(server: Server) 
 
     named = {"Host": "muster.test", "X-Forwarded-Proto": "https"}
     info = server.call("GET", "/v1/info", headers=named).json()
-    assert info["websocket"] == "ws://muster.test/v1/relay/ws"
+    assert info["websocket"] == websocket(server, "muster.test")
 
 
 def test_a_trusted_proxy_is_believed_as_far_as_it_wrote_itself(tmp_path: Path) -> None:
@@ -385,7 +410,7 @@ def test_trailers_are_no_headers(tmp_path: Path) -> None:
 def test_a_host_header_that_is_none_does_not_get_into_urls(server: Server) -> None:
     for host in ("evil/../x", "a b", "<script>", "x" * 300, ""):
         info = server.call("GET", "/v1/info", headers={"Host": host}).json()
-        assert info["websocket"] == f"ws://127.0.0.1:{server.port}/v1/relay/ws"
+        assert info["websocket"] == websocket(server, f"127.0.0.1:{server.port}")
 
 
 # --- WebSockets -----------------------------------------------------------------------

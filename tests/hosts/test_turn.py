@@ -1,5 +1,6 @@
-"""Does a real coturn accept the logins that assist tells, and refuse them once they are over?"""
+"""Does a real coturn with our configuration accept what assist tells, and lead nowhere private?"""
 
+import ipaddress
 import json
 import secrets
 import time
@@ -15,7 +16,19 @@ from tests.support.local import running
 
 SECRET = secrets.token_hex(16)
 
-pytestmark = pytest.mark.skipif(bool(turn.missing()), reason=turn.missing() or "it is here")
+needs_coturn = pytest.mark.skipif(bool(turn.missing()), reason=turn.missing() or "it is here")
+
+INSIDE = (
+    *("0.0.0.1", "10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1"),
+    *("172.31.255.255", "192.0.0.192", "192.168.1.1", "198.18.0.1", "224.0.0.1", "255.255.255.255"),
+)
+INSIDE_6 = (
+    *("::1", "::10.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a00:1"),
+    *("64:ff9b:1::a00:1", "2001:0:a00:1::", "2002:a00:1::", "fc00::1", "fd00:ec2::254", "fe80::1"),
+    *("fec0::1", "ff02::1"),
+)
+OUTSIDE = ("1.1.1.1", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.169.0.1", "198.20.0.1")
+OUTSIDE_6 = ("2606:4700::1111", "2a00:1450::1", "2003::1", "2001:200::1", "2620::1")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +54,7 @@ def told(port: int, *, at: float) -> dict[str, Any]:
     return found
 
 
+@needs_coturn
 def test_coturn_grants_an_allocation_for_what_the_running_server_tells(
     coturn: int, tmp_path: Path
 ) -> None:
@@ -48,9 +62,39 @@ def test_coturn_grants_an_allocation_for_what_the_running_server_tells(
         [login] = server.call("POST", "/api/p2p/assist", b"{}").json()["ice"]["servers"]
     host, port = turn.allocate(coturn, username=login["username"], password=login["credential"])
     assert host == "127.0.0.1"
-    assert 50000 <= port <= 50100
+    assert 49152 <= port <= 49651
 
 
+@needs_coturn
+def test_coturn_leads_into_the_internet_and_to_nothing_behind_it(coturn: int) -> None:
+    login = told(coturn, at=time.time())
+    found = turn.refused(
+        coturn,
+        (*INSIDE, *OUTSIDE),
+        username=login["username"],
+        password=login["credential"],
+    )
+    assert found == dict.fromkeys(INSIDE, 403)
+
+
+def test_what_is_denied_is_denied_in_ipv6_too_however_it_is_written() -> None:
+    """By the file alone: an allocation of coturn's for IPv6 needs a network that has it."""
+    lines = turn.CONFIGURATION.read_text().splitlines()
+    texts = [line.partition("=")[2] for line in lines if line.startswith("denied-peer-ip")]
+    ranges = [tuple(map(ipaddress.ip_address, text.split("-"))) for text in texts]
+
+    def denied(text: str) -> bool:
+        address = ipaddress.ip_address(text)
+        return any(
+            first.version == address.version and int(first) <= int(address) <= int(last)
+            for first, last in ranges
+        )
+
+    assert [text for text in (*INSIDE, *INSIDE_6) if not denied(text)] == []
+    assert [text for text in (*OUTSIDE, *OUTSIDE_6) if denied(text)] == []
+
+
+@needs_coturn
 def test_coturn_refuses_it_after_its_time(coturn: int) -> None:
     login = told(coturn, at=time.time() - 601)
     assert int(login["username"].partition(":")[0]) < time.time()
@@ -58,6 +102,7 @@ def test_coturn_refuses_it_after_its_time(coturn: int) -> None:
         turn.allocate(coturn, username=login["username"], password=login["credential"])
 
 
+@needs_coturn
 def test_coturn_refuses_a_login_whose_time_was_changed(coturn: int) -> None:
     login = told(coturn, at=time.time())
     longer = f"{int(time.time()) + 9999}:{login['username'].partition(':')[2]}"
@@ -65,6 +110,7 @@ def test_coturn_refuses_a_login_whose_time_was_changed(coturn: int) -> None:
         turn.allocate(coturn, username=longer, password=login["credential"])
 
 
+@needs_coturn
 def test_the_ice_fragment_and_password_alone_are_no_login(coturn: int) -> None:
     """As an example of the guide has it; only `ice.servers` are."""
     w = world(assist=plan(coturn, secret=SECRET), assist_open="allow")
@@ -73,6 +119,7 @@ def test_the_ice_fragment_and_password_alone_are_no_login(coturn: int) -> None:
         turn.allocate(coturn, username=ice["username_fragment"], password=ice["password"])
 
 
+@needs_coturn
 def test_a_fixed_login_is_accepted_too(tmp_path: Path) -> None:
     with turn.running(tmp_path, login="ann:a-password") as port:
         w = world(assist=plan(port, username="ann", password="a-password"), assist_open="allow")

@@ -94,6 +94,7 @@ def a_stack(emulated: Account, cloud: Cloud, status: str) -> Stacks:
             ("--param", "PublicCapsules=yes", "--param", "CloudFront=yes"),
             "is for deployments without CloudFront",
         ),
+        (("--param", "DailySpendUSD=1"), "there is no parameter 'DailySpendUSD'"),
         (("--param", "MUSTER_TABLE_MAIL=x"), "there is no setting MUSTER_TABLE_MAIL"),
         (("--param", "MUSTER_CIRCLE_MEMBER=3"), "there are: MUSTER_CIRCLE_MEMBERS"),
         (("--param", "MUSTER_CIRCLE_MEMBERS=many"), "must be a whole number"),
@@ -346,6 +347,16 @@ def test_there_is_nothing_to_look_at(emulated: Account, run: Run) -> None:
     for command in ("status", "outputs", "dashboard", "logs"):
         assert "there is no muster-dev in account 123456789012, eu-central-1" in run(command)
     assert "'muster deploy' makes it" in run("rotate")
+
+
+def test_there_is_no_dashboard_unless_it_was_asked_for(
+    emulated: Account, cloud: Cloud, run: Run
+) -> None:
+    a_stack(emulated, cloud, "CREATE_COMPLETE")
+
+    said = run("dashboard")
+
+    assert "muster-dev has no dashboard; 'muster deploy --param Dashboard=yes' makes one" in said
 
 
 def test_logs_are_shown_as_people_read_them(emulated: Account, cloud: Cloud, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The systemd unit: systemd itself checks it, and it starts what the command really takes."""
+"""The systemd units: systemd itself checks them, and they start what the command really takes."""
 
 import configparser
 import re
@@ -14,6 +14,8 @@ from muster.cli.main import parser
 from tests.support.local import ROOT
 
 UNIT = ROOT / "packaging" / "muster.service"
+WATCH = ROOT / "packaging" / "muster-watch.service"
+TIMER = ROOT / "packaging" / "muster-watch.timer"
 ANALYZE = shutil.which("systemd-analyze")
 
 systemd = pytest.mark.skipif(
@@ -21,19 +23,19 @@ systemd = pytest.mark.skipif(
 )
 
 
-def service() -> dict[str, str]:
+def service(unit: Path = UNIT) -> dict[str, str]:
     read = configparser.ConfigParser(strict=False, interpolation=None)
     read.optionxform = str  # type: ignore[assignment, method-assign]
-    read.read(UNIT)
+    read.read(unit)
     return dict(read["Service"])
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a command that is there."""
+@pytest.fixture(params=[UNIT, WATCH], ids=lambda unit: unit.stem)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with a command that is there."""
     here = str(Path(sys.executable).with_name("muster"))
-    path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace("/opt/muster/bin/muster", here))
+    path = Path(tmp_path / request.param.name)
+    path.write_text(request.param.read_text().replace("/opt/muster/bin/muster", here))
     return path
 
 
@@ -72,3 +74,28 @@ def test_it_is_installed_as_the_image_is_whose_steps_are_tested() -> None:
 
     assert len(steps) == 2
     assert [line for line in said if "pip install" in line] == [step.strip() for step in steps]
+
+
+@systemd
+def test_systemd_takes_the_timer_with_the_unit_that_it_starts(tmp_path: Path) -> None:
+    here = str(Path(sys.executable).with_name("muster"))
+    (tmp_path / WATCH.name).write_text(WATCH.read_text().replace("/opt/muster/bin/muster", here))
+    timer = Path(shutil.copy(TIMER, tmp_path))
+    command = [str(ANALYZE), "verify", "--man=no", str(timer)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_command_takes_what_the_watching_unit_gives_it() -> None:
+    told = service(WATCH)
+    said = [line.removeprefix("#").strip() for line in WATCH.read_text().splitlines()]
+    [example] = [line for line in said if line.startswith("echo 'WATCH=")]
+    words = example.partition("=")[2].partition("'")[0]
+    program, *given = shlex.split(told["ExecStart"].replace("$WATCH", words))
+    chosen = parser().parse_args(given)
+
+    assert program == "/opt/muster/bin/muster"
+    assert chosen.run == "muster.cli.watching:watch"
+    assert (chosen.base, chosen.after, chosen.root) == ("https://example.org", 2, "KEY")
+    assert "MUSTER_HOME=/var/lib/" + told["StateDirectory"] in WATCH.read_text()

@@ -5,18 +5,20 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from websockets.sync.client import ClientConnection, connect
 
 from muster.felund import signing
+from tests.support.certificate import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,10 +56,12 @@ class Server:
     process: subprocess.Popen[str]
     greeting: str
     port: int
-    base: str = field(init=False)
+    trust: ssl.SSLContext | None = None
+    """Whom to believe, if it speaks TLS."""
 
-    def __post_init__(self) -> None:
-        self.base = f"http://127.0.0.1:{self.port}"
+    @property
+    def base(self) -> str:
+        return f"{'https' if self.trust else 'http'}://127.0.0.1:{self.port}"
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to the process, and to no other, and wait for its end."""
@@ -78,7 +82,10 @@ class Server:
 
     def open(self) -> "Wire":
         """Open a TCP connection."""
-        return Wire(socket.create_connection(("127.0.0.1", self.port), timeout=10))
+        opened = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        if self.trust:
+            opened = self.trust.wrap_socket(opened, server_hostname="127.0.0.1")
+        return Wire(opened)
 
     def call(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -89,7 +96,8 @@ class Server:
 
     def websocket(self, query: str = "", **options: Any) -> ClientConnection:
         """Open a WebSocket."""
-        url = f"ws://127.0.0.1:{self.port}/v1/relay/ws{query}"
+        url = f"ws{self.base.removeprefix('http')}/v1/relay/ws{query}"
+        options = {"ssl": self.trust} | options
         opened: ClientConnection = connect(url, compression=None, ping_interval=None, **options)
         return opened
 
@@ -269,7 +277,7 @@ def start(directory: Path, *arguments: str, **environment: str) -> Server:
         greeting += line
         if "in another" in line:  # its last line
             break
-    found = re.search(r"listens on http://\S+:(\d+)", greeting)
+    found = re.search(r"listens on https?://\S+:(\d+)", greeting)
     if found is None:
         process.wait(timeout=15)
         assert process.stderr is not None
@@ -289,3 +297,15 @@ def running(directory: Path, *arguments: str, **environment: str) -> Iterator[Se
         for pipe in (server.process.stdout, server.process.stderr):
             assert pipe is not None
             pipe.close()
+
+
+@contextmanager
+def running_with_tls(
+    directory: Path, authority: Authority, *arguments: str, **environment: str
+) -> Iterator[Server]:
+    """Run a server that speaks TLS itself, with a certificate of this authority."""
+    certificate, key = authority.issue(directory.name)
+    options = (f"--tls-cert={certificate}", f"--tls-key={key}", *arguments)
+    with running(directory, *options, **environment) as server:
+        server.trust = authority.trust()
+        yield server

@@ -1,11 +1,13 @@
-"""A real coturn on free loopback ports, and a client that asks it for an allocation."""
+"""A real coturn with our configuration, on free loopback ports, and a client that asks it."""
 
 import asyncio
+import contextlib
+import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,13 @@ from aioice import stun, turn
 
 PROGRAM = "turnserver"
 REALM = "muster.test"
+CONFIGURATION = Path(__file__).parents[2] / "packaging" / "turnserver.conf"
+HERE = """
+listening-ip=127.0.0.1
+relay-ip=127.0.0.1
+pidfile={directory}/coturn.pid
+userdb={directory}/coturn.db
+"""
 
 
 def missing() -> str:
@@ -26,37 +35,20 @@ def missing() -> str:
 def running(directory: Path, *, secret: str = "", login: str = "") -> Iterator[int]:
     """Run coturn with a shared secret, or a fixed ``name:password``; yields its port."""
     port = _free_port()
-    choice = ["--use-auth-secret", f"--static-auth-secret={secret}"] if secret else []
-    choice += [f"--user={login}"] if login else []
-    log = (directory / "coturn.out").open("wb")
+    file, output = directory / "turnserver.conf", directory / "coturn.out"
+    file.write_text(
+        _configured(port, secret=secret, login=login) + HERE.format(directory=directory)
+    )
+    log = output.open("wb")
     process = subprocess.Popen(
-        [
-            PROGRAM,
-            "-n",
-            "--listening-ip=127.0.0.1",
-            "--relay-ip=127.0.0.1",
-            f"--listening-port={port}",
-            "--min-port=50000",
-            "--max-port=50100",
-            "--lt-cred-mech",
-            f"--realm={REALM}",
-            "--no-tls",
-            "--no-dtls",
-            "--no-cli",
-            "--allow-loopback-peers",
-            f"--pidfile={directory / 'coturn.pid'}",
-            f"--userdb={directory / 'coturn.db'}",
-            "--log-file=stdout",
-            "--simple-log",
-            *choice,
-        ],
+        [PROGRAM, "-c", str(file)],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
     )
     try:
-        _wait(port, process, directory / "coturn.out")
+        _wait(port, process, output)
         yield port
     finally:
         process.terminate()
@@ -86,13 +78,66 @@ def allocate(port: int, *, username: str, password: str) -> tuple[str, int]:
     return asyncio.run(ask())
 
 
+def refused(port: int, peers: Iterable[str], *, username: str, password: str) -> dict[str, int]:
+    """Ask whether an allocation may reach these peers; the code for each that it may not.
+
+    Nothing is sent to any of them.
+    """
+
+    async def ask() -> dict[str, int]:
+        loop, found = asyncio.get_running_loop(), {}
+        _, client = await loop.create_datagram_endpoint(
+            lambda: turn.TurnClientUdpProtocol(
+                ("127.0.0.1", port),
+                username=username,
+                password=password,
+                lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
+                channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
+            ),
+            remote_addr=("127.0.0.1", port),
+        )
+        await client.connect()
+        try:
+            for number, peer in enumerate(peers):
+                try:
+                    await client.channel_bind(0x4000 + number, (peer, 9))
+                except Refused as refusal:
+                    found[peer] = int(refusal.response.attributes["ERROR-CODE"][0])
+        finally:
+            await client.delete()
+        return found
+
+    return asyncio.run(ask())
+
+
 Refused = stun.TransactionFailed
 
 
+def _configured(port: int, *, secret: str, login: str) -> str:
+    """Return our configuration, in which only places, logins and the log are changed."""
+    text = CONFIGURATION.read_text()
+    logins = f"static-auth-secret={secret}" if secret else f"user={login}"
+    for pattern, found in (
+        (r"realm=.*", f"realm={REALM}"),
+        (r"static-auth-secret=.*", logins),
+        (r"listening-port=.*", f"listening-port={port}"),
+        (r"log-file=.*\nno-stdout-log", "log-file=stdout\nsimple-log"),
+        *([] if secret else [(r"use-auth-secret", "lt-cred-mech")]),
+    ):
+        text, times = re.subn(f"^{pattern}$", found, text, flags=re.MULTILINE)
+        assert times == 1, pattern
+    return text
+
+
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free for UDP and for TCP, as coturn takes both."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                return int(tcp.getsockname()[1])
+    raise RuntimeError("no port is free")
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

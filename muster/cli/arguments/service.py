@@ -61,6 +61,16 @@ def _add_serve(commands: Any) -> None:
         default=[],
         help="believe X-Forwarded-For from this network; may be repeated",
     )
+    serve.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="speak https, with the certificate (and its chain) in this file (MUSTER_TLS_CERT)",
+    )
+    serve.add_argument(
+        "--tls-key",
+        metavar="FILE",
+        help="the certificate's key (MUSTER_TLS_KEY); both files are read again when they change",
+    )
     for word, what in (
         ("closed", "serve only circles that were let in ('muster access'), whoever calls"),
         ("open", "serve everybody (default: calls from this machine); the last of the two counts"),

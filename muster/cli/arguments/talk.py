@@ -1,7 +1,8 @@
-"""The verbs that talk with a service: `send`, `listen`, `doctor` and `info`."""
+"""The verbs that talk with a service: `send`, `listen`, `doctor`, `info` and `watch`."""
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from muster.cli.arguments import values
@@ -34,7 +35,7 @@ def add_chat(commands: Any) -> None:
 
 
 def add_looking(commands: Any) -> None:
-    """Add `doctor` and `info`."""
+    """Add `doctor`, `info` and `watch`."""
     for name, run, what in (
         (
             "doctor",
@@ -42,6 +43,11 @@ def add_looking(commands: Any) -> None:
             "let two nodes meet through a service, and say what works",
         ),
         ("info", "muster.cli.info:info", "show a service's version, policy, limits and keys"),
+        (
+            "watch",
+            "muster.cli.watching:watch",
+            "for cron: say what is wrong with a service, else nothing",
+        ),
     ):
         command = verb(commands, name, run, what)
         command.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
@@ -59,4 +65,36 @@ def add_looking(commands: Any) -> None:
                 help="examine it as a circle of yours, which a closed service has let in; "
                 "three messages stay in its mailbox",
             )
+        if name == "watch":
+            _add_watched(command)
         add_json(command)
+
+
+def _add_watched(watch: argparse.ArgumentParser) -> None:
+    watch.add_argument(
+        "--community",
+        metavar="C",
+        action="append",
+        default=[],
+        help="its capsule must be fresh and verify; may be repeated",
+    )
+    watch.add_argument(
+        "--root",
+        metavar="KEY",
+        help="the root key to believe capsules by (default: what the service says)",
+    )
+    watch.add_argument(
+        "--days",
+        type=values.days,
+        default=14,
+        metavar="N",
+        help="how long an https certificate must last (%(default)d)",
+    )
+    watch.add_argument(
+        "--after",
+        type=values.times,
+        default=1,
+        metavar="N",
+        help="say it when something was wrong N times in a row, and until it is well again; "
+        "the count is kept in MUSTER_HOME (%(default)d)",
+    )

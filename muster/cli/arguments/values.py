@@ -38,6 +38,7 @@ def whole(what: str, *, least: int = 0, most: int) -> Callable[[str], int]:
 port = whole("port", most=65_535)
 count = whole("number up to a million", most=1_000_000)
 days = whole("number of days from 1 to 3650", least=1, most=3650)
+times = whole("number from 1 to 1000", least=1, most=1000)
 whole_seconds = whole("whole number of seconds up to a day", most=86_400)
 seconds = number("number of seconds", most=3600)
 dollars = number("number of US dollars", most=10_000_000)
