@@ -7,6 +7,7 @@ no other machine's time is Lambda's.
 """
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import secrets
@@ -287,7 +288,8 @@ def test_one_call_more_or_less_is_seen_by_the_flood(closed: Flood) -> None:
 def test_a_flood_of_announces_takes_what_a_public_community_may(public: Flood) -> None:
     for _ in range(60):
         public.announce()
-    announced = public.take(public.announce, status=200)
+    takes = [public.take(public.announce, status=200) for _ in range(5)]
+    announced = sorted(takes, key=lambda one: (one.written, one.read))[2]  # a new minute adds
     listed = public.take(lambda: public.call("GET", "/peers"), status=200)
 
     assert announced.written == pytest.approx(ceilings.PUBLIC.write, rel=AGREED)
@@ -333,8 +335,9 @@ def test_a_flood_for_capsules_reads_the_bucket_and_sends_as_little_as_the_model_
         with flooded(tmp_path, dynalite_url, **settings) as flood:
             client = open_client("s3")
             client.create_bucket(Bucket=bucket)
-            for name in names:
-                client.put_object(Bucket=bucket, Key=f"capsules/mainnet/{name}", Body=FILE)
+            manifest = hashlib.sha256(FILE).hexdigest().encode().ljust(len(FILE))
+            for name, body in zip(names, (FILE, FILE, manifest), strict=True):
+                client.put_object(Bucket=bucket, Key=f"capsules/mainnet/{name}", Body=body)
             started = time.monotonic()
             answers = [
                 flood.call("GET", f"/capsules/mainnet/{name}") for _ in range(20) for name in names

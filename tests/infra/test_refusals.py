@@ -349,16 +349,6 @@ def test_there_is_nothing_to_look_at(emulated: Account, run: Run) -> None:
     assert "'muster deploy' makes it" in run("rotate")
 
 
-def test_there_is_no_dashboard_unless_it_was_asked_for(
-    emulated: Account, cloud: Cloud, run: Run
-) -> None:
-    a_stack(emulated, cloud, "CREATE_COMPLETE")
-
-    said = run("dashboard")
-
-    assert "muster-dev has no dashboard; 'muster deploy --param Dashboard=yes' makes one" in said
-
-
 def test_logs_are_shown_as_people_read_them(emulated: Account, cloud: Cloud, run: Run) -> None:
     a_stack(emulated, cloud, "CREATE_COMPLETE")
     logs, group = emulated.client("logs"), "/aws/lambda/muster-dev-service"

@@ -105,6 +105,7 @@ def rarely(service: Service, *, now: int) -> None:
     """Do what only some deployments, or two callers at once, make the service do."""
     call = Call("POST", "/v1/messages", clock=float(now))
     tables.count(service.stores, "bytes", 1, now=now)
+    tables.few_allowed(service.stores, most=1, now=now)  # as a closed service does
     tables.key_set(service.stores, "identity", b"1" * 32, until=tables.FOREVER, now=now)
     service.stores.guard.add("count#address#192.0.2.1", "1", 1, expires_at=now + 9, now=now)
     batch = pieces.Batch(service, call, HINT)
