@@ -81,6 +81,8 @@ def _read(certificate: Path, key: Path) -> tuple[ssl.SSLContext, float]:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0  # connections last; and a client that reads and writes in two threads
+    # on Python before 3.13 may lose what it sends in the moment in which tickets arrive
     try:
         context.load_cert_chain(certificate, key, password=_nobody)
     except (OSError, ValueError) as error:  # what was fine a moment ago, or is too weak
