@@ -14,7 +14,6 @@ from tests.support.local import GENEROUS
 from tests.support.local import running as one_machine
 from tests.support.serving import serving
 
-
 UNKNOWN = "GET /v1/nothing"
 
 
