@@ -83,6 +83,17 @@ def strict(value: Any) -> bytes:
     return _write(value, MAX_DEPTH, _RFC8785).encode("utf-8")
 
 
+def read_strict(raw: bytes) -> Any:
+    """Read what we sign ourselves; what is spelled in another way was not written by us.
+
+    Raises `Refused`: ``MALFORMED`` if it is no JSON, ``NOT_CANONICAL`` if it has another form.
+    """
+    value = loads(raw)
+    if strict(value) != raw:
+        raise Refused(Reason.NOT_CANONICAL, "it is spelled in another way than it was signed")
+    return value
+
+
 def number(value: float) -> str:
     """Print a number as ECMAScript does (ECMA-262, Number::toString)."""
     if isinstance(value, int) and abs(value) <= MAX_INTEGER:

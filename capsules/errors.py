@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Everything that can be wrong with a ticket, a capsule or a manifest."""
+    """Everything that can be wrong with what somebody signed or sealed."""
 
     # tickets, in the order in which existing clients check them
     EXPIRED = "EXPIRED"
@@ -44,6 +44,11 @@ class Reason(StrEnum):
     CERTIFICATE_NOT_YET_VALID = "CERTIFICATE_NOT_YET_VALID"
     KEY_MISMATCH = "KEY_MISMATCH"
     REVOCATIONS_INVALID = "REVOCATIONS_INVALID"
+    # circles of version 2
+    WEAK_KEY = "WEAK_KEY"
+    UNREADABLE = "UNREADABLE"
+    WRONG_CIRCLE = "WRONG_CIRCLE"
+    WRONG_NODE = "WRONG_NODE"
     # whoever fetches
     UNREACHABLE = "UNREACHABLE"
     TIMEOUT = "TIMEOUT"

@@ -15,6 +15,20 @@ from typing import Self
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
+_FIELD = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_SMALL_ORDER = frozenset(
+    int.from_bytes(bytes.fromhex(y), "little")
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+    )
+)
+"""The y of the eight points that a few additions lead back to themselves."""
+
 _PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
 """What stands before the 32 bytes of a signing key in PKCS#8 DER (RFC 8410, section 7)."""
 
@@ -50,10 +64,16 @@ class VerifyKey:
         return hashlib.sha256(self.raw).hexdigest()[:16]
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Say whether *signature* over *message* was made by the other half of this key."""
+        """Say whether *signature* over *message* was made by the other half of this key.
+
+        Libraries disagree about signatures that nobody makes by accident, so one rule stands in
+        front of each, here and in JavaScript: S is below the order of the group, key and R are
+        points in their only spelling and not of small order; then the cofactorless equation
+        (docs/protocol2.md, Signatures).
+        """
         from nacl import bindings, exceptions
 
-        if len(signature) != SIGNATURE_BYTES:
+        if len(signature) != SIGNATURE_BYTES or not _one_meaning(self.raw, signature):
             return False
         try:
             bindings.crypto_sign_open(signature + message, self.raw)
@@ -106,6 +126,17 @@ class SigningKey:
 
         secret = bindings.crypto_sign_seed_keypair(self.seed)[1]
         return bindings.crypto_sign(message, secret)[:SIGNATURE_BYTES]
+
+
+def _one_meaning(key: bytes, signature: bytes) -> bool:
+    """Say whether every library would come to the same verdict."""
+    if int.from_bytes(signature[32:], "little") >= _ORDER:
+        return False
+    for point in (key, signature[:32]):
+        y = int.from_bytes(point, "little") & (2**255 - 1)
+        if y >= _FIELD or y in _SMALL_ORDER:
+            return False
+    return True
 
 
 def exact_base64(text: str) -> bytes:
