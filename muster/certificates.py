@@ -47,7 +47,7 @@ def anchor(epoch: Epoch) -> bytes:
     return built.public_bytes(serialization.Encoding.PEM)
 
 
-def issue(node: Node, *, now: int) -> tuple[bytes, bytes]:
+def issue(node: Node, *, now: int, serial: int | None = None) -> tuple[bytes, bytes]:
     """Return a node's certificate and its private key, in PEM; *now* is Unix time."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -59,7 +59,7 @@ def issue(node: Node, *, now: int) -> tuple[bytes, bytes]:
         .subject_name(_name("muster2 node"))
         .issuer_name(_name("muster2 circle"))
         .public_key(own.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + datetime.timedelta(days=DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

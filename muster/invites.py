@@ -25,7 +25,7 @@ MOST_SERVICES = 8
 MOST_PEERS = 16
 NAME_BYTES = 64
 
-_CODE = re.compile(rf"[!-~]{{{LEAST_CODE},256}}")
+_CODE = re.compile(rf"[ -~]{{{LEAST_CODE},256}}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _PEER = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 _AGAIN = "ask for a new one"
