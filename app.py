@@ -12,22 +12,19 @@ from typing import Any
 
 from chalice.app import Chalice, Rate, Response
 
-from chalicelib.aws.events import Kind, kind
-from chalicelib.aws.host import METHODS, RESOURCES, Answer, AwsHost
+from chalicelib.aws.events import EVERY, Kind, kind
+from chalicelib.aws.host import METHODS, Answer, AwsHost
 
 app = Chalice("muster", configure_logs=False)
 app.experimental_feature_flags.add("WEBSOCKETS")
 host = AwsHost(os.environ)
 
 
+@app.route(EVERY, methods=list(METHODS), content_types=[])
 def answer() -> Response:
-    """Answer the call at hand."""
+    """Answer the call at hand, which says itself for which path it is."""
     request = app.current_request
     return host.answer(request.to_original_event() if request else {})
-
-
-for _path in RESOURCES:
-    app.route(_path, methods=list(METHODS), content_types=[])(answer)
 
 
 @app.middleware("http")

@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from chalicelib.call import Call, Reply
+from muster.errors import NotAllowed
 
 HINT_CHARS = 6
 NODE_CHARS = 64
@@ -62,13 +63,20 @@ def call(made: Call, reply: Reply, *, latency_s: float) -> None:
         "code": reply.code,
         "latency_ms": round(latency_s * 1000, 2),
     }
-    if reply.route in BEACON:
-        extra |= _metric("BeaconSuccess", good(reply), at=made.now)
+    good = beacon(reply)
+    if good is not None:
+        extra |= _metric("BeaconSuccess", good, at=made.now)
     _log.info("%s %d", reply.route, reply.status, extra=extra)
 
 
-def good(reply: Reply) -> bool:
-    """Say whether a beacon did what it was asked; the alarm watches the share of these."""
+def beacon(reply: Reply) -> bool | None:
+    """Say whether a beacon did what it was asked; the alarm watches the share of these.
+
+    Nothing is said of other calls, nor of those that a closed service keeps out: strangers
+    would else raise the alarm of a service that does what it should.
+    """
+    if reply.route not in BEACON or reply.code == NotAllowed.code:
+        return None
     return reply.status < 300 and not reply.code
 
 

@@ -44,6 +44,9 @@ READ_UNIT_BYTES, WRITE_UNIT_BYTES = 4_096, 1_024
 PIECE_BYTES = 32 * 1024
 """What API Gateway counts as one message."""
 
+SOCKET_ROUTES = 2
+"""AWS may count a throttle for each route: sockets that open, and frames. What ends has begun."""
+
 CALL_WRITES, EVENT_WRITES = 4, 2
 """The most that a call, or an event of a socket, writes beside mail: places, nonces, counters."""
 
@@ -62,8 +65,8 @@ class Knock(NamedTuple):
     log_bytes: float
 
 
-CALL = Knock(read=1, answer_bytes=1_900, log_bytes=490)
-"""The longest answer is `GET /v1/info`; the longest line is a refused announce of a long node.
+CALL = Knock(read=1, answer_bytes=1_900, log_bytes=345)
+"""The longest answer is `GET /v1/info`; the longest line is that of a long node.
 A name that is not let in is looked up where more circles are let in than are read at once."""
 
 SOCKET = Knock(read=0, answer_bytes=650, log_bytes=350)
@@ -72,9 +75,9 @@ SOCKET = Knock(read=0, answer_bytes=650, log_bytes=350)
 REFUSED_MS = 10.0
 """How long a machine is busy with a refused call; it waits for nothing, or for one read."""
 
-PUBLIC, PUBLIC_BYTES = Units(4, 1), 42_000
-"""What an announce to a community that everybody may use takes, and how long its answer is,
-if all tickets have the longest names."""
+PUBLIC, PUBLIC_KNOCK = Units(4, 1), Knock(read=1, answer_bytes=42_000, log_bytes=490)
+"""What an announce to a community that everybody may use takes: its answer, if all tickets have
+the longest names, and its line, which carries a metric."""
 
 BODY_BYTES, METERED_BYTES = 10 * 1024 * 1024, 512 * 1024
 """The largest body that API Gateway takes; and how much of one counts as a call."""
@@ -92,6 +95,9 @@ PARAMETERS: Mapping[str, str] = {
     "write_units": "TableWriteUnits",
     "pushes_per_s": PUSHES,
 }
+
+LEAST_BURST = 60
+"""As many as one address may call at once; in a month it costs no more than that many calls."""
 
 RATES = tuple(1.1**step for step in range(-15, 97))
 """The scales that `below` tries, in calls a second."""
@@ -143,12 +149,12 @@ class Ceilings:
     events, which AWS does not charge, and AWS gives no more machines and store units.
     """
 
-    rest_rate: int = 10
+    rest_rate: int = 11
     socket_rate: int = 5
     concurrency: int = 10
     memory_mb: int = 1024
-    read_units: int = 100
-    write_units: int = 50
+    read_units: int = 110
+    write_units: int = 55
     pushes_per_s: int = 5
 
     @classmethod
@@ -166,7 +172,7 @@ class Ceilings:
         found = {parameter: str(getattr(self, name)) for name, parameter in PARAMETERS.items()}
         del found[PUSHES]
         bursts = {"RestBurst": self.rest_rate, "SocketBurst": self.socket_rate}
-        return found | {name: str(max(2 * rate, 20)) for name, rate in bursts.items()}
+        return found | {name: str(max(2 * rate, LEAST_BURST)) for name, rate in bursts.items()}
 
     def settings(self) -> dict[str, str]:
         """Return those that the service holds itself, as variables of its functions."""
@@ -202,10 +208,10 @@ class Ceilings:
         use.lambda_request += calls + knocks
         use.busy((calls + knocks) * REFUSED_MS)
         use.read_unit += calls * CALL.read + knocks * SOCKET.read
-        answer = PUBLIC_BYTES if terms.communities else CALL.answer_bytes
-        use.send(calls * answer + knocks * SOCKET.answer_bytes)
+        call = PUBLIC_KNOCK if terms.communities else CALL
+        use.send(calls * call.answer_bytes + knocks * SOCKET.answer_bytes)
         own = terms.standing.platform_bytes
-        use.log(calls * (CALL.log_bytes + own) + knocks * (SOCKET.log_bytes + own))
+        use.log(calls * (call.log_bytes + own) + knocks * (SOCKET.log_bytes + own))
         if terms.communities:
             self._announced(use, calls)
             self._capsules(use, terms, terms.communities)
@@ -249,18 +255,18 @@ class Ceilings:
         use.send(self._machines() * BYTES_PER_S * MONTH_S)
 
     def _everything(self, terms: Terms, communities: int) -> Use:
-        calls, events = self.rest_rate * MONTH_S, self.socket_rate * MONTH_S
+        calls, events = self.rest_rate * MONTH_S, SOCKET_ROUTES * self.socket_rate * MONTH_S
         sent = self.pushes_per_s * self._machines() * MONTH_S
         use = self._idle(terms)
         use.http_call += calls
         use.arrive(calls + events)
         use.socket_message += events + sent
-        use.socket_minute += events * IDLE_MINUTES
+        use.socket_minute += self.socket_rate * MONTH_S * IDLE_MINUTES
         use.lambda_request += calls + 2 * events
         use.lambda_gb_s += self._machines() * MONTH_S * self.memory_mb / 1024
-        beside = self.rest_rate * CALL_WRITES + self.socket_rate * EVENT_WRITES
+        beside = self.rest_rate * CALL_WRITES + SOCKET_ROUTES * self.socket_rate * EVENT_WRITES
         use.write_unit += (self.write_units + min(beside, 2 * self.write_units)) * MONTH_S
-        looked = min(self.rest_rate + self.socket_rate, self.read_units)
+        looked = min(self.rest_rate + SOCKET_ROUTES * self.socket_rate, self.read_units)
         use.read_unit += (2 * self.read_units + looked) * MONTH_S
         chosen = Settings()
         kept = self.write_units * WRITE_UNIT_BYTES * chosen.message_s / GB
@@ -289,7 +295,7 @@ def boundless(limits: Ceilings, terms: Terms) -> list[str]:
     found = [
         "large bodies: API Gateway counts each 512 KB as a call, and takes up to 10 MB: "
         f"${more:,.0f} more for somebody who sends {mbit:,.0f} Mbit/s all month",
-        "paths that there are not, which the gateway answers by itself: "
+        "the path /, which the gateway answers by itself: "
         f"{millions('http_call')}, if AWS charges them",
         "calls over the limit, which AWS documents as not charged: traffic of the answers, "
         f"${price['transfer_gb'] * REFUSAL_BYTES / 1000:,.2f} a million",

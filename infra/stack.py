@@ -1,8 +1,8 @@
 """The stack: what `chalice package` makes, and what is beside it, as one template.
 
 Chalice merges `infra/resources.json` into its own template. What a merge cannot do is
-done here: handlers are folded into one function, the routes of Chalice's REST API become
-those of an HTTP API (docs/adr/0018-http-api.md), and the files `edge.js` and
+done here: handlers are folded into one function, an HTTP API takes the place of Chalice's
+REST API (docs/adr/0018-http-api.md), and the files `edge.js` and
 `dashboard.json` are put in. Everything is a function of its input.
 """
 
@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,22 +112,9 @@ def _name_sockets_deployment(resources: Template) -> None:
 
 
 def _take_calls(resources: Template) -> None:
-    """Have an HTTP API take every path that `app.py` has, in place of Chalice's REST API.
-
-    A route takes all methods, so that the service itself refuses; other paths end at the gateway.
-    """
-    paths = resources.pop(_REST)["Properties"]["DefinitionBody"]["paths"]
-    resources.pop(_REST_PERMISSION)
-    for path in paths:
-        name = "CallsRoute" + "".join(word.capitalize() for word in re.findall(r"\w+", path))
-        resources[name] = {
-            "Type": "AWS::ApiGatewayV2::Route",
-            "Properties": {
-                "ApiId": {"Ref": "CallsApi"},
-                "RouteKey": f"ANY {path}",
-                "Target": {"Fn::Sub": "integrations/${CallsIntegration}"},
-            },
-        }
+    """Have our HTTP API take the calls, in place of Chalice's REST API: its one route is enough."""
+    for gone in (_REST, _REST_PERMISSION):
+        resources.pop(gone)
 
 
 def _fill_in(resources: Template) -> None:

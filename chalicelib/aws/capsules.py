@@ -37,6 +37,9 @@ Files = dict[str, Shelved]
 KEPT_S = 10
 """How long files are not read again; readers may keep them for half a minute themselves."""
 
+TORN_S = 1
+"""How long files are not read again that do not belong together: they are just being replaced."""
+
 KEPT_COMMUNITIES, KEPT_BYTES = 128, 8 * 1024 * 1024
 """What a container keeps at the most; the oldest go first."""
 
@@ -50,7 +53,7 @@ class KeptCapsules:
 
     The three files of a capsule are read and forgotten together: a reader who gets one of
     this version and one of that starts again, but not for as long as we keep them. What was
-    read while it was being replaced is not kept.
+    read while it was being replaced is kept for a moment only.
     """
 
     def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,9 +72,9 @@ class KeptCapsules:
             return files
         files = self._fetch(community)
         self._drop(community)
-        if _is_whole(files):
-            self._kept[community] = (self._clock() + KEPT_S, files)
-            self._bytes += _size(files)
+        kept_s = KEPT_S if _is_whole(files) else TORN_S
+        self._kept[community] = (self._clock() + kept_s, files)
+        self._bytes += _size(files)
         while len(self._kept) > KEPT_COMMUNITIES or self._bytes > KEPT_BYTES:
             self._drop(next(iter(self._kept)))
         return files

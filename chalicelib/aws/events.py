@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 from chalicelib.aws import edge
 from chalicelib.call import Call
-from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import sockets
 
 Event = Mapping[str, Any]
 Kind = Literal["call", "connect", "message", "disconnect", "greet", "sweep"]
 
-CAPSULES = PREFIX + "{proxy+}"
-"""The path of published files as the gateway is told it: everything below the prefix."""
+EVERY = "/{proxy+}"
+"""Every path, as the gateway is told it: one route, so that one throttle counts all calls."""
 
 _SOCKET_EVENTS: Mapping[str, Kind] = {
     "CONNECT": "connect",
@@ -39,13 +38,12 @@ def kind(event: Event) -> Kind:
 def head(event: Event, *, clock: float) -> Call:
     """Read what every HTTP call and every `$connect` has.
 
-    The path is the resource's: the event's own may begin with a domain's prefix.
+    The path is what the route matched: the event's own may begin with a domain's prefix.
     """
     context = event.get("requestContext") or {}
     method = context.get("httpMethod", "GET")
-    path = context.get("resourcePath", sockets.PATH if "connectionId" in context else "")
-    if path == CAPSULES:
-        path = PREFIX + str((event.get("pathParameters") or {}).get("proxy") or "")
+    matched = (event.get("pathParameters") or {}).get("proxy")
+    path = sockets.PATH if "connectionId" in context else f"/{matched}" if matched else ""
     return Call(
         method="GET" if method == "HEAD" else method,
         path=path,

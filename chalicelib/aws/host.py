@@ -31,7 +31,6 @@ from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
 from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import relay, sockets
-from chalicelib.routes import PATHS
 from chalicelib.service import ClockName, Service
 from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
@@ -45,11 +44,8 @@ if TYPE_CHECKING:
 
 Environment = Mapping[str, str]
 
-RESOURCES = (*PATHS, events.CAPSULES)
-"""Every path that API Gateway is to know."""
-
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""What API Gateway is to pass on for every path, so that the service itself refuses."""
+"""What API Gateway is to pass on, so that the service itself refuses."""
 
 ANSWER_BYTES = 6_000_000
 """The largest body that Lambda returns, a little less than its 6 MB; it counts what is escaped."""

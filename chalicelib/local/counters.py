@@ -123,8 +123,9 @@ class Counters:
         if route is None:
             route = self.routes[reply.route] = RouteCounter()
         route.note(reply.status, latency_s, clock=clock)
-        if reply.route in log.BEACON:
-            self.beacon.note(good=log.good(reply), clock=clock)
+        good = log.beacon(reply)
+        if good is not None:
+            self.beacon.note(good=good, clock=clock)
         second = int(clock)
         if second not in self._seconds:
             for old in [kept for kept in self._seconds if kept <= second - SECONDS]:

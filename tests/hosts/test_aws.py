@@ -185,33 +185,40 @@ def test_every_method_of_every_path_is_answered_by_the_service(gateway: Gateway)
 
 
 @on_sqlite
-def test_an_unknown_path_ends_at_the_gateway(gateway: Gateway) -> None:
-    """A flood of them costs no machine; clients take the status for what it says."""
-    answer = gateway.call("GET", "/v1/nothing")
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/health/", "//v1/health", "/%761/health"])
+def test_an_unknown_path_is_refused_in_the_services_words(gateway: Gateway, path: str) -> None:
+    answer = gateway.call("GET", path)
 
-    assert (answer.status, answer.json()) == (404, {"message": "Not Found"})
+    assert (answer.status, code(answer)) == (404, "NOT_FOUND")
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@on_sqlite
+def test_the_root_alone_ends_at_the_gateway(gateway: Gateway) -> None:
+    assert gateway.call("GET", "/").json() == {"message": "Not Found"}
 
 
 @on_sqlite
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"resourcePath": "/v1/nothing"}, 404),
-        ({"httpMethod": "TRACE"}, 405),
+        ({"resourcePath": "/v1/health"}, 200),
         ({"resourcePath": None}, 404),
+        ({"httpMethod": "TRACE"}, 405),
     ],
 )
-def test_what_chalice_refuses_before_the_view_is_refused_in_the_services_words(
+def test_what_chalice_refuses_before_the_view_is_answered_by_the_service(
     gateway: Gateway, change: dict[str, Any], status: int
 ) -> None:
-    event = rest_event("GET", "/v1/health")
+    event = rest_event("GET", "/v1/health" if status < 404 else "/v1/nothing")
+    event = event if status != 405 else rest_event("GET", "/v1/health")
     event["requestContext"] |= change
 
     answer = gateway.machines[0].run("app", event)
 
     assert answer["statusCode"] == status
     assert answer["headers"]["Access-Control-Allow-Origin"] == "*"
-    assert not json.loads(answer["body"])["ok"]
+    assert json.loads(answer["body"])["ok"] is (status == 200)
 
 
 @on_sqlite
@@ -859,6 +866,6 @@ def test_a_cold_start_loads_nothing_it_does_not_need() -> None:
 def test_every_route_is_deployed_and_nothing_else(gateway: Gateway) -> None:
     app = gateway.machines[0].module.app
 
-    assert set(app.routes) == {*PATHS, events.CAPSULES}
+    assert set(app.routes) == {events.EVERY}
     assert all(set(methods) == set(host.METHODS) for methods in app.routes.values())
     assert set(app.websocket_handlers) == {"$connect", "$default", "$disconnect"}

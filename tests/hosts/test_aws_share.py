@@ -110,6 +110,8 @@ def test_as_it_comes_a_caller_may_take_as_many_units_with_its_calls_as_ever() ->
 
     assert Share(told).calls(Meter(read=10)) == Share(told).calls(Meter(written=5)) == 1
     assert limits.calls_per_s == 2
+    burst = Share(told).settings()["MUSTER_ADDRESS_BURST"]
+    assert int(limits.parameters()["RestBurst"]) >= int(burst), "what one address may call at once"
 
 
 @on_stores

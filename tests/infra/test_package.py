@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.aws.events import CAPSULES
-from chalicelib.routes import PATHS
+from chalicelib.aws.events import EVERY
 from infra import archive, packing
 from infra.packing import Package
 from muster.cli.output import Failure
@@ -198,4 +197,4 @@ def test_the_template_has_every_path_and_function(package: Package) -> None:
 
     assert {"app.app", "app.on_connect", "app.on_message", "app.on_disconnect"} <= handlers
     assert {"app.greet", "app.sweep", "app.publish"} <= handlers
-    assert set(api["paths"]) == {*PATHS, CAPSULES}
+    assert set(api["paths"]) == {EVERY}

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from chalicelib.aws.events import CAPSULES
+from chalicelib.aws.events import EVERY
 
 ROOT = Path(__file__).resolve().parents[2]
 API, STAGE, REGION = "a1b2c3d4e5", "api", "us-east-1"
@@ -182,10 +182,9 @@ class Gateway:
         source_ip: str = "198.51.100.7",
         machine: Machine | None = None,
     ) -> Answer:
-        """Pass a call on as an HTTP API does, of which each path of the app is a route."""
+        """Pass a call on as an HTTP API with one route for every path does."""
         machine = machine or self.machines[0]
-        resource = CAPSULES if path.startswith(CAPSULES.partition("{")[0]) else path
-        if resource not in machine.module.app.routes:
+        if path == "/":
             return _own_words(404, "Not Found")
         event = rest_event(
             method,
@@ -323,26 +322,24 @@ def rest_event(
     source_ip: str = "198.51.100.7",
     request_id: str = "request-0",
 ) -> dict[str, Any]:
-    """Return the event of a route `ANY PATH` of an HTTP API, payload format 1.0."""
-    below = path.removeprefix(CAPSULES.partition("{")[0])
-    resource = path if below == path else CAPSULES
+    """Return the event of the route `ANY /{proxy+}` of an HTTP API, payload format 1.0."""
     every = [*headers, ("Host", CALLS_DOMAIN), ("X-Forwarded-Port", "443")]
     every += [("X-Forwarded-For", source_ip), ("X-Forwarded-Proto", "https")]
     content_type = {name.lower(): value for name, value in every}.get("content-type", "")
     binary = not TEXT.match(content_type)
     return {
         "version": "1.0",
-        "resource": resource,
+        "resource": EVERY,
         "path": path,
         "httpMethod": method,
         **_parameters("Headers", every),
         **_parameters("QueryStringParameters", parse_qsl(query, keep_blank_values=True)),
-        "pathParameters": None if resource == path else {"proxy": below},
+        "pathParameters": {"proxy": path.removeprefix("/")},
         "stageVariables": None,
         "requestContext": {
             "authorizer": {"claims": None, "scopes": None},
-            "resourceId": f"ANY {resource}",
-            "resourcePath": resource,
+            "resourceId": f"ANY {EVERY}",
+            "resourcePath": EVERY,
             "httpMethod": method,
             "extendedRequestId": "c6BwKGNIFiAFplQ=",
             "requestTime": "20/Feb/2026:22:38:36 +0000",

@@ -10,6 +10,7 @@ from chalicelib.aws.capsules import (
     KEPT_BYTES,
     KEPT_COMMUNITIES,
     KEPT_S,
+    TORN_S,
     Capsules,
     KeptCapsules,
 )
@@ -107,25 +108,30 @@ def test_that_there_is_no_capsule_is_read_once_and_remembered_too() -> None:
 
 
 @pytest.mark.parametrize("there", [1, 2])
-def test_what_is_just_being_replaced_is_not_kept(there: int) -> None:
-    bucket = Bucket(mainnet=b"1")
-    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
+def test_what_is_just_being_replaced_is_kept_for_a_moment_only(there: int) -> None:
+    bucket, clock = Bucket(mainnet=b"1"), [0.0]
+    kept = KeptCapsules(bucket.read, clock=lambda: clock[0])
     for name, body in list(published(b"2").items())[:there]:
         bucket.files[f"mainnet/{name}"] = body
     kept.read("mainnet/peers.json")
     bucket.publish("mainnet", b"2")
+    clock[0] = TORN_S
 
     found = [kept.read(f"mainnet/{name}") for name in FILES]
     assert [file and file.body for file in found] == list(published(b"2").values())
 
 
-def test_what_is_there_of_a_damaged_capsule_is_answered_and_not_kept() -> None:
-    bucket = Bucket(mainnet=b"1")
-    kept = KeptCapsules(bucket.read, clock=lambda: 0.0)
+def test_what_is_there_of_a_damaged_capsule_is_answered_and_read_again_in_a_moment() -> None:
+    bucket, clock = Bucket(mainnet=b"1"), [0.0]
+    kept = KeptCapsules(bucket.read, clock=lambda: clock[0])
     removed = bucket.files.pop("mainnet/peers.json")
     assert kept.read("mainnet/peers.json") is None
     assert kept.read("mainnet/peers.json.manifest")
     bucket.files["mainnet/peers.json"] = removed
+    for _ in range(9):  # whoever calls, however often
+        assert kept.read("mainnet/peers.json") is None
+    assert len(bucket.read_names) <= len(FILES)
+    clock[0] = TORN_S
 
     assert kept.read("mainnet/peers.json")
 

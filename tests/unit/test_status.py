@@ -49,6 +49,7 @@ def test_a_quarter_of_an_hour_is_remembered_and_no_more() -> None:
         (Reply(200, route="POST /announce"), 1.0),
         (Reply(200, route="POST /announce", code="EXPIRED"), 0.0),
         (Reply(503, route="GET /peers", code="UNAVAILABLE"), 0.0),
+        (Reply(403, route="GET /peers", code="NOT_ALLOWED"), None),
         (Reply(200, route="GET /v1/peers"), None),
     ],
 )
