@@ -206,7 +206,7 @@ def explain(error: Any, doing: str = "") -> Failure:
         missing = found[1] if found else action
         return Failure(
             f"{what}these credentials may not do {missing}",
-            f"allow {missing} for them; docs/aws.md lists what deploying needs",
+            f"allow {missing} for them; packaging/deploy-policy.json has all that deploying needs",
         )
     if code in _BUSY:
         return Failure(f"{what}AWS asks to go slower", "wait a minute and try again")

@@ -30,6 +30,11 @@ LEFT_OVER = (
     "then deploy again"
 )
 
+ALLOW = (
+    "allow what the message names, then deploy again; packaging/deploy-policy.json has all that "
+    "deploying needs"
+)
+
 VERIFY = (
     "deploy without it for now: 'muster deploy --no-edge'; meanwhile ask AWS Support to verify "
     "the account for CloudFront (Account and billing, free)"
@@ -47,8 +52,8 @@ def way_out(status: str, reason: str, *, first: bool) -> str:
     known = (
         ("must be verified before you can add", VERIFY),
         ("already exist", LEFT_OVER if first else "delete or rename it, then deploy again"),
-        ("not authorized to perform", "allow what the message names, then deploy again"),
-        ("AccessDenied", "allow what the message names, then deploy again"),
+        ("not authorized to perform", ALLOW),
+        ("AccessDenied", ALLOW),
         ("UnreservedConcurrentExecution", "'muster deploy --param Concurrency=0' reserves none"),
         ("limit", "raise the quota, or choose smaller parameters; then deploy again"),
         ("No export named", "the template refers to something that is not there"),

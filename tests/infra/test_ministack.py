@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
 from infra import archive, deploy, packing
 from infra.cloud import Names
@@ -23,6 +25,7 @@ from muster.felund.circle import Circle
 from muster.felund.client import Client
 from tests.support import ministack
 from tests.support.ministack import ACCOUNT, REGION, Ministack
+from tools import permissions
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -54,8 +57,31 @@ def aws(emulator: Ministack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.fixture
-def muster(aws: Ministack, package: Package, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, with what is packed already; return what it said."""
+def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Everything that AWS is asked for by the SDK from now on, by the names of permissions."""
+    base: Any = BaseClient
+    plain, found = base._make_api_call, set[str]()
+
+    def call(client: Any, operation: str, told: Any) -> Any:
+        service = client.meta.service_model.signing_name
+        action = f"{'cloudwatch' if service == 'monitoring' else service}:{operation}"
+        found.add(permissions.CALLED_AS.get(action, action))
+        return plain(client, operation, told)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    return found
+
+
+@pytest.fixture
+def muster(
+    aws: Ministack, package: Package, called: set[str], capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run the command in this process, with what is packed already; return what it said.
+
+    Whatever it asks AWS for, the policy for whoever deploys lets it.
+    """
+    every = permissions.COMMAND.items()
+    allowed = {f"{service}:{name}" for service, names in every for name in names}
 
     def packed(target: Path, python: packing.Python, *, architecture: str) -> Package:
         assert python.runtime == package.runtime
@@ -63,6 +89,7 @@ def muster(aws: Ministack, package: Package, capsys: pytest.CaptureFixture[str])
 
     def run(*words: str, expect: int = 0) -> str:
         capsys.readouterr()
+        called.clear()
         if words[0] == "deploy":
             code = _deploy(main.parser().parse_args([*words, "--yes", "--no-edge", *HERE]), packed)
         else:
@@ -70,6 +97,7 @@ def muster(aws: Ministack, package: Package, capsys: pytest.CaptureFixture[str])
         out, err = capsys.readouterr()
         if code != expect:
             pytest.fail(f"{words} exited with {code}:\n{out}{err}{logged(aws)}")
+        assert called <= allowed, words
         return out + err
 
     return run
