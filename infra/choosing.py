@@ -60,6 +60,10 @@ def choose(
     return Choice(values, settings, quote, automatic)
 
 
+SHORT = (("edge", "CloudFront", ("yes", "no")), ("open", "Access", ("open", "closed")))
+"""Options that stand for a parameter, and its value with them and with their opposites."""
+
+
 def _kept(before: Deployed | None) -> dict[str, str]:
     """Return the parameters that stay as they are: not what a quota decided."""
     if before is None:
@@ -69,13 +73,16 @@ def _kept(before: Deployed | None) -> dict[str, str]:
 
 
 def pairs(arguments: argparse.Namespace) -> list[str]:
-    """Return what ``--param`` names, with ``--edge`` or ``--no-edge`` as the parameter it is."""
-    pairs: list[str] = arguments.param
-    if arguments.edge is None:
-        return pairs
-    if any(pair.startswith("CloudFront=") for pair in pairs):
-        raise Misuse("CloudFront is chosen twice", "--edge is --param CloudFront=yes: name one")
-    return [*pairs, f"CloudFront={'yes' if arguments.edge else 'no'}"]
+    """Return what ``--param`` names, with ``--edge`` and ``--open`` as the parameters they are."""
+    found: list[str] = list(arguments.param)
+    for option, name, (yes, no) in SHORT:
+        chosen = getattr(arguments, option)
+        if chosen is None:
+            continue
+        if any(pair.startswith(f"{name}=") for pair in found):
+            raise Misuse(f"{name} is chosen twice", f"--{option} is --param {name}={yes}: name one")
+        found.append(f"{name}={yes if chosen else no}")
+    return found
 
 
 def with_mail(chosen: Chosen, arguments: argparse.Namespace) -> Chosen:

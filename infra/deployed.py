@@ -145,15 +145,20 @@ def _logged(cloud: Cloud, *, since: float, follow: bool) -> Iterator[Mapping[str
     while True:
         fresh: list[Mapping[str, Any]] = []
         for group, at in start.items():
-            fresh += [e for e in _events(cloud, group, at) if e["eventId"] not in told]
+            fresh += [e for e in _events(cloud, group, at) if _name(e) not in told]
         fresh.sort(key=lambda event: int(event["timestamp"]))
-        told.update(event["eventId"] for event in fresh)
+        told.update(_name(event) for event in fresh)
         yield from fresh
         if not follow:
             return
         time.sleep(FOLLOW_S)
         # What is late by up to a minute is still found; what was told is not told again.
         start = dict.fromkeys(start, max(int(since * 1000), int((time.time() - 60) * 1000)))
+
+
+def _name(event: Mapping[str, Any]) -> str:
+    """Return what tells a logged event from others; not every emulator gives it a name."""
+    return str(event.get("eventId") or f"{event['timestamp']} {event['message']}")
 
 
 def _events(cloud: Cloud, group: str, at: int) -> list[Mapping[str, Any]]:

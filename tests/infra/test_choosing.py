@@ -24,6 +24,7 @@ def options(**more: object) -> argparse.Namespace:
     told: dict[str, object] = {
         "param": [],
         "edge": None,
+        "open": None,
         "max_usd": None,
         "json": False,
         "yes": False,
@@ -84,17 +85,26 @@ def test_more_machines_than_the_account_has_are_refused_to_who_insists(
         choose(cloud, Concurrency="20")
 
 
-@pytest.mark.parametrize(("edge", "value"), [(True, "yes"), (False, "no")])
-def test_the_edge_is_a_parameter_with_a_short_name(edge: bool, value: str) -> None:
-    chosen = parameters.parse(choosing.pairs(options(edge=edge)))
+@pytest.mark.parametrize(
+    ("option", "chosen", "pair"),
+    [
+        ("edge", True, {"CloudFront": "yes"}),
+        ("edge", False, {"CloudFront": "no"}),
+        ("open", True, {"Access": "open"}),
+        ("open", False, {"Access": "closed"}),
+    ],
+)
+def test_some_parameters_have_a_short_name(option: str, chosen: bool, pair: dict[str, str]) -> None:
+    found = parameters.parse(choosing.pairs(options(**{option: chosen})))
 
-    assert chosen.parameters == {"CloudFront": value}
+    assert found.parameters == pair
     assert choosing.pairs(options()) == []
 
 
-def test_the_edge_is_not_chosen_twice() -> None:
-    with pytest.raises(Misuse, match="CloudFront is chosen twice"):
-        choosing.pairs(options(edge=True, param=["CloudFront=no"]))
+@pytest.mark.parametrize(("option", "name"), [("edge", "CloudFront"), ("open", "Access")])
+def test_what_has_a_short_name_is_not_chosen_twice(option: str, name: str) -> None:
+    with pytest.raises(Misuse, match=f"{name} is chosen twice"):
+        choosing.pairs(options(**{option: True}, param=[f"{name}=no"]))
 
 
 class Terminal(io.StringIO):

@@ -129,6 +129,7 @@ def test_a_deployment_lives_is_updated_comes_back_and_goes(
     assert "two nodes register" in first, "the doctor was there"
     assert "It is closed; a circle: muster access allow" in first
     assert protected(aws) == {True}
+    assert "POST /v1/register 200" in muster("logs", "--since", "10m")
     keys = secret(aws)
     root = tmp_path / "home" / "root-dev.key"
     made = root.read_bytes()

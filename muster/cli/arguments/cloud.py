@@ -137,6 +137,11 @@ def _add_choices(command: argparse.ArgumentParser) -> None:
         help="have CloudFront lead to everything by one domain; or without (as it is)",
     )
     command.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        help="serve everybody's circles and communities; or only those let in (as it is)",
+    )
+    command.add_argument(
         "--max-usd",
         type=values.dollars,
         metavar="N",
