@@ -21,6 +21,8 @@ __all__ = [
     "TableNames",
     "Unavailable",
     "cut",
+    "stamp",
+    "stamped",
 ]
 
 PAGE_BYTES = 1_000_000
@@ -39,6 +41,19 @@ class Item(NamedTuple):
     sk: str
     expires_at: int
     body: bytes = b""
+
+
+STAMP_BYTES = 8
+
+
+def stamped(item: Item, stamp: int) -> Item:
+    """Return an item whose body begins with a stamp, from 0 to 2^53, for `put_later`."""
+    return item._replace(body=stamp.to_bytes(STAMP_BYTES, "big") + item.body)
+
+
+def stamp(item: Item) -> tuple[int, bytes]:
+    """Return the stamp of an item that `put_later` kept, and the body without it."""
+    return int.from_bytes(item.body[:STAMP_BYTES], "big"), item.body[STAMP_BYTES:]
 
 
 class Page(NamedTuple):
@@ -82,6 +97,13 @@ class Store(Protocol):
         """Keep *item* unless a live one has its key; say whether it was kept.
 
         Of any number of concurrent callers exactly one is told True.
+        """
+
+    def put_later(self, item: Item, *, now: int) -> int | None:
+        """Keep an item that is `stamped`, unless a live one has the same or a later stamp.
+
+        Returns None if it was kept, and otherwise the stamp that stands in its way. What has
+        no stamp gives way. Of any number of concurrent callers the latest stamp stays.
         """
 
     def get(self, pk: str, sk: str, *, now: int) -> Item | None:

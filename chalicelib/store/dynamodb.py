@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from chalicelib.store import Item, Page, Stores, TableNames, Unavailable, cut
+from chalicelib.store import STAMP_BYTES, Item, Page, Stores, TableNames, Unavailable, cut, stamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -80,6 +80,25 @@ class DynamoStore:
         except _ConditionFailed:
             return False
         return True
+
+    def put_later(self, item: Item, *, now: int) -> int | None:
+        try:
+            self._call(
+                "put_later",
+                self._client.put_item,
+                Item=_attributes(item),
+                # Binaries compare byte by byte, so what begins with a stamp is below a later one.
+                ConditionExpression="attribute_not_exists(body) OR expires_at <= :now "
+                "OR body < :stamp",
+                ExpressionAttributeValues={
+                    ":now": _number(now),
+                    ":stamp": {"B": item.body[:STAMP_BYTES]},
+                },
+            )
+        except _ConditionFailed:
+            kept = self.get(item.pk, item.sk, now=now)
+            return stamp(kept)[0] if kept else stamp(item)[0]
+        return None
 
     def get(self, pk: str, sk: str, *, now: int) -> Item | None:
         reply = self._call("get", self._client.get_item, Key=_key(pk, sk), ConsistentRead=True)

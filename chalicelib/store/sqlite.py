@@ -16,7 +16,17 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chalicelib.store import Full, Item, Page, Room, Stores, Unavailable, cut
+from chalicelib.store import (
+    STAMP_BYTES,
+    Full,
+    Item,
+    Page,
+    Room,
+    Stores,
+    Unavailable,
+    cut,
+    stamp,
+)
 
 __all__ = ["Count", "SqliteStore", "SqliteStores", "open_sqlite"]
 
@@ -29,6 +39,10 @@ _PUT = "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)"
 _PUT_NEW = """INSERT INTO items VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body
     WHERE expires_at <= ? RETURNING 1"""
+# Blobs compare byte by byte, so a body that begins with a stamp is below every later stamp.
+_PUT_LATER = """INSERT INTO items VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, body = excluded.body
+    WHERE expires_at <= ?5 OR body < ?6 RETURNING 1"""
 # A counter's body is an INTEGER; the cast reads it as its decimal digits, and leaves blobs alone.
 _SELECT = "SELECT pk, sk, expires_at, CAST(body AS BLOB) FROM items WHERE pk = ? AND expires_at > ?"
 _GET = f"{_SELECT} AND sk = ?"
@@ -228,6 +242,7 @@ class SqliteStore:
         self._run = database.run
         self._hand = ("", "")
         self._put, self._put_new, self._get = sql(_PUT), sql(_PUT_NEW), sql(_GET)
+        self._put_later = sql(_PUT_LATER)
         self._newest, self._after, self._known = sql(_NEWEST), sql(_AFTER), sql(_KNOWN)
         self._delete, self._add = sql(_DELETE), sql(_ADD)
         self._slice_end, self._purge, self._purge_rest = (
@@ -253,6 +268,12 @@ class SqliteStore:
 
     def put_new(self, item: Item, *, now: int) -> bool:
         return bool(self._run(self._put_new, *item, now))
+
+    def put_later(self, item: Item, *, now: int) -> int | None:
+        if self._run(self._put_later, *item, now, item.body[:STAMP_BYTES]):
+            return None
+        kept = self.get(item.pk, item.sk, now=now)
+        return stamp(kept)[0] if kept else stamp(item)[0]
 
     def get(self, pk: str, sk: str, *, now: int) -> Item | None:
         return next(map(Item._make, self._run(self._get, pk, now, sk)), None)

@@ -1,8 +1,10 @@
 """Do the engines agree? What `Store` promises, on each of them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from chalicelib.store import PAGE_BYTES, Item, Page, Store, Stores
+from chalicelib.store import PAGE_BYTES, Item, Page, Store, Stores, stamp, stamped
 
 # In the order of their UTF-8 bytes; UTF-16 would put the last before the one above it.
 KEYS = (
@@ -115,6 +117,73 @@ class TestLive:
         assert store.newest("circle#c", limit=1, now=10) == Page((), more=False)
         assert store.after("circle#c", "", limit=1, now=10) == Page((), more=False)
         assert not store.delete("circle#c", "node#n", now=10)
+
+
+def later(n: int, *, expires_at: int = 100, body: bytes = b"body") -> Item:
+    return stamped(Item("node", "n", expires_at, body), n)
+
+
+class TestPutLater:
+    def test_the_later_stamp_stays_in_whatever_order(self, store: Store) -> None:
+        assert store.put_later(later(5), now=1) is None
+        assert store.put_later(later(4), now=1) == 5
+        assert store.put_later(later(6, body=b"last"), now=1) is None
+
+        found = store.get("node", "n", now=1)
+        assert found is not None
+        assert stamp(found) == (6, b"last")
+
+    def test_the_same_stamp_changes_nothing(self, store: Store) -> None:
+        store.put_later(later(5, body=b"first"), now=1)
+
+        assert store.put_later(later(5, body=b"second"), now=1) == 5
+        assert store.put_later(later(5, body=b""), now=1) == 5
+        assert store.get("node", "n", now=1) == later(5, body=b"first")
+
+    def test_an_earlier_stamp_takes_the_place_of_an_expired_one(self, store: Store) -> None:
+        store.put_later(later(9, expires_at=10), now=1)
+
+        assert store.put_later(later(3), now=9) == 9
+        assert store.put_later(later(3), now=10) is None
+
+    @pytest.mark.parametrize(
+        ("low", "high"), [(0, 1), (255, 256), (2**32 - 1, 2**32), (1, 2**53 - 1)]
+    )
+    def test_stamps_are_numbers_and_not_texts(self, store: Store, low: int, high: int) -> None:
+        assert store.put_later(later(low), now=1) is None
+        assert store.put_later(later(high), now=1) is None
+        assert store.put_later(later(low), now=1) == high
+
+    def test_an_empty_body_counts_as_any(self, store: Store) -> None:
+        """Who leaves keeps a place, so that no earlier word finds it free."""
+        store.put_later(later(5), now=1)
+
+        assert store.put_later(later(6, body=b""), now=1) is None
+        assert store.put_later(later(5), now=1) == 6
+
+    def test_it_takes_the_place_of_what_has_no_stamp(self, store: Store) -> None:
+        store.add("node", "n", 7, expires_at=100, now=1)
+        assert store.put_later(later(1), now=1) is None
+        store.put(Item("node", "n", 100))
+        assert store.put_later(later(1), now=1) is None
+        assert store.put_later(later(1), now=1) == 1
+
+    def test_the_other_verbs_see_an_item_like_any(self, store: Store) -> None:
+        store.put_later(later(5), now=1)
+
+        assert store.known("node", ["n"], now=1) == {"n"}
+        assert store.after("node", "", limit=9, now=1).items == (later(5),)
+        assert not store.put_new(later(9), now=1)
+        assert store.delete("node", "n", now=1, body=later(5).body)
+        assert store.put_later(later(1), now=1) is None
+
+    def test_of_many_at_once_the_latest_stays(self, store: Store) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            told = list(pool.map(lambda n: store.put_later(later(n), now=1), range(1, 41)))
+
+        assert store.get("node", "n", now=1) == later(40)
+        assert told[-1] is None
+        assert all(found is None or found > n for n, found in enumerate(told, 1))
 
 
 class TestPutNew:

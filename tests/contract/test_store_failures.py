@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.store import Item, Store, Stores, TableNames, Unavailable
+from chalicelib.store import Item, Store, Stores, TableNames, Unavailable, stamped
 from chalicelib.store.dynamodb import open_dynamodb
 from chalicelib.store.dynamodb_http import DynamoError
 from chalicelib.store.sqlite import open_sqlite
@@ -26,6 +26,7 @@ VERBS: dict[str, Callable[[Store], object]] = {
     "put": lambda store: store.put(Item("circle#c", "a", 10)),
     "put many": lambda store: store.put(*MANY),
     "put_new": lambda store: store.put_new(Item("circle#c", "a", 10), now=1),
+    "put_later": lambda store: store.put_later(stamped(Item("circle#c", "a", 10), 1), now=1),
     "get": lambda store: store.get("circle#c", "a", now=1),
     "known": lambda store: store.known("circle#c", ["a"], now=1),
     "newest": lambda store: store.newest("circle#c", limit=1, now=1),

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from chalicelib.store import Item, Page, Store
+from chalicelib.store import Item, Page, Store, stamp, stamped
 from tests.support import stores
 
 PKS = st.sampled_from(["circle#c", "circle#d"])
@@ -72,6 +72,18 @@ class StoreMachine(RuleBasedStateMachine):
         if free:
             self.model[pk, sk] = (self.now + life, body)
         assert self.store.put_new(Item(pk, sk, self.now + life, body), now=self.now) == free
+
+    @rule(pk=PKS, sk=SKS, life=LIVES, body=BODIES, at=st.integers(0, 3))
+    def put_later(self, pk: str, sk: str, life: int, body: bytes, at: int) -> None:
+        item = stamped(Item(pk, sk, self.now + life, body), at)
+        expires_at, value = self.model.get((pk, sk), (0, b""))
+        live = expires_at > self.now and isinstance(value, bytes)
+        if live and isinstance(value, bytes) and value >= item.body[:8]:
+            standing = stamp(Item(pk, sk, expires_at, value))[0]
+            assert self.store.put_later(item, now=self.now) == standing
+            return
+        assert self.store.put_later(item, now=self.now) is None
+        self.model[pk, sk] = (item.expires_at, item.body)
 
     @rule(pk=PKS, sk=SKS)
     def get(self, pk: str, sk: str) -> None:
