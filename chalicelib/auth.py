@@ -18,6 +18,7 @@ from chalicelib.call import Call
 from chalicelib.service import Service
 from chalicelib.settings import DAY_S
 from chalicelib.store import Item
+from muster import structs
 from muster.errors import (
     ExpiredTimestamp,
     InvalidRequest,
@@ -54,7 +55,7 @@ class Proof(NamedTuple):
     signed_at: int
 
 
-class Named(records.Record, frozen=True, kw_only=True):
+class Named(structs.Record, frozen=True, kw_only=True):
     """For which circle a call is."""
 
     circle_hint: records.CircleHint | None = None
@@ -72,7 +73,7 @@ class Guard:
     def meet(self, service: Service, call: Call) -> None:
         """Look at the head of a call; its body may not be here yet."""
 
-    def wants(self, ask: type[records.Record]) -> type[Named] | None:
+    def wants(self, ask: type[structs.Record]) -> type[Named] | None:
         """Return what is to be found in a body before it is read as *ask*, if anything."""
 
     def check(self, service: Service, call: Call, named: Any) -> Proof | None:
@@ -95,7 +96,7 @@ class _Members(Guard):
         else:
             self._unsigned(service, call)
 
-    def wants(self, ask: type[records.Record]) -> type[Named]:
+    def wants(self, ask: type[structs.Record]) -> type[Named]:
         return Bringing if "signing_key" in ask.__struct_fields__ else Named
 
     def check(self, service: Service, call: Call, named: Any) -> Proof | None:
@@ -248,6 +249,15 @@ def _pinned(service: Service, circle_hint: str, *, now: int) -> Item | None:
         if item is not None:
             service.pins.keep(circle_hint, item, until=min(now + BELIEVED_S, item.expires_at))
     return item
+
+
+def know(service: Service, call: Call, circle: str, key: bytes) -> None:
+    """Keep that a circle whose name is the hash of its key is used, and count it if it is new.
+
+    Nothing is pinned by that, as nobody else can have the name; known circles go first where
+    room or the day's share of a network ends.
+    """
+    _keep_pin(service, call, circle, _pinned(service, circle, now=call.now), key)
 
 
 def _keep_pin(

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
+class Caller(NamedTuple):
+    """Who makes a call of version 2: its circle as stores and limits know it, its node, its key."""
+
+    circle: str
+    node_id: str
+    circle_key: bytes
+
+
 @dataclass(slots=True)
 class Call:
     """One request: header names in lower case, of repeated parameters the first.
@@ -37,6 +45,10 @@ class Call:
     """Whether the call may have come from another machine, as far as the host can tell."""
     signed: bool = False
     """Whether a guard has found that a member of the circle signed it."""
+    caller: Caller | None = None
+    """Who makes it, where a guard has proved that."""
+    stamp: Callable[[Reply], None] | None = None
+    """What signs the answer, where the caller is to have one that is signed."""
 
     @property
     def declared_bytes(self) -> int:
@@ -52,6 +64,8 @@ class Call:
     @property
     def node_id(self) -> str:
         """The node the caller says it is; proved only where a guard has checked it."""
+        if self.caller is not None:
+            return self.caller.node_id
         return self.headers.get(signing.NODE, "")
 
 

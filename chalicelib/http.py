@@ -23,7 +23,7 @@ from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
 from chalicelib.routes import PATHS, Route
 from chalicelib.service import Service
 from chalicelib.variables import WrongValue
-from muster import strict
+from muster import strict, structs
 from muster.errors import (
     InternalError,
     InvalidRequest,
@@ -40,7 +40,7 @@ _log = logging.getLogger("muster")
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
+    "Access-Control-Expose-Headers": "Muster-Answer, Retry-After, X-Request-Id",
 }
 PREFLIGHT = CORS | {
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
@@ -145,6 +145,8 @@ def _stamped(call: Call, reply: Reply) -> Reply:
     reply.route = reply.route or route_name(call)
     if call.request_id:
         reply.headers["X-Request-Id"] = call.request_id
+    if call.stamp is not None:
+        call.stamp(reply)
     return reply
 
 
@@ -217,9 +219,9 @@ def _check_size(service: Service, route: Route, size: int) -> None:
 def _named(call: Call, route: Route) -> Any:
     """Return what a call says for whom it is: all of a query, the start of a body."""
     if route.method == "GET":
-        return records.from_query(call.query, route.ask)
+        return structs.from_query(call.query, route.ask)
     shape = route.guard.wants(route.ask)
-    return records.find(call.body, shape) if shape else None
+    return structs.find(call.body, shape) if shape else None
 
 
 def _read(call: Call, route: Route) -> Any:
@@ -228,7 +230,7 @@ def _read(call: Call, route: Route) -> Any:
     value = strict.loads(call.body)
     if not isinstance(value, dict):
         raise InvalidRequest("the body is not a JSON object")
-    return records.from_json(value, route.ask)
+    return structs.from_json(value, route.ask)
 
 
 def _over(service: Service, call: Call, refused: RateLimited) -> Reply:

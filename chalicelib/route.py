@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from chalicelib import access
 from chalicelib.auth import Guard
+from muster import structs
 from muster.errors import Refused
-from muster.felund import records
 
 
 class Route(NamedTuple):
@@ -17,9 +17,9 @@ class Route(NamedTuple):
     method: str
     path: str
     guard: Guard
-    ask: type[records.Record]
+    ask: type[structs.Record]
     use: Callable[..., Any]
-    answer: type[records.Record]
+    answer: type[structs.Record]
     over: Callable[..., Any] | None = None
     """What a caller over its address's limit is answered instead of a refusal."""
     unasked: Callable[..., Any] | None = None

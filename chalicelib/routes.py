@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -98,12 +98,12 @@ if TYPE_CHECKING:
 class _Late(Mapping[str, Route]):
     """The methods of a path that few call: what they need is loaded when one is called."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, routes: Callable[[], tuple[Route, ...]]) -> None:
+        self._path, self._routes = path, routes
 
     @cached_property
     def _methods(self) -> dict[str, Route]:
-        return {route.method: route for route in _late() if route.path == self._path}
+        return {route.method: route for route in self._routes() if route.path == self._path}
 
     def __getitem__(self, method: str) -> Route:
         return self._methods[method]
@@ -115,15 +115,21 @@ class _Late(Mapping[str, Route]):
         return len(self._methods)
 
 
-def _late() -> tuple[Route, ...]:
+def _assist() -> tuple[Route, ...]:
     from chalicelib.assist import routes
+
+    return routes.ROUTES
+
+
+def _version2() -> tuple[Route, ...]:
+    from chalicelib.circle import routes
 
     return routes.ROUTES
 
 
 def __getattr__(name: str) -> Any:
     if name == "ROUTES":
-        return EARLY + _late()
+        return EARLY + _assist() + _version2()
     raise AttributeError(f"module 'chalicelib.routes' has no attribute {name!r}")
 
 
@@ -131,4 +137,6 @@ PATHS: dict[str, Mapping[str, Route]] = {}
 for _route in EARLY:
     PATHS[_route.path] = {**PATHS.get(_route.path, {}), _route.method: _route}
 for _path in ("/v1/session", "/api/p2p/assist"):
-    PATHS[_path] = _Late(_path)
+    PATHS[_path] = _Late(_path, _assist)
+for _path in ("/v2/sync", "/v2/info"):
+    PATHS[_path] = _Late(_path, _version2)

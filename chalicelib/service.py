@@ -43,6 +43,7 @@ class Service:
     kept_out: Memory[bool] = field(init=False)
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
+    vouched: Memory[bool] = field(init=False)
     prober: Prober | None = None
     host_limits: Mapping[str, int] = field(default_factory=dict)
     """What the host bounds besides the settings, for `GET /v1/info`."""
@@ -68,6 +69,7 @@ class Service:
         self.kept_out = Memory(4096)  # apart: strangers push nobody out who was let in
         self.listings = Memory(64)
         self.key_sets = Memory(2)
+        self.vouched = Memory(4096)
 
     @property
     def plan(self) -> Plan:

@@ -4,6 +4,7 @@
 record            table, partition        sort key            lives
 ================  ======================  ==================  =======================
 presence          presence circle#HINT    NODE                ttl_s
+presence, 2       presence circle#2 HINT  NODE                ttl_s, 5 minutes at least
 pinned key        presence key#HINT       -                   30 days after last use
 unsigned use      presence unsigned#HINT  -                   a day after the last register
 socket            presence socket#ID      -                   as long as a socket may
@@ -24,6 +25,7 @@ communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 circle let in     guard access            HINT                for ever, or as chosen
+large call, 2     guard large#2 HINT      NODE                10 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 new peer ids      guard names#NETWORK     day                 the day
@@ -34,7 +36,7 @@ assist counters   guard assist            counter             for ever
 ================  ======================  ==================  =======================
 
 Variable parts stand last in a key, and names hold no space, so none can reach into
-another's space.
+another's space. A circle of version 2 is called `2 HINT`: nothing of version 1 can name it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from typing import NamedTuple
 import msgspec
 
 from chalicelib.call import Connection
-from chalicelib.store import Item, Store, Stores
+from chalicelib.store import Item, Store, Stores, stamp, stamped
 from muster.felund import records, signing
 
 FOREVER = 32_503_680_000
@@ -138,6 +140,53 @@ def presences(
         more = page.more and bool(page.items)
         sk = found[-1].sk if found else sk
     return Presences([(_heads.decode(item.body), msgspec.Raw(item.body)) for item in found], more)
+
+
+# --- presence of version 2 --------------------------------------------------------
+
+STAMP_KEPT_S = 300
+"""How long the time of a node's last presence is kept at least: no replay finds a hole."""
+
+
+class Placed(NamedTuple):
+    """A node's sealed presence, and until when it is kept; empty where the node has left."""
+
+    node_id: str
+    sealed: bytes
+    until: int
+
+
+def place(stores: Stores, circle: str, placed: Placed, *, at_ms: int, now: int) -> int | None:
+    """Keep a presence unless one was signed later; return when, if so."""
+    body = placed.until.to_bytes(8, "big") + placed.sealed
+    expires_at = max(placed.until, now + STAMP_KEPT_S)
+    item = stamped(Item("circle#" + circle, placed.node_id, expires_at, body), at_ms)
+    return stores.presence.put_later(item, now=now)
+
+
+def placed(
+    stores: Stores, circle: str, *, after: str, limit: int, now: int
+) -> tuple[list[Placed], bool]:
+    """Return live presences by node id, and whether there are more; those that left are passed."""
+    found: list[Placed] = []
+    sk, more = after, True
+    while more and len(found) < limit:
+        page = stores.presence.after("circle#" + circle, sk, limit=limit - len(found), now=now)
+        for item in page.items:
+            body = stamp(item)[1]
+            one = Placed(item.sk, body[8:], int.from_bytes(body[:8], "big"))
+            if one.sealed and one.until > now:
+                found.append(one)
+        more = page.more and bool(page.items)
+        sk = page.items[-1].sk if page.items else sk
+    return found, more
+
+
+def spend_large(stores: Stores, circle: str, node_id: str, *, at_ms: int, now: int) -> bool:
+    """Spend a large call of a node; False if it or a later one was spent before."""
+    until = now + 2 * STAMP_KEPT_S
+    item = stamped(Item("large#" + circle, node_id, until), at_ms)
+    return stores.guard.put_later(item, now=now) is None
 
 
 # --- circle keys, nonces, the service's key -----------------------------------

@@ -134,6 +134,18 @@ class NonceReplay(Refused):
     code, status = "NONCE_REPLAY", 409
 
 
+class Outdated(Refused):
+    """Something that was signed later stands already; sign again with a later time."""
+
+    code, status = "OUTDATED", 409
+
+    def __init__(
+        self, message: str, hint: str = "", *, retry_after_s: int | None = None, at_ms: int = 0
+    ) -> None:
+        super().__init__(message, hint, retry_after_s=retry_after_s)
+        self.at_ms = at_ms
+
+
 class CircleFull(Refused):
     """The circle has as many members as one circle may have."""
 
@@ -194,6 +206,7 @@ _CLASSES: dict[str, type[Refused]] = {
         NotFound,
         MethodNotAllowed,
         NonceReplay,
+        Outdated,
         CircleFull,
         PayloadTooLarge,
         RateLimited,

@@ -9,7 +9,7 @@ import msgspec
 from chalicelib.assist import ice, paths
 from chalicelib.assist.plan import IceServerPlan, LitePlan, Plan
 from chalicelib.settings import Settings
-from muster import errors
+from muster import errors, structs
 from muster.felund import assist_records as wire
 from muster.felund import records
 from muster.felund.circle import Circle
@@ -129,7 +129,7 @@ _ADVICE = wire.Advice(
     ),
 )
 
-_EXAMPLES: dict[tuple[str, str], tuple[records.Record, records.Record]] = {
+_EXAMPLES: dict[tuple[str, str], tuple[structs.Record, structs.Record]] = {
     ("GET", "/v1/health"): (
         records.Nothing(),
         records.Health(version="0.1.0", time=NOW),
@@ -266,12 +266,12 @@ SIGNED = _Signed(
 )
 
 
-def of(method: str, path: str) -> tuple[records.Record, records.Record] | None:
+def of(method: str, path: str) -> tuple[structs.Record, structs.Record] | None:
     """Return a route's example: what is asked, and what is answered."""
     return _EXAMPLES.get((method, path))
 
 
-def plain(record: records.Record) -> dict[str, Any]:
+def plain(record: structs.Record) -> dict[str, Any]:
     """Return a record as JSON has it."""
     members: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
     return members

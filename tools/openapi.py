@@ -21,7 +21,7 @@ from chalicelib.assist import advise
 from chalicelib.assist.bearer import bearer
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
-from muster import __version__, errors
+from muster import __version__, errors, structs
 from muster.felund import assist_records, records, signing
 from tools import examples
 
@@ -202,12 +202,12 @@ def _form(route: Route) -> str:
     return "Problem" if route.refusal else "Refused"
 
 
-def _content(shape: type[records.Record], example: records.Record | None) -> dict[str, Any]:
+def _content(shape: type[structs.Record], example: structs.Record | None) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}
     return content | ({"example": examples.plain(example)} if example else {})
 
 
-def _parameters(ask: type[records.Record], example: records.Record | None) -> list[dict[str, Any]]:
+def _parameters(ask: type[structs.Record], example: structs.Record | None) -> list[dict[str, Any]]:
     shape = schemas()[ask.__name__]
     shown = examples.plain(example) if example else {}
     return [

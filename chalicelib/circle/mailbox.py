@@ -17,6 +17,7 @@ from chalicelib.call import Call, Done, Effect, Send
 from chalicelib.circle import journal, pieces, rooms
 from chalicelib.service import Service
 from chalicelib.store import Full, Unavailable
+from muster import structs
 from muster.errors import MailboxFull, PayloadTooLarge
 from muster.felund import frames, records
 
@@ -55,7 +56,7 @@ def leave(service: Service, call: Call, ask: records.LeaveMessages) -> Done:
         new = [part for part in parts if part.name not in seen]
         if new:
             if not admitted:  # a large batch is several entries, and in or out as a whole
-                _admit(service, call, pk, tail, new)
+                admit(service, call, pk, tail, new)
                 admitted = True
             _name_last(service, ask.circle_hint, tail, now=call.now)
         return [batch.fit(part, tail) for part in new]
@@ -87,7 +88,7 @@ def poll(service: Service, call: Call, ask: records.PollMessages) -> records.Mes
     limit = min(max(ask.limit, 1), PAGE_MOST)
     pk = tables.mail_key(ask.circle_hint)
     if ask.after is not None:
-        page = _page_after(service, pk, ask.after, limit=limit, now=call.now)
+        page = page_after(service, pk, ask.after, limit=limit, now=call.now)
     else:
         page = _page_since(service, pk, ask.since, limit=limit, now=call.now)
     bodies = (
@@ -136,7 +137,7 @@ def _parts(service: Service, call: Call, ask: records.LeaveMessages) -> tuple[jo
     most = service.settings.message_bytes
     parts: dict[str, journal.Part] = {}
     for message in ask.messages:
-        head = records.from_json(message, records.MessageHead)
+        head = structs.from_json(message, records.MessageHead)
         body = msgspec.json.encode(message)
         if len(body) > most:
             raise PayloadTooLarge(f"a message may have {most} bytes; {head.msg_id} is larger")
@@ -184,7 +185,7 @@ def _name_last(service: Service, circle_hint: str, tail: journal.Entry | None, *
         _believe(service, circle_hint, names, now=now)
 
 
-def _admit(
+def admit(
     service: Service,
     call: Call,
     pk: str,
@@ -243,7 +244,7 @@ def _push(
     )
 
 
-class _Page(NamedTuple):
+class Page(NamedTuple):
     """The entries of an answer, and where the next one begins."""
 
     entries: Sequence[journal.Entry]
@@ -252,19 +253,20 @@ class _Page(NamedTuple):
     more: bool = False
 
 
-def _page_after(service: Service, pk: str, after: int, *, limit: int, now: int) -> _Page:
+def page_after(service: Service, pk: str, after: int, *, limit: int, now: int) -> Page:
+    """Return whole entries after a number, of so many messages and bytes as an answer has."""
     taken: list[journal.Entry] = []
     count = size = 0
     for entry in journal.following(service.stores.mail, pk, after, now=now):
         if count >= limit or (taken and size + entry.size > REPLY_BYTES):
-            return _Page(taken, now, taken[-1].number, more=True)
+            return Page(taken, now, taken[-1].number, more=True)
         taken.append(entry)
         count += len(entry.parts)
         size += entry.size
-    return _Page(taken, now, taken[-1].number if taken else after)
+    return Page(taken, now, taken[-1].number if taken else after)
 
 
-def _page_since(service: Service, pk: str, since: int, *, limit: int, now: int) -> _Page:
+def _page_since(service: Service, pk: str, since: int, *, limit: int, now: int) -> Page:
     """Return whole seconds of messages and a `server_time` that loses none.
 
     Existing clients ask next for what is dated after the `server_time` they got
@@ -276,12 +278,12 @@ def _page_since(service: Service, pk: str, since: int, *, limit: int, now: int) 
     newest, entries = _dated_after(service, pk, since, now=now)
     settled = now - 1 - GRACE_S
     if newest is None:
-        return _Page([], settled, 0)
+        return Page([], settled, 0)
     taken, following = _whole_seconds(entries, limit=limit)
     if following is not None:
-        return _Page(taken, following - 1, taken[-1].number, more=True)
+        return Page(taken, following - 1, taken[-1].number, more=True)
     end = taken[-1] if taken else newest
-    return _Page(taken, max(end.written_at - 1, settled), end.number)
+    return Page(taken, max(end.written_at - 1, settled), end.number)
 
 
 def _whole_seconds(

@@ -116,7 +116,7 @@ def _keep(service: Service, call: Call, pk: str, kept: _Kept) -> int:
     part = journal.Part("", msgspec.json.encode(kept), unsigned=not kept.signed)
 
     def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
-        _fit(service, pk, tail, part, now=call.now)
+        fit(service, pk, tail, part, now=call.now)
         return (part,)
 
     runs = journal.append(
@@ -200,7 +200,7 @@ def _voided(before: Iterable[tuple[int, _Kept]], offer: _Kept) -> set[int]:
     return {number for number, kept in stale if not (first and kept.type == "candidate")}
 
 
-def _fit(
+def fit(
     service: Service, pk: str, tail: journal.Entry | None, part: journal.Part, *, now: int
 ) -> None:
     """Refuse a signal where enough of its kind wait: unsigned ones take no room from the others."""

@@ -18,6 +18,7 @@ from chalicelib.circle import mailbox, relay
 from chalicelib.network import counts_as
 from chalicelib.service import Service
 from chalicelib.store import Unavailable
+from muster import structs
 from muster.errors import InvalidToken, RateLimited, Refused
 from muster.felund import frames, records
 
@@ -36,7 +37,7 @@ class Opened(NamedTuple):
     effects: tuple[Effect, ...] = ()
 
 
-class Wanted(records.Record, frozen=True, kw_only=True):
+class Wanted(structs.Record, frozen=True, kw_only=True):
     """What a socket without a token asks for, in the query."""
 
     circle_hint: records.CircleHint
@@ -167,7 +168,7 @@ def _subscribe_unsigned(
             "this service opens sockets only with a token: POST /v1/relay/subscription "
             "or /v1/relay/session, signed, gives one"
         )
-    wanted = records.from_query(call.query, Wanted)
+    wanted = structs.from_query(call.query, Wanted)
     access.let_in(service, call, wanted.circle_hint)
     socket = _socket(service, connection, wanted.circle_hint, wanted.node_id, now=call.now)
     socket = msgspec.structs.replace(socket, legacy=True, caller=caller)

@@ -16,10 +16,10 @@ from muster.felund.records import (
     Duration,
     ErrorBody,
     NodeId,
-    Record,
     RequestKey,
     Seconds,
 )
+from muster.structs import Record
 
 MAX_PATHS = 16
 MAX_PEM_CHARS = 16_384

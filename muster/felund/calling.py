@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 import msgspec
 
+from muster import structs
 from muster.backoff import Backoff, Rim
 from muster.errors import ExpiredTimestamp, NonceReplay, Refused
 from muster.felund import records, signing
@@ -27,7 +28,7 @@ from muster.felund.exchange import (
 from muster.felund.place import DAY_S
 from muster.felund.sockets import Unreachable
 
-_R = TypeVar("_R", bound=records.Record)
+_R = TypeVar("_R", bound=structs.Record)
 
 _HEALTH = Operation(records.Health, "GET", "/health", signed=False)
 
@@ -48,7 +49,7 @@ class Caller:
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         named = {"node_id": node_id, "circle_hint": circle.circle_hint}
-        records.from_json(named, records.Unregister)  # before it becomes a header
+        structs.from_json(named, records.Unregister)  # before it becomes a header
         self.base_url = service_url(base_url)
         self.circle = circle
         self.node_id = node_id
@@ -88,7 +89,7 @@ class Caller:
     async def _call(
         self,
         operation: Operation[_R],
-        ask: records.Record | None = None,
+        ask: structs.Record | None = None,
         *,
         token: str = "",
         may_correct: bool = True,
@@ -107,7 +108,7 @@ class Caller:
                 failures += 1
                 await self._back_off(failure, failures)
 
-    async def _once(self, operation: Operation[_R], ask: records.Record | None, token: str) -> _R:
+    async def _once(self, operation: Operation[_R], ask: structs.Record | None, token: str) -> _R:
         """Make one attempt, signed with the time and a nonce of its own."""
         in_query = operation.method == "GET"
         query = members(ask) if ask and in_query else {}

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from muster import __version__, network, urls
+from muster import __version__, network, structs, urls
 from muster.errors import BadValue, Refused
-from muster.felund import answers, records
+from muster.felund import answers
 from muster.felund.answers import NOT_OURS
 from muster.felund.sockets import Unreachable
 
 TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 
-_R = TypeVar("_R", bound=records.Record)
+_R = TypeVar("_R", bound=structs.Record)
 
 
 class BadReply(Unreachable):
@@ -153,7 +153,7 @@ def websocket_url(base_url: str, relay_url: str) -> str:
     return relay._replace(scheme="wss").geturl()  # the service stands behind a proxy that decrypts
 
 
-def members(record: records.Record) -> dict[str, Any]:
+def members(record: structs.Record) -> dict[str, Any]:
     """Return what is set in a record."""
     found = msgspec.structs.asdict(record)
     return {name: value for name, value in found.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from muster import strict
+from muster import strict, structs
 from muster.errors import InvalidFrame, InvalidRequest, PayloadTooLarge
 from muster.felund import records
 
@@ -137,7 +137,7 @@ def decode_from_service(text: str | bytes) -> FromService:
     try:
         frame: FromService = _from_service.decode(text)
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
-        raise InvalidFrame(records.plain(str(error))) from None
+        raise InvalidFrame(structs.plain(str(error))) from None
     return frame
 
 
@@ -165,4 +165,4 @@ def _decode(text: str, shape: Any) -> Any:
     except (InvalidRequest, UnicodeEncodeError) as error:
         raise InvalidFrame(str(error).replace("the body", "the frame")) from None
     except msgspec.ValidationError as error:
-        raise InvalidFrame(records.plain(str(error))) from None
+        raise InvalidFrame(structs.plain(str(error))) from None

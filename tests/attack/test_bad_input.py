@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from chalicelib.settings import Settings
+from muster import structs
 from muster.errors import InvalidRequest
 from muster.felund import records
 from tests.support import mischief
@@ -526,14 +527,14 @@ async def flood(server: Server, tally: Tally, *, until: int) -> None:
 def test_no_name_holds_a_line_break(name: str) -> None:
     """A `$` alone would let one pass at the end, into logs and headers."""
     with pytest.raises(InvalidRequest):
-        records.from_json({"node_id": name, "circle_hint": "circle-0001"}, records.Unregister)
+        structs.from_json({"node_id": name, "circle_hint": "circle-0001"}, records.Unregister)
 
 
 def test_a_refusal_quotes_little_of_what_it_was_given() -> None:
     given = mischief.GOOD["POST", "/v1/signal"] | {"type": "o" * 50_000}
 
     with pytest.raises(InvalidRequest) as caught:
-        records.from_json(given, records.LeaveSignal)
+        structs.from_json(given, records.LeaveSignal)
 
     assert caught.value.message.startswith("type: invalid enum value")
     assert len(caught.value.message) < 300

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster import errors
+from muster import errors, structs
 from muster.felund import crypto, frames, records
 from muster.felund.client import Client, Unreachable
 from muster.felund.crypto import Note
@@ -188,7 +188,7 @@ class Mailbox:
         }[path]
         return httpx2.Response(200, content=msgspec.json.encode(answer(call.url.params)))
 
-    def _messages(self, query: httpx2.QueryParams) -> records.Record:
+    def _messages(self, query: httpx2.QueryParams) -> structs.Record:
         if "after" not in query:
             return records.Messages(messages=(), server_time=1, cursor=self.cursor)
         after = int(query["after"])
@@ -202,16 +202,16 @@ class Mailbox:
             more=skip + PAGE < len(self.entries),
         )
 
-    def _signals(self, query: httpx2.QueryParams) -> records.Record:
+    def _signals(self, query: httpx2.QueryParams) -> structs.Record:
         since_id = int(query["since_id"])
         found = [signal for signal in self.signals if signal.id > since_id]
         found = [self.signal_lies.pop()] if self.signal_lies else found
         return records.Signals(signals=tuple(found[:PAGE]), server_time=1)
 
-    def _peers(self, query: httpx2.QueryParams) -> records.Record:
+    def _peers(self, query: httpx2.QueryParams) -> structs.Record:
         return records.Peers(peers=tuple(self.peers), server_time=1)
 
-    def _open(self, query: httpx2.QueryParams) -> records.Record:
+    def _open(self, query: httpx2.QueryParams) -> structs.Record:
         return records.SubscriptionOpened(
             relay_url="ws://mail.test/v1/relay/ws", token="t", expires_at=2, server_time=1
         )

@@ -67,7 +67,8 @@ def test_every_case_has_a_name_of_its_own_and_a_known_answer(name: str) -> None:
 
 
 def test_every_refusal_has_a_case() -> None:
-    seen = {case["expect"] for name in make_capsules.FILES for case in read(name)}
+    files = (*make_capsules.FILES, "version2.json")
+    seen = {case["expect"] for name in files for case in read(name)}
 
     # Two are of whoever fetches, one is of browsers: fetch.test.mjs, unsupported.test.mjs.
     assert set(Reason) - seen == {Reason.UNREACHABLE, Reason.TIMEOUT, Reason.UNSUPPORTED}

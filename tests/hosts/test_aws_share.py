@@ -18,6 +18,7 @@ from chalicelib.limits import SPREAD_EVERY, SPREAD_MORE, SPREAD_S
 from chalicelib.settings import Settings
 from infra import stack
 from infra.ceilings import Ceilings
+from muster import structs
 from muster.felund import records
 from tests.support import aws
 from tests.support.gateway import Gateway, HandshakeRefused
@@ -164,7 +165,7 @@ def fill(gateway: Gateway, member: Member, count: int, size: int) -> None:
         endpoints: tuple[Any, ...] = ()
         peer = made = _peer(member.hint, f"fat-{number:05}", endpoints, now)
         while tables.presence_bytes(made) <= size and len(endpoints) < records.MAX_ENDPOINTS:
-            peer, endpoints = made, (*endpoints, records.from_json(FAT, records.Endpoint))
+            peer, endpoints = made, (*endpoints, structs.from_json(FAT, records.Endpoint))
             made = _peer(member.hint, f"fat-{number:05}", endpoints, now)
         tables.save_presence(stores, peer)
 

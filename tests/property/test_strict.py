@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capsules.canonical import deeper
-from muster import strict
+from muster import strict, structs
 from muster.errors import InvalidRequest
 from muster.felund import records
 
@@ -176,7 +176,7 @@ HINTED = st.lists(
 ).map(lambda pairs: "{" + " , ".join(f"{name} :{value}" for name, value in pairs) + "}")
 
 
-class Named(records.Record, frozen=True):
+class Named(structs.Record, frozen=True):
     circle_hint: records.CircleHint | None = None
 
 
@@ -187,7 +187,7 @@ class Named(records.Record, frozen=True):
 def test_what_is_found_in_a_body_is_what_the_reader_finds(text: str) -> None:
     raw = text.encode(errors="surrogatepass")
     try:
-        found: Any = records.find(raw, Named)
+        found: Any = structs.find(raw, Named)
     except InvalidRequest:
         found = REFUSED
 
@@ -195,7 +195,7 @@ def test_what_is_found_in_a_body_is_what_the_reader_finds(text: str) -> None:
     if value is REFUSED:
         return
     try:
-        expected: Any = records.from_json(value, Named)
+        expected: Any = structs.from_json(value, Named)
     except InvalidRequest:
         expected = REFUSED
     assert found == expected
@@ -207,7 +207,7 @@ def test_to_find_something_in_the_worst_of_a_megabyte_costs_less(raw: bytes) -> 
     for _ in range(5):
         started = time.process_time()
         with contextlib.suppress(InvalidRequest):
-            records.find(b'{"x":' + raw + b',"circle_hint":"hint-00001"}', Named)
+            structs.find(b'{"x":' + raw + b',"circle_hint":"hint-00001"}', Named)
         took.append(time.process_time() - started)
 
     assert min(took) < 0.02

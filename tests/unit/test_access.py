@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import access, http, tables
+from chalicelib import access, http, proved, tables
 from chalicelib.call import Call, Connection, Reply
 from chalicelib.circle import sockets
 from chalicelib.routes import ROUTES
@@ -65,12 +65,13 @@ def test_health_and_info_answer_anybody_and_every_other_route_asks_first() -> No
     made = service()
     free = {route.path for route in ROUTES if route.knock is access.anyone}
 
-    assert free == {"/v1/health", "/v1/info", "/api/p2p/assist"}, "assist asks for a token"
-    for path in ("/v1/health", "/v1/info"):
+    assert free == {"/v1/health", "/v1/info", "/v2/info", "/api/p2p/assist"}, "a token, for that"
+    for path in ("/v1/health", "/v1/info", "/v2/info"):
         assert http.handle(made, Call("GET", path, clock=NOW)).status == 200
 
 
-ASKING = [route for route in ROUTES if route.knock is not access.anyone]
+PROVED = [route for route in ROUTES if route.knock is proved.knock]
+ASKING = [route for route in ROUTES if route.knock is not access.anyone and route not in PROVED]
 
 
 @pytest.mark.parametrize("route", ASKING, ids=[f"{r.method} {r.path}" for r in ASKING])

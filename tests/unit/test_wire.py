@@ -11,7 +11,7 @@ from chalicelib import log
 from chalicelib.call import Call, Reply
 from chalicelib.service import Memory
 from chalicelib.settings import Settings
-from muster import errors, strict
+from muster import errors, strict, structs
 from muster.errors import InvalidFrame, InvalidRequest, PayloadTooLarge, Refused
 from muster.felund import frames, records
 
@@ -157,13 +157,13 @@ def test_every_record_refuses_what_is_not_an_object() -> None:
     shapes = [
         shape
         for shape in vars(records).values()
-        if isinstance(shape, type) and issubclass(shape, records.Record)
+        if isinstance(shape, type) and issubclass(shape, structs.Record)
     ]
     assert len(shapes) > 20
     for shape in shapes:
         for value in (list[int](), "x", 7, None):
             with pytest.raises(InvalidRequest):
-                records.from_json(value, shape)
+                structs.from_json(value, shape)
 
 
 def test_settings_come_from_the_environment() -> None:

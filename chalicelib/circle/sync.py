@@ -1,0 +1,370 @@
+"""Sync: the one call of version 2. A node says what it has to say and reads what is new.
+
+Presence, signals, messages, then reading: each part is done or refused by itself, and an
+answer says which were. Reading writes nothing. A replay of a call changes nothing that a
+reader sees: a presence has the time of its signature, and what is left is named by its hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from capsules.keys import VerifyKey
+from chalicelib import access, auth, proved, tables
+from chalicelib.call import Call, Caller, Done, Effect
+from chalicelib.circle import journal, mailbox, pieces, signals
+from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
+from chalicelib.service import Service
+from chalicelib.store import Full, Unavailable
+from muster import base64url, errors, keys, shapes
+from muster.seals import PRESENCE_BYTES, SIGNAL_BYTES, STEP_BYTES, sealed_id
+
+NEXT_S = 30
+"""How soon a node that polls is asked to come again."""
+
+LARGE_BYTES = 16 * 1024
+"""A call that sends more is spent: its copy is not even looked at."""
+
+KNOWN_S = 3600
+"""How long a process remembers what was left, and which nodes there are."""
+
+AHEAD_MS = 24 * 3600 * 1000
+"""A cursor further ahead of the clock than this cannot be one of this service's."""
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """A signal as it is stored."""
+
+    from_node: str
+    until: int
+    sealed: bytes
+
+
+_waiting = msgspec.msgpack.Decoder(Waiting)
+
+
+def sync(service: Service, call: Call, ask: shapes.Sync) -> Done:
+    """Do what a node asks, part by part."""
+    turn = _Turn(service, call)
+    presence, sent, after, want = ask.presence, ask.send, ask.after, ask.want
+    if isinstance(presence, shapes.Placed):
+        turn.do("presence", turn.place, presence)
+    elif presence is None:
+        turn.do("presence", turn.leave)
+    if sent.signals:
+        turn.do("send.signals", turn.signal, sent.signals)
+    if sent.messages:
+        turn.do("send.messages", turn.post, sent.messages)
+    if ask.quiet:
+        return Done(shapes.Synced(refused=turn.refused), tuple(turn.effects))
+    found = _Found()
+    if want.peers:
+        turn.do("peers", turn.peers, after.peers or "", found)
+    if want.messages:
+        turn.do("messages", turn.messages, after.messages or 0, want.messages, found)
+    if want.signals:
+        turn.do("signals", turn.signals, after.signals or 0, want.signals, found)
+    answer = shapes.Synced(
+        refused=turn.refused,
+        peers=found.peers,
+        entries=found.entries,
+        signals=found.signals,
+        more=tuple(found.more),
+        next_s=NEXT_S,
+    )
+    return Done(answer, tuple(turn.effects))
+
+
+def info(service: Service, call: Call, ask: shapes.Nothing) -> shapes.Info:
+    """Tell who the service is, its time and its limits."""
+    verify_key = service.signer(now=call.now).verify_key
+    return shapes.Info(
+        version=service.settings.version,
+        time_ms=int(call.clock * 1000),
+        service_id=keys.service_id(VerifyKey(verify_key)).hex(),
+        service_key=base64url.encode(verify_key),
+        open=not access.closed(service, call),
+        limits=shapes.Limits(
+            body_bytes=service.settings.body_bytes,
+            message_bytes=service.settings.message_bytes,
+        ),
+    )
+
+
+class _Found:
+    """What was read."""
+
+    def __init__(self) -> None:
+        self.peers: tuple[shapes.Peer, ...] | UnsetType = UNSET
+        self.entries: tuple[shapes.Entry, ...] | UnsetType = UNSET
+        self.signals: tuple[shapes.Signal, ...] | UnsetType = UNSET
+        self.more: list[str] = []
+
+
+class _Left(NamedTuple):
+    """Something sealed that a node leaves, and its name."""
+
+    name: str
+    sealed: bytes
+
+
+class _Turn:
+    """One call on its way: who makes it, and what was refused of it."""
+
+    def __init__(self, service: Service, call: Call) -> None:
+        if call.caller is None:
+            raise errors.InvalidSignature("a sync is proved by its node")
+        self._service, self._call = service, call
+        self._caller: Caller = call.caller
+        self._known = False
+        self.refused: dict[str, shapes.Refusal] = {}
+        self.effects: list[Effect] = []
+
+    def do(self, part: str, step: Callable[..., None], *told: Any) -> None:
+        """Do a part of the call, or note why it is not done."""
+        try:
+            with _explained():
+                step(*told)
+        except errors.Refused as refused:
+            self.refused[part] = shapes.Refusal(
+                code=refused.code,
+                message=str(refused),
+                retry_after_s=refused.retry_after_s,
+                at_ms=getattr(refused, "at_ms", None),
+            )
+
+    # --- what a node says -----------------------------------------------------------
+
+    def place(self, ask: shapes.Placed) -> None:
+        """Keep where the node is."""
+        sealed = _bytes(ask.sealed, "presence")
+        if len(sealed) not in PRESENCE_BYTES:
+            raise errors.InvalidRequest("a sealed presence has 640 or 864 bytes")
+        ttl_s = int(min(max(ask.ttl_s, shapes.LEAST_TTL_S), shapes.MOST_TTL_S))
+        self._know()
+        name = f"{self._caller.circle} {self._caller.node_id}"
+        if not self._service.names.recall(name, now=self._call.now):
+            self._service.quotas.add_newcomer(
+                self._call.source_ip, lifetime_s=ttl_s, clock=self._call.clock
+            )
+        self._place(sealed, self._call.now + ttl_s)
+        self._service.names.keep(name, True, until=self._call.now + KNOWN_S)
+
+    def leave(self) -> None:
+        """Keep that the node is nowhere: what it said before is not believed again."""
+        self._place(b"", 0)
+
+    def signal(self, asked: Sequence[shapes.SentSignal]) -> None:
+        """Leave signals for nodes of the circle."""
+        self._know()
+        for ask in asked:
+            sealed = _bytes(ask.sealed, "a signal")
+            if len(sealed) % STEP_BYTES or len(sealed) > SIGNAL_BYTES:
+                raise errors.InvalidRequest(
+                    f"a sealed signal has a multiple of {STEP_BYTES} bytes, {SIGNAL_BYTES} at most"
+                )
+            self._signal(ask, _Left(sealed_id(sealed).hex(), sealed))
+
+    def post(self, asked: Sequence[str]) -> None:
+        """Leave messages in the circle's mailbox, all or none."""
+        left = [self._message(text) for text in asked]
+        size = sum(len(one.sealed) for one in left)
+        if size > LARGE_BYTES and not tables.spend_large(
+            self._service.stores,
+            self._caller.circle,
+            self._caller.node_id,
+            at_ms=self._at_ms,
+            now=self._call.now,
+        ):
+            raise errors.Outdated("a large call of this node was signed later; sign it again")
+        self._know()
+        self._append(left)
+
+    def _message(self, text: str) -> _Left:
+        sealed, most = _bytes(text, "a message"), self._service.settings.message_bytes
+        if len(sealed) % STEP_BYTES:
+            raise errors.InvalidRequest(f"a sealed message has a multiple of {STEP_BYTES} bytes")
+        if len(sealed) > most:
+            raise errors.PayloadTooLarge(f"a message may have {most} bytes")
+        return _Left(sealed_id(sealed).hex(), sealed)
+
+    def _place(self, sealed: bytes, until: int) -> None:
+        placed = tables.Placed(self._caller.node_id, sealed, until)
+        stands = tables.place(
+            self._service.stores,
+            self._caller.circle,
+            placed,
+            at_ms=self._at_ms,
+            now=self._call.now,
+        )
+        if stands is not None:
+            raise errors.Outdated(
+                "a presence of this node was signed at the same time or later", at_ms=stands
+            )
+
+    def _signal(self, ask: shapes.SentSignal, left: _Left) -> None:
+        service, call, name = self._service, self._call, f"{self._caller.circle} {left.name}"
+        if service.names.recall(name, now=call.now):
+            return
+        ttl_s = int(min(max(ask.ttl_s, 10), service.settings.signal_max_ttl_s))
+        size = len(left.sealed) + signals.ENTRY_BYTES
+        service.quotas.add_mail(
+            call.source_ip, size, lifetime_s=tables.SIGNAL_KEPT_S, clock=call.clock
+        )
+        waiting = Waiting(self._caller.node_id, call.now + ttl_s, left.sealed)
+        part = journal.Part(left.name, msgspec.msgpack.encode(waiting))
+        pk = tables.signal_key(self._caller.circle, ask.to)
+
+        def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
+            if tail is not None and any(one.name == left.name for one in tail.parts):
+                return ()
+            signals.fit(service, pk, tail, part, now=call.now)
+            return (part,)
+
+        journal.append(
+            service.stores.mail, pk, prepare, clock=call.clock, lifetime_s=tables.SIGNAL_KEPT_S
+        )
+        service.names.keep(name, True, until=call.now + tables.SIGNAL_KEPT_S)
+
+    def _append(self, left: Sequence[_Left]) -> None:
+        service, call, circle = self._service, self._call, self._caller.circle
+        parts = {one.name: journal.Part(one.name, one.sealed) for one in left}
+        pk = tables.mail_key(circle)
+        batch = pieces.Batch(service, call, circle)
+        admitted = False
+
+        def prepare(tail: journal.Entry | None) -> Sequence[journal.Part]:
+            nonlocal admitted
+            there = {part.name for part in tail.parts} if tail else set()
+            new = [
+                part
+                for name, part in parts.items()
+                if name not in there and not service.names.recall(f"{circle} {name}", now=call.now)
+            ]
+            if new and not admitted:
+                mailbox.admit(service, call, pk, tail, new)
+                admitted = True
+            return [batch.fit(part, tail) for part in new]
+
+        try:
+            runs = journal.append(
+                service.stores.mail,
+                pk,
+                prepare,
+                clock=call.clock,
+                lifetime_s=service.settings.message_s,
+            )
+        except Full:
+            batch.tidy(())
+            raise
+        batch.tidy({part.name for run in runs for part in run.parts})
+        for name in parts:
+            service.names.keep(f"{circle} {name}", True, until=call.now + KNOWN_S)
+
+    def _know(self) -> None:
+        """Count the circle if it is new; once a call."""
+        if not self._known:
+            auth.know(self._service, self._call, self._caller.circle, self._caller.circle_key)
+            self._known = True
+
+    @property
+    def _at_ms(self) -> int:
+        return proved.at_ms(self._call)
+
+    # --- what a node reads ------------------------------------------------------------
+
+    def peers(self, after: str, found: _Found) -> None:
+        """Read a page of the circle's other nodes, by node id."""
+        there, more = tables.placed(
+            self._service.stores,
+            self._caller.circle,
+            after=after,
+            limit=shapes.PEERS_PAGE + 1,
+            now=self._call.now,
+        )
+        others = [one for one in there if one.node_id != self._caller.node_id]
+        found.peers = tuple(
+            shapes.Peer(
+                node_id=one.node_id,
+                sealed=base64url.encode(one.sealed),
+                until_ms=one.until * 1000,
+            )
+            for one in others[: shapes.PEERS_PAGE]
+        )
+        if more or len(others) > shapes.PEERS_PAGE:
+            found.more.append("peers")
+
+    def messages(self, after: int, limit: int, found: _Found) -> None:
+        """Read whole entries of the mailbox after a number."""
+        page = mailbox.page_after(
+            self._service,
+            tables.mail_key(self._caller.circle),
+            self._cursor(after),
+            limit=min(limit, shapes.MESSAGES_PAGE),
+            now=self._call.now,
+        )
+        found.entries = tuple(self._entry(entry) for entry in page.entries)
+        if page.more:
+            found.more.append("messages")
+
+    def signals(self, after: int, limit: int, found: _Found) -> None:
+        """Read the signals that wait for the node after a number."""
+        pk = tables.signal_key(self._caller.circle, self._caller.node_id)
+        taken: list[shapes.Signal] = []
+        size, now = 0, self._call.now
+        entries = journal.following(self._service.stores.mail, pk, self._cursor(after), now=now)
+        for entry in entries:
+            if len(taken) >= min(limit, shapes.SIGNALS_PAGE) or size > shapes.REPLY_BYTES // 2:
+                found.more.append("signals")
+                break
+            for part in entry.parts:
+                waiting = _waiting.decode(part.body)
+                if waiting.until > now:
+                    sealed = base64url.encode(waiting.sealed)
+                    size += len(sealed)
+                    taken.append(
+                        shapes.Signal(number=entry.number, from_=waiting.from_node, sealed=sealed)
+                    )
+        found.signals = tuple(taken)
+
+    def _entry(self, entry: journal.Entry) -> shapes.Entry:
+        bodies = (
+            pieces.body(self._service, self._caller.circle, part, now=self._call.now)
+            for part in entry.parts
+        )
+        return shapes.Entry(
+            number=entry.number,
+            messages=tuple(base64url.encode(body) for body in bodies if body is not None),
+        )
+
+    def _cursor(self, after: int) -> int:
+        if after > self._call.clock * 1000 + AHEAD_MS:
+            raise errors.InvalidRequest(
+                "the cursor is beyond what this service can have given; read again from 0"
+            )
+        return after
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say in a refusal what the store could not do."""
+    try:
+        yield
+    except Full:
+        raise errors.Unavailable(FULL_TEXT, retry_after_s=FULL_WAIT_S) from None
+    except Unavailable:
+        raise errors.Unavailable(
+            "the store did not answer in time; try again", retry_after_s=1
+        ) from None
+
+
+def _bytes(text: str, what: str) -> bytes:
+    try:
+        return base64url.decode(text)
+    except ValueError as error:
+        raise errors.InvalidRequest(f"{what}: {error}") from None

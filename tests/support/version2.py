@@ -1,0 +1,138 @@
+"""Members of a circle of version 2, who call a service by whatever passes calls on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from capsules.keys import SigningKey
+from muster import base64url, calls, keys, presences, records, signals
+from muster.calls import Answer, Authorization, Credential, Proof
+
+DAY_MS = 86_400_000
+
+Pass = Callable[[str, str, Mapping[str, str], bytes], tuple[int, Mapping[str, str], bytes]]
+"""Method, path, headers and body in; status, headers in lower case, and body out."""
+
+
+def new_epoch(name: str = "") -> keys.Epoch:
+    """A circle of its own: random, or always the same for a name."""
+    seed = hashlib.sha256(name.encode()).digest() if name else secrets.token_bytes(32)
+    return keys.Epoch(keys.circle_id(SigningKey(seed).verify_key), 0, seed)
+
+
+@dataclass
+class Node:
+    """A node of a circle at one service."""
+
+    epoch: keys.Epoch
+    send: Pass
+    clock_ms: Callable[[], int]
+    service_id: bytes = b""
+    member: keys.Member = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.member = keys.Member(self.epoch.circle_id, secrets.token_bytes(32))
+        self.node = self.member.node(self.epoch)
+        self.answers: list[Answer] = []
+        if not self.service_id:
+            status, _, body = self.send("GET", "/v2/info", {}, b"")
+            assert status == 200, body
+            self.service_id = bytes.fromhex(json.loads(body)["service_id"])
+
+    @property
+    def id(self) -> str:
+        return self.node.id.hex()
+
+    def credential(self, *, expires_ms: int = 0) -> Credential:
+        until = expires_ms or self.clock_ms() + 7 * DAY_MS
+        return Credential.make(self.epoch.circle_key, self.node.public, expires_ms=until)
+
+    def header(
+        self,
+        body: bytes,
+        *,
+        call: str = calls.SYNC,
+        at_ms: int | None = None,
+        credential: Credential | None = None,
+    ) -> Authorization:
+        made = credential or self.credential()
+        proof = Proof.make(
+            self.node.key,
+            made,
+            call=call,
+            service=self.service_id,
+            body=body,
+            at_ms=self.clock_ms() if at_ms is None else at_ms,
+        )
+        return Authorization(made.raw, proof)
+
+    def raw(
+        self, body: bytes, header: Authorization | None = None
+    ) -> tuple[int, Mapping[str, str], Any]:
+        """Make a sync with a body as it is; whatever is answered to a proof is signed."""
+        header = header or self.header(body)
+        said = {"authorization": header.header, "content-type": "application/json"}
+        status, headers, answer = self.send("POST", "/v2/sync", said, body)
+        if calls.ANSWER.lower() in headers:
+            signed = Answer.parse(headers[calls.ANSWER.lower()])
+            signed.check(self.service_id, header.proof.raw, status=status, body=answer)
+            self.answers.append(signed)
+        return status, headers, json.loads(answer)
+
+    def sync(self, **asked: Any) -> Any:
+        """Sync, and see that it is answered and signed."""
+        status, headers, answer = self.raw(json.dumps(asked).encode())
+        assert status == 200, answer
+        assert calls.ANSWER.lower() in headers
+        return answer
+
+    def presence(self, name: str = "Ada", *, at_ms: int | None = None) -> str:
+        at = self.clock_ms() if at_ms is None else at_ms
+        made = presences.Presence.of(self.node, name=name, at_ms=at)
+        return base64url.encode(presences.seal(self.node, made, nonce=secrets.token_bytes(12)))
+
+    def message(self, text: str, *, seq: int = 1, prev: bytes | None = None) -> str:
+        record = records.Record(
+            self.epoch.circle_id,
+            self.epoch.number,
+            self.member.public,
+            seq,
+            prev,
+            self.clock_ms(),
+            records.GENERAL,
+            "text",
+            {"text": text},
+        )
+        said = record.said(self.member)
+        return base64url.encode(records.seal(self.epoch, said, nonce=secrets.token_bytes(12)))
+
+    def signal(self, to: Node, kind: str = "connect") -> dict[str, Any]:
+        made = signals.Signal(
+            self.node.public, to.node.id, secrets.token_bytes(16), kind, self.clock_ms(), {}
+        )
+        sealed = signals.seal(self.node, made, nonce=secrets.token_bytes(12))
+        return {"to": to.id, "sealed": base64url.encode(sealed)}
+
+    def texts(self, answer: Any) -> list[str]:
+        """Read the texts of an answer's entries."""
+        found = []
+        for entry in answer["entries"]:
+            for sealed in entry["messages"]:
+                said = records.unseal(self.epoch, base64url.decode(sealed))
+                record = records.Record.from_said(self.epoch.circle_id, said)
+                found.append(str(record.body["text"]))
+        return found
+
+    def names(self, answer: Any) -> list[str]:
+        """Read the names of an answer's peers."""
+        return [
+            presences.unseal(
+                self.epoch, bytes.fromhex(peer["node_id"]), base64url.decode(peer["sealed"])
+            ).name
+            for peer in answer["peers"]
+        ]
