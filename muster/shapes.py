@@ -87,7 +87,7 @@ class Sync(Record, frozen=True, kw_only=True):
     """Whether the answer says no more than what was refused."""
 
 
-class Refusal(Record, frozen=True, kw_only=True, omit_defaults=True):
+class PartRefused(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Why a part of a call was not done; the other parts were."""
 
     code: str
@@ -97,7 +97,7 @@ class Refusal(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Of a presence: when the one was signed that stands."""
 
 
-class Peer(Record, frozen=True, kw_only=True):
+class SealedPeer(Record, frozen=True, kw_only=True):
     """A node of the circle: its sealed presence, and until when it is kept."""
 
     node_id: NodeId
@@ -105,7 +105,7 @@ class Peer(Record, frozen=True, kw_only=True):
     until_ms: Count
 
 
-class Signal(Record, frozen=True, kw_only=True):
+class SealedSignal(Record, frozen=True, kw_only=True):
     """A signal for the caller."""
 
     number: Cursor
@@ -124,19 +124,19 @@ class Synced(Record, frozen=True, kw_only=True):
     """What was refused, and what the caller wanted; a quiet one says no more than the first."""
 
     ok: Literal[True] = True
-    refused: dict[str, Refusal]
-    peers: tuple[Peer, ...] | UnsetType = UNSET
-    signals: tuple[Signal, ...] | UnsetType = UNSET
+    refused: dict[str, PartRefused]
+    peers: tuple[SealedPeer, ...] | UnsetType = UNSET
+    signals: tuple[SealedSignal, ...] | UnsetType = UNSET
     entries: tuple[Entry, ...] | UnsetType = UNSET
     more: tuple[str, ...] | UnsetType = UNSET
     next_s: Count | UnsetType = UNSET
 
 
-class Nothing(Record, frozen=True, kw_only=True):
+class NoParameters(Record, frozen=True, kw_only=True):
     """A call without parameters."""
 
 
-class Limits(Record, frozen=True, kw_only=True):
+class ServiceLimits(Record, frozen=True, kw_only=True):
     """What a service takes; times in seconds."""
 
     body_bytes: Count
@@ -146,7 +146,7 @@ class Limits(Record, frozen=True, kw_only=True):
     most_ttl_s: Count = MOST_TTL_S
 
 
-class Info(Record, frozen=True, kw_only=True):
+class ServiceInfo(Record, frozen=True, kw_only=True):
     """What a client has to know of a service of version 2."""
 
     ok: Literal[True] = True
@@ -155,4 +155,4 @@ class Info(Record, frozen=True, kw_only=True):
     service_id: NodeId
     service_key: str
     open: bool
-    limits: Limits
+    limits: ServiceLimits

@@ -9,7 +9,7 @@ import msgspec
 from chalicelib.assist import ice, paths
 from chalicelib.assist.plan import IceServerPlan, LitePlan, Plan
 from chalicelib.settings import Settings
-from muster import errors, structs
+from muster import errors, shapes, structs
 from muster.felund import assist_records as wire
 from muster.felund import records
 from muster.felund.circle import Circle
@@ -129,7 +129,47 @@ _ADVICE = wire.Advice(
     ),
 )
 
+_SEALED = "A" * 854
+"""As long as a sealed presence is; a text, and not one that opens."""
+
 _EXAMPLES: dict[tuple[str, str], tuple[structs.Record, structs.Record]] = {
+    ("POST", "/v2/sync"): (
+        shapes.Sync(
+            presence=shapes.Placed(sealed=_SEALED, ttl_s=660, tell=True),
+            send=shapes.Sent(messages=(_SEALED,)),
+            after=shapes.After(messages=NOW * 1000),
+            want=shapes.Want(peers=True, messages=200, signals=50),
+        ),
+        shapes.Synced(
+            refused={
+                "send.messages": shapes.PartRefused(
+                    code="MAILBOX_FULL", message="the circle's mailbox is full", retry_after_s=3600
+                )
+            },
+            peers=(
+                shapes.SealedPeer(
+                    node_id="6f8ffa1ede50a325ec54c6fb67547228",
+                    sealed=_SEALED,
+                    until_ms=(NOW + 660) * 1000,
+                ),
+            ),
+            signals=(),
+            entries=(shapes.Entry(number=NOW * 1000 + 1, messages=(_SEALED,)),),
+            more=(),
+            next_s=30,
+        ),
+    ),
+    ("GET", "/v2/info"): (
+        shapes.NoParameters(),
+        shapes.ServiceInfo(
+            version="0.1.0",
+            time_ms=NOW * 1000,
+            service_id="a5dad8c16b2ac4d09cda313146c3d611",
+            service_key="ypOsFwUYcHHWe4PH_w7-gQjo7EUwV113JodTM9va5_w",
+            open=False,
+            limits=shapes.ServiceLimits(body_bytes=1024 * 1024, message_bytes=1024 * 1024),
+        ),
+    ),
     ("GET", "/v1/health"): (
         records.Nothing(),
         records.Health(version="0.1.0", time=NOW),

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from chalicelib import auth
+from chalicelib import auth, proved
 from chalicelib.assist import advise
 from chalicelib.assist.bearer import bearer
 from chalicelib.routes import ROUTES, Route
 from chalicelib.settings import Settings
-from muster import __version__, errors, structs
+from muster import __version__, errors, shapes, structs
 from muster.felund import assist_records, records, signing
 from tools import examples
 
@@ -41,6 +41,8 @@ _SECURITY: dict[auth.Guard, list[dict[str, list[str]]]] = {
     auth.member: [_SIGNED, {}],
     auth.owner: [_SIGNED, {}],
     bearer: [{"AssistToken": []}],
+    proved.sync: [{"Muster2": []}],
+    proved.info: [{"Muster2": []}, {}],
 }
 _UNSIGNED: dict[auth.Guard, str] = {
     auth.member: "Unsigned calls are accepted only where `unsigned` is `allow` (GET /v1/info).",
@@ -57,6 +59,8 @@ _NOTES = {
     500: "The service failed.",
     503: "The store did not answer in time; nothing was acknowledged.",
 }
+
+_HOMES = (records, assist_records, shapes)
 
 # Calls that have a body and are asked something in the query besides.
 _QUERIES = {"/announce": records.ListTickets}
@@ -115,6 +119,13 @@ def document() -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "From POST /v1/session, or from the operator.",
                 },
+                "Muster2": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "Muster2 CREDENTIAL.PROOF[.TAG]: docs/protocol2.md. The answer "
+                    "is signed in Muster-Answer.",
+                },
             },
         },
         "x-muster-signing": _signing(),
@@ -133,11 +144,12 @@ def schemas() -> dict[str, Any]:
     for name in ("ErrorBody", "Problem"):
         found[name]["properties"]["code"]["enum"] = sorted(errors.CODES)
     for name in _answers(found):
-        home = records if hasattr(records, name) else assist_records
-        record = getattr(home, name)
+        record = next(getattr(home, name) for home in _HOMES if hasattr(home, name))
         if not record.__struct_config__.omit_defaults:
             members = msgspec.structs.fields(record)
-            found[name]["required"] = [m.name for m in members if m.default is not msgspec.UNSET]
+            found[name]["required"] = [
+                m.encode_name for m in members if m.default is not msgspec.UNSET
+            ]
     return dict(sorted(found.items()))
 
 

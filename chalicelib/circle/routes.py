@@ -21,9 +21,9 @@ ROUTES = (
         "GET",
         "/v2/info",
         proved.info,
-        shapes.Nothing,
+        shapes.NoParameters,
         sync.info,
-        shapes.Info,
+        shapes.ServiceInfo,
         knock=access.anyone,
     ),
 )

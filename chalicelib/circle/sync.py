@@ -80,16 +80,16 @@ def sync(service: Service, call: Call, ask: shapes.Sync) -> Done:
     return Done(answer, tuple(turn.effects))
 
 
-def info(service: Service, call: Call, ask: shapes.Nothing) -> shapes.Info:
+def info(service: Service, call: Call, ask: shapes.NoParameters) -> shapes.ServiceInfo:
     """Tell who the service is, its time and its limits."""
     verify_key = service.signer(now=call.now).verify_key
-    return shapes.Info(
+    return shapes.ServiceInfo(
         version=service.settings.version,
         time_ms=int(call.clock * 1000),
         service_id=keys.service_id(VerifyKey(verify_key)).hex(),
         service_key=base64url.encode(verify_key),
         open=not access.closed(service, call),
-        limits=shapes.Limits(
+        limits=shapes.ServiceLimits(
             body_bytes=service.settings.body_bytes,
             message_bytes=service.settings.message_bytes,
         ),
@@ -100,9 +100,9 @@ class _Found:
     """What was read."""
 
     def __init__(self) -> None:
-        self.peers: tuple[shapes.Peer, ...] | UnsetType = UNSET
+        self.peers: tuple[shapes.SealedPeer, ...] | UnsetType = UNSET
         self.entries: tuple[shapes.Entry, ...] | UnsetType = UNSET
-        self.signals: tuple[shapes.Signal, ...] | UnsetType = UNSET
+        self.signals: tuple[shapes.SealedSignal, ...] | UnsetType = UNSET
         self.more: list[str] = []
 
 
@@ -122,7 +122,7 @@ class _Turn:
         self._service, self._call = service, call
         self._caller: Caller = call.caller
         self._known = False
-        self.refused: dict[str, shapes.Refusal] = {}
+        self.refused: dict[str, shapes.PartRefused] = {}
         self.effects: list[Effect] = []
 
     def do(self, part: str, step: Callable[..., None], *told: Any) -> None:
@@ -131,7 +131,7 @@ class _Turn:
             with _explained():
                 step(*told)
         except errors.Refused as refused:
-            self.refused[part] = shapes.Refusal(
+            self.refused[part] = shapes.PartRefused(
                 code=refused.code,
                 message=str(refused),
                 retry_after_s=refused.retry_after_s,
@@ -289,7 +289,7 @@ class _Turn:
         )
         others = [one for one in there if one.node_id != self._caller.node_id]
         found.peers = tuple(
-            shapes.Peer(
+            shapes.SealedPeer(
                 node_id=one.node_id,
                 sealed=base64url.encode(one.sealed),
                 until_ms=one.until * 1000,
@@ -315,7 +315,7 @@ class _Turn:
     def signals(self, after: int, limit: int, found: _Found) -> None:
         """Read the signals that wait for the node after a number."""
         pk = tables.signal_key(self._caller.circle, self._caller.node_id)
-        taken: list[shapes.Signal] = []
+        taken: list[shapes.SealedSignal] = []
         size, now = 0, self._call.now
         entries = journal.following(self._service.stores.mail, pk, self._cursor(after), now=now)
         for entry in entries:
@@ -328,7 +328,9 @@ class _Turn:
                     sealed = base64url.encode(waiting.sealed)
                     size += len(sealed)
                     taken.append(
-                        shapes.Signal(number=entry.number, from_=waiting.from_node, sealed=sealed)
+                        shapes.SealedSignal(
+                            number=entry.number, from_=waiting.from_node, sealed=sealed
+                        )
                     )
         found.signals = tuple(taken)
 

@@ -13,14 +13,17 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from capsules import ticket as tickets
 from capsules.keys import SigningKey
+from chalicelib import proved
 from chalicelib.call import Call
 from chalicelib.routes import ROUTES, Route
 from muster.felund import frames, signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world
+from tests.support.version2 import in_world, new_epoch
 from tools import asyncapi, examples, openapi
 
 OPENAPI = openapi.document()
 ASYNCAPI = asyncapi.document()
+PROVED = [route for route in ROUTES if route.guard in (proved.sync, proved.info)]
 EVERY_ROUTE = pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
 
 
@@ -180,7 +183,27 @@ def test_real_answers_are_as_described() -> None:
         assert status == 200, (method, path, answer)
         check(OPENAPI, _route(method, path).answer.__name__, answer)
         seen.add((method, path))
-    assert seen == {(route.method, route.path) for route in ROUTES}
+    assert seen == {(route.method, route.path) for route in ROUTES if route not in PROVED}
+
+
+def test_real_answers_of_version_2_are_as_described() -> None:
+    w = world()
+    epoch = new_epoch()
+    ann, bob = in_world(w, epoch), in_world(w, epoch)
+    sent = {"messages": [ann.message("hello")], "signals": [ann.signal(bob)]}
+    ann.sync(presence={"sealed": ann.presence()}, send=sent)
+    whole = {"peers": True, "messages": 9, "signals": 9}
+    answers = [
+        bob.sync(want=whole),
+        ann.sync(presence={"sealed": ann.presence()}, quiet=True),
+        ann.sync(after={"messages": 2**53 - 1}, want=whole),
+    ]
+
+    assert all(answers[0][name] for name in ("peers", "signals", "entries"))
+    assert [list(answer["refused"]) for answer in answers] == [[], ["presence"], ["messages"]]
+    for answer in answers:
+        check(OPENAPI, "Synced", answer)
+    check(OPENAPI, "ServiceInfo", json.loads(ann.send("GET", "/v2/info", {}, b"")[2]))
 
 
 @EVERY_ROUTE

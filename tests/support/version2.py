@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capsules.keys import SigningKey
+from chalicelib.call import Call
 from muster import base64url, calls, keys, presences, records, signals
 from muster.calls import Answer, Authorization, Credential, Proof
+from tests.support.circle import World
 
 DAY_MS = 86_400_000
 
@@ -136,3 +138,19 @@ class Node:
             ).name
             for peer in answer["peers"]
         ]
+
+
+def in_world(here: World, epoch: keys.Epoch | None = None, *, source_ip: str = "192.0.2.1") -> Node:
+    """A node whose calls a world answers."""
+
+    def send(
+        method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        lower = {name.lower(): value for name, value in headers.items()}
+        reply = here.reply(
+            Call(method, path, headers=lower, body=body, source_ip=source_ip, clock=here.clock)
+        )
+        told = {name.lower(): value for name, value in reply.headers.items()}
+        return reply.status, told, reply.body
+
+    return Node(epoch or new_epoch(), send, lambda: int(here.clock * 1000))

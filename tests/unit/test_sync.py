@@ -1,32 +1,17 @@
 """The one call of version 2 on SQLite and a fixed clock: what a node says and what it reads."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from capsules.keys import VerifyKey
 from chalicelib import proved, tables
-from chalicelib.call import Call
 from muster import base64url, calls, keys, shapes, signals
 from muster.seals import sealed_id
 from tests.support.circle import World, world
 from tests.support.version2 import Node, new_epoch
-
-
-def node(here: World, epoch: keys.Epoch | None = None, *, source_ip: str = "192.0.2.1") -> Node:
-    def send(
-        method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        lower = {name.lower(): value for name, value in headers.items()}
-        reply = here.reply(
-            Call(method, path, headers=lower, body=body, source_ip=source_ip, clock=here.clock)
-        )
-        told = {name.lower(): value for name, value in reply.headers.items()}
-        return reply.status, told, reply.body
-
-    return Node(epoch or new_epoch(), send, lambda: int(here.clock * 1000))
+from tests.support.version2 import in_world as node
 
 
 @pytest.fixture
