@@ -45,6 +45,8 @@ class Call:
     """Whether the call may have come from another machine, as far as the host can tell."""
     signed: bool = False
     """Whether a guard has found that a member of the circle signed it."""
+    seen: Any = None
+    """What a guard has read of the head, so that it reads it once."""
     caller: Caller | None = None
     """Who makes it, where a guard has proved that."""
     stamp: Callable[[Reply], None] | None = None

@@ -58,8 +58,9 @@ class _Proved(Guard):
         header = _header(call)
         try:
             credential = _believed(service, call, header.credential)
-            service_id = keys.service_id(VerifyKey(service.signer(now=call.now).verify_key))
-            header.proof.check(credential, call=self._name, service=service_id, body=call.body)
+            header.proof.check(
+                credential, call=self._name, service=service_id(service, call), body=call.body
+            )
         except NotBelieved as error:
             raise _refusal(error) from None
         call.stamp = _Stamp(service, call, header.proof.raw)
@@ -92,6 +93,11 @@ def knock(service: Service, call: Call) -> None:
     access.let_in(service, call, circle_of(_credential(_header(call).credential).hint))
 
 
+def service_id(service: Service, call: Call) -> bytes:
+    """Return the service's id, which stands in its address."""
+    return keys.service_id(VerifyKey(service.signer(now=call.now).verify_key))
+
+
 def at_ms(call: Call) -> int:
     """Return when a call says that it was signed; a guard has checked it."""
     return _header(call).proof.at_ms
@@ -116,13 +122,16 @@ class _Stamp:
 
 
 def _header(call: Call) -> Authorization:
+    if isinstance(call.seen, Authorization):
+        return call.seen
     text = call.headers.get(_HEADER, "")
     if not text:
         raise InvalidSignature("a call of version 2 has an Authorization header: docs/protocol2.md")
     try:
-        return Authorization.parse(text)
+        call.seen = header = Authorization.parse(text)
     except NotBelieved as error:
         raise InvalidRequest(f"Authorization: {error.message}") from None
+    return header
 
 
 def _credential(raw: bytes) -> Credential:

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from capsules.keys import VerifyKey
 from chalicelib import access, auth, proved, tables
 from chalicelib.call import Call, Caller, Done, Effect
 from chalicelib.circle import journal, mailbox, pieces, signals
 from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
 from chalicelib.service import Service
 from chalicelib.store import Full, Unavailable
-from muster import base64url, errors, keys, shapes
+from muster import base64url, errors, shapes
 from muster.seals import PRESENCE_BYTES, SIGNAL_BYTES, STEP_BYTES, sealed_id
 
 NEXT_S = 30
@@ -86,7 +85,7 @@ def info(service: Service, call: Call, ask: shapes.NoParameters) -> shapes.Servi
     return shapes.ServiceInfo(
         version=service.settings.version,
         time_ms=int(call.clock * 1000),
-        service_id=keys.service_id(VerifyKey(verify_key)).hex(),
+        service_id=proved.service_id(service, call).hex(),
         service_key=base64url.encode(verify_key),
         open=not access.closed(service, call),
         limits=shapes.ServiceLimits(
