@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chalicelib import tables
+from chalicelib import proved, tables
 from chalicelib.store import Stores, Unavailable
 from muster.cli import output, times
 from muster.cli.output import Failure, Misuse
+from muster.errors import BadValue
 
 DATABASE = "muster.sqlite3"
 MOST_LISTED = 10_000
@@ -28,6 +29,8 @@ SHOWN_CHARS = 6
 """So much of a hint is shown to people: whoever knows all of it may call as that circle."""
 
 _HINT = re.compile(r"[!-~]{8,128}")
+_HINT_2 = re.compile(r"2 [0-9a-f]{32}")
+"""A circle of version 2, as the service calls it."""
 
 
 def allow(arguments: argparse.Namespace) -> int:
@@ -73,14 +76,17 @@ def show_all(arguments: argparse.Namespace) -> int:
 
 def hint_of(text: str) -> str:
     """Return the hint of a circle that is named by its invite code or by the hint itself."""
-    from muster.felund.invite import InvalidInvite, Invite
+    from muster import invites
+    from muster.felund.invite import Invite
 
-    if text.startswith("felund1."):
-        try:
+    try:
+        if text.startswith("felund1."):
             return Invite.parse(text).circle.circle_hint
-        except InvalidInvite as error:
-            raise Misuse(error.message, error.hint) from None
-    if not _HINT.fullmatch(text):
+        if invites.PREFIX in text:
+            return proved.circle_of(invites.Invite.parse(text).epoch.hint)
+    except BadValue as error:
+        raise Misuse(error.message, error.hint) from None
+    if not (_HINT.fullmatch(text) or _HINT_2.fullmatch(text)):
         raise Misuse(
             f"'{output.clean(text)[:40]}' is no circle",
             "name its invite code, or what 'muster circle list' says that services know it as",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from muster.invites import Invite
 from tests.cli.terminal import Terminal, serving
+from tests.support.version2 import Node, founded, passing
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,28 @@ def test_an_invite_lets_in_its_circle_and_may_come_by_stdin(ann: Terminal, data:
     assert told["expires_at"] - told["since"] == 7200
     assert code not in json.dumps(told)
     soon(lambda: ann.run("send", "hello"))
+
+
+def test_an_invite_of_version_2_lets_in_its_circle(ann: Terminal, data: Path, closed: str) -> None:
+    founder, epoch = founded()
+    invite = Invite(founder, epoch)
+    node = Node(epoch, passing(closed), lambda: int(time.time() * 1000))
+    body = b'{"want":{"messages":9}}'
+    assert node.raw(body)[0] == 403
+
+    def answered() -> None:
+        assert node.raw(body)[0] == 200
+
+    for way in (invite.code, f"https://muster.example/app/#{invite.code}"):
+        told = ann.run("access", "allow", way, "--json", "--data", str(data)).stdout
+        hint = json.loads(told)["circle_hint"]
+        soon(answered)
+
+        assert hint == f"2 {epoch.hint.hex()}"
+        assert "served no longer" in ann.run("access", "revoke", hint, "--data", str(data)).stdout
+    assert "damaged" in ann.fails(
+        "access", "allow", invite.code[:-5], "--data", str(data), expect=2
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -31,7 +29,7 @@ from tests.support.circle import World
 from tests.support.local import GENEROUS
 from tests.support.local import running as one_machine
 from tests.support.serving import serving
-from tests.support.version2 import DAY_MS, Node, in_world, new_epoch
+from tests.support.version2 import DAY_MS, Node, in_world, new_epoch, passing
 from tools.bench.units import Tally
 
 HOSTS = ("local", "sqlite", "dynalite")
@@ -61,24 +59,6 @@ def base(
 ) -> Iterator[str]:
     with house(request.param, tmp_path_factory.mktemp("house"), dynalite_url) as served:
         yield served
-
-
-def passing(base: str) -> Callable[..., tuple[int, Mapping[str, str], bytes]]:
-    """Pass calls on to a service."""
-
-    def send(
-        method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        data = body if method == "POST" else None
-        asked = Request(base + path, data=data, headers=dict(headers), method=method)  # noqa: S310
-        try:
-            with urlopen(asked, timeout=20) as answer:  # noqa: S310 - our own server
-                found = answer.status, answer.headers, answer.read()
-        except HTTPError as error:
-            found = error.code, error.headers, error.read()
-        return found[0], {name.lower(): value for name, value in found[1].items()}, found[2]
-
-    return send
 
 
 def now_ms() -> int:

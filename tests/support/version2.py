@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-from capsules.keys import SigningKey
+from capsules.keys import SigningKey, VerifyKey
 from chalicelib.call import Call
 from muster import base64url, calls, keys, presences, records, signals
 from muster.calls import Answer, Authorization, Credential, Proof
@@ -21,10 +22,15 @@ Pass = Callable[[str, str, Mapping[str, str], bytes], tuple[int, Mapping[str, st
 """Method, path, headers and body in; status, headers in lower case, and body out."""
 
 
-def new_epoch(name: str = "") -> keys.Epoch:
-    """A circle of its own: random, or always the same for a name."""
-    seed = hashlib.sha256(name.encode()).digest() if name else secrets.token_bytes(32)
-    return keys.Epoch(keys.circle_id(SigningKey(seed).verify_key), 0, seed)
+def founded() -> tuple[VerifyKey, keys.Epoch]:
+    """A new circle's founder key and its first epoch."""
+    founder = SigningKey(secrets.token_bytes(32)).verify_key
+    return founder, keys.Epoch.first(founder)
+
+
+def new_epoch() -> keys.Epoch:
+    """The first epoch of a new circle."""
+    return founded()[1]
 
 
 @dataclass
@@ -154,3 +160,21 @@ def in_world(here: World, epoch: keys.Epoch | None = None, *, source_ip: str = "
         return reply.status, told, reply.body
 
     return Node(epoch or new_epoch(), send, lambda: int(here.clock * 1000))
+
+
+def passing(base: str) -> Pass:
+    """Pass calls on to a service."""
+
+    def send(
+        method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        data = body if method == "POST" else None
+        asked = Request(base + path, data=data, headers=dict(headers), method=method)  # noqa: S310
+        try:
+            with urlopen(asked, timeout=20) as answer:  # noqa: S310 - our own server
+                found = answer.status, answer.headers, answer.read()
+        except HTTPError as error:
+            found = error.code, error.headers, error.read()
+        return found[0], {name.lower(): value for name, value in found[1].items()}, found[2]
+
+    return send
