@@ -4,7 +4,7 @@
 record            table, partition        sort key            lives
 ================  ======================  ==================  =======================
 presence          presence circle#HINT    NODE                ttl_s
-presence, 2       presence circle#2 HINT  NODE                ttl_s, 5 minutes at least
+presence of 2     presence circle#2 HINT  NODE                ttl_s, 5 minutes at least
 pinned key        presence key#HINT       -                   30 days after last use
 unsigned use      presence unsigned#HINT  -                   a day after the last register
 socket            presence socket#ID      -                   as long as a socket may
@@ -25,7 +25,7 @@ communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 circle let in     guard access            HINT                for ever, or as chosen
-large call, 2     guard large#2 HINT      NODE                10 minutes
+large call of 2   guard large#2 HINT      NODE                10 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 new peer ids      guard names#NETWORK     day                 the day

@@ -35,6 +35,7 @@ from infra.standing import LINE_BYTES, Standing
 from tests.support import aws, moto_http
 from tests.support.gateway import Answer, Gateway, HandshakeRefused
 from tests.support.members import Member, dumps
+from tests.support.version2 import Node, new_epoch
 
 CALLS = 5
 """Calls of a kind; more say the same."""
@@ -108,6 +109,13 @@ class Flood:
         """Call as nobody."""
         headers = more.pop("headers", [("X-Felund-Node", NODE)])
         return self.gateway.call(method, path, headers=headers, source_ip=self.address(), **more)
+
+    def sync(self, *, late_ms: int = 0) -> Answer:
+        """Sync in a circle of version 2 of one's own."""
+        node = Node(new_epoch(), _nobody, lambda: int(time.time() * 1000) - late_ms, bytes(16))
+        body = dumps({"presence": {"sealed": node.presence()}})
+        headers = [("Authorization", node.header(body).header), ("X-Felund-Node", NODE)]
+        return self.call("POST", "/v2/sync", headers=headers, body=body)
 
     def register(self) -> Answer:
         """Register in a circle of one's own."""
@@ -224,6 +232,10 @@ def public(dynalite_url: str, tmp_path: Path) -> Iterator[Flood]:
         yield flood
 
 
+def _nobody(*_: object) -> Any:
+    raise AssertionError("this node calls by the flood")
+
+
 def month(limits: Ceilings, calls: Taken, knocks: Taken, terms: Terms) -> Estimate:
     """Bill a month in which the gateway lets through all that it may of such calls."""
     use, called, knocked = Use(), limits.rest_rate * MONTH_S, limits.socket_rate * MONTH_S
@@ -260,6 +272,9 @@ def test_strangers_before_a_closed_service_cost_what_the_model_says(closed: Floo
         closed.take(lambda: closed.call("GET", "/peers"), status=403),
         closed.take(lambda: closed.call("GET", "/v1/health"), status=200),
         closed.take(lambda: closed.call("GET", "/v1/info"), status=200),
+        closed.take(lambda: closed.call("GET", "/v2/info"), status=200),
+        closed.take(closed.sync, status=403),
+        closed.take(lambda: closed.sync(late_ms=200_000), status=400),
         closed.take(lambda: closed.call("OPTIONS", "/v1/messages"), status=204),
         closed.take(lambda: closed.call("POST", "/v1/session", body=b"{}"), status=401),
         closed.take(lambda: closed.call("POST", "/api/p2p/assist", body=b"{}"), status=401),

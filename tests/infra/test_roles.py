@@ -27,7 +27,7 @@ from chalicelib.community.keyring import RootKey
 from chalicelib.service import Service
 from infra import stack
 from tests.hosts.test_publish_aws import CLOCK_EVENT, tell
-from tests.support import aws, dynalite, faults, moto_http, roles, transcript
+from tests.support import aws, dynalite, faults, moto_http, roles, transcript, version2
 from tests.support.circle import HINT
 from tests.support.gateway import REGION, Gateway
 from tests.support.local import GENEROUS
@@ -95,6 +95,7 @@ def serve(made: Gateway, policy: str) -> None:
     """Have the service do what the conversation wants, and what seldom happens."""
     with serving(made) as base, transcript.Player(base) as player:
         transcript.PLAYS[policy](player)
+        version2.converse(base)
     tell(made, 3)
     made.call("GET", "/capsules/mainnet/peers.json")
     made.machines[0].run("sweep", CLOCK_EVENT)

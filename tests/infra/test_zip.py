@@ -173,14 +173,14 @@ def test_the_publisher_runs_by_itself(tree: Path, dynalite_url: str) -> None:
 def test_what_is_logged_is_read_as_before_though_lambda_logs_json(
     tree: Path, tmp_path: Path
 ) -> None:
-    variables = {"MUSTER_STORE": f"sqlite:{tmp_path / 'muster.db'}"}
+    variables = {"MUSTER_STORE": f"sqlite:{tmp_path / 'muster.db'}", "MUSTER_ACCESS": "open"}
     with runtime_api.running(tree, "app.serve", variables) as function:
         function.run(rest_event("GET", "/peers", request_id="r-1"))
         with pytest.raises(runtime_api.Crash):
             function.run([])
     ours, crash = map(json.loads, function.said)
 
-    assert _readable(function.said[0]).startswith("info  GET /peers 403 request_id=r-1")
+    assert _readable(function.said[0]).startswith("info  GET /peers 200 request_id=r-1")
     assert ours["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [[log.FUNCTION]]
     assert ours[log.FUNCTION] == "muster-test", "what the template's alarm counts"
     assert (crash["level"], crash["errorType"]) == ("ERROR", "AttributeError")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,3 +179,24 @@ def passing(base: str) -> Pass:
         return found[0], {name.lower(): value for name, value in found[1].items()}, found[2]
 
     return send
+
+
+def converse(base: str) -> None:
+    """Have two nodes do at a service whatever a sync can do, refused parts included."""
+    epoch = new_epoch()
+
+    def clock_ms() -> int:
+        return int(time.time() * 1000)
+
+    ann, bob = (Node(epoch, passing(base), clock_ms) for _ in range(2))
+    whole = {"peers": True, "messages": 9, "signals": 9}
+    large = {"messages": [ann.message("x" * 20_000)]}
+    body = json.dumps({"presence": {"sealed": ann.presence()}, "send": large}).encode()
+    header = ann.header(body)
+    assert ann.raw(body, header)[2]["refused"] == {}
+    again = ann.raw(body, header)[2]["refused"]
+    assert {part["code"] for part in again.values()} == {"OUTDATED"}
+    ann.sync(send={"messages": [ann.message("x" * 400_000)], "signals": [ann.signal(bob)]})
+    found = bob.sync(presence=None, want=whole)
+    assert len(found["entries"]) == 2
+    assert len(found["signals"]) == len(found["peers"]) == 1
