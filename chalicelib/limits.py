@@ -43,6 +43,9 @@ SPREAD_MORE = 1.25
 WIDER = 8
 """How many times the limit of a /64 its /48 has."""
 
+NEWCOMERS_S = 300
+"""In so many seconds a circle may have as many new nodes as it may have members."""
+
 _KEYS = 20_000
 _UNIT_BYTES = SHARE_BYTES // SHARE_EVERY
 """So many bytes weigh as much as a call."""
@@ -127,6 +130,14 @@ class Limits:
         """Take one call from a proved node's bucket."""
         chosen = self._settings
         self._spend(f"node#{circle_hint} {node_id}", clock, chosen.node_burst, chosen.node_per_s)
+
+    def spend_newcomer(self, circle: str, *, clock: float) -> None:
+        """Take one new node from a circle's bucket: as many as it may have, in five minutes.
+
+        Whatever nodes come and go, lists of a circle are never much longer than its members.
+        """
+        most = self._settings.circle_members
+        self._spend("newcomer#" + circle, clock, most, most / NEWCOMERS_S)
 
     def spend_frame(self, whose: str, *, clock: float) -> None:
         """Take one frame from the bucket of a socket, or of all sockets of one address.

@@ -148,6 +148,7 @@ class _Turn:
         self._know()
         name = f"{self._caller.circle} {self._caller.node_id}"
         if not self._service.names.recall(name, now=self._call.now):
+            self._service.limits.spend_newcomer(self._caller.circle, clock=self._call.clock)
             self._service.quotas.add_newcomer(
                 self._call.source_ip, lifetime_s=ttl_s, clock=self._call.clock
             )
@@ -159,8 +160,14 @@ class _Turn:
         self._place(b"", 0)
 
     def signal(self, asked: Sequence[shapes.SentSignal]) -> None:
-        """Leave signals for nodes of the circle."""
+        """Leave signals for nodes of the circle; each costs its address what a call does."""
         self._know()
+        self._service.limits.charge_address(
+            self._call.source_ip,
+            len(asked) - 1,
+            clock=self._call.clock,
+            shared=not access.closed(self._service, self._call),
+        )
         for ask in asked:
             sealed = _bytes(ask.sealed, "a signal")
             if len(sealed) % STEP_BYTES or len(sealed) > SIGNAL_BYTES:

@@ -105,6 +105,34 @@ def test_a_page_of_peers_is_bounded_and_the_next_goes_on(here: World) -> None:
     assert rest["more"] == []
 
 
+def test_nodes_that_come_and_go_make_no_list_long(here: World) -> None:
+    """Anybody can make a circle, and as many nodes in it as there are numbers."""
+    here = world(circle_members=8)
+    epoch = new_epoch()
+    codes = []
+    for _ in range(20):
+        one = node(here, epoch)
+        answer = one.sync(presence={"sealed": one.presence()})
+        codes += [part["code"] for part in answer["refused"].values()]
+
+    assert codes == ["RATE_LIMITED"] * 12
+    here.clock += 300
+    one = node(here, epoch)
+    assert one.sync(presence={"sealed": one.presence()})["refused"] == {}
+
+
+def test_each_signal_of_a_call_costs_what_a_call_costs(here: World) -> None:
+    here = world(address_burst=60, address_per_s=1)
+    epoch = new_epoch()
+    ann, bob = node(here, epoch), node(here, epoch, source_ip="192.0.2.2")
+    ann.sync(send={"signals": [ann.signal(bob) for _ in range(50)]})
+    ann.sync()
+    statuses = [ann.raw(b"{}")[0] for _ in range(12)]
+
+    assert 429 in statuses
+    assert bob.sync(want={"signals": 99})["signals"]
+
+
 @pytest.mark.parametrize(
     ("sealed", "said"),
     [
