@@ -99,7 +99,10 @@ def test_processor_time_is_told_for_both_places_of_the_store(report: dict[str, A
     cpu = report["results"]["handler_cpu"]
 
     for engine in ("file", "memory"):
-        assert set(cpu[engine]) == {"register", "peers", "message", "signal", "poll"}
+        assert set(cpu[engine]) == {
+            *("register", "peers", "message", "signal", "poll"),
+            *("sync", "sync_new_credential"),
+        }
         assert all(call["median"]["cpu_ms"] > 0 for call in cpu[engine].values())
 
 

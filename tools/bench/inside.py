@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from capsules.keys import VerifyKey
 from chalicelib import http
 from chalicelib.call import Call, Connection, Reply
 from chalicelib.circle import sockets
@@ -17,7 +18,7 @@ from chalicelib.settings import Settings
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import open_sqlite
 from tools.bench.figures import Figures
-from tools.bench.members import Member, Ready, circle
+from tools.bench.members import Member, Node, Ready, circle
 
 WARM_UP = 20
 
@@ -89,12 +90,15 @@ def _engine(path: Path | str, *, runs: int, calls: int) -> dict[str, Any]:
 def _kinds(made: Service, ten: list[Member]) -> dict[str, Callable[[], Ready]]:
     one, other = ten[0], ten[1]
     answer(made, one.post().call())
+    node = Node(VerifyKey(made.signer(now=int(time.time())).verify_key))
     return {
         "register": one.register,
         "peers": one.peers,
         "message": one.post,
         "signal": lambda: one.signal(other),
         "poll": lambda: one.poll(10**15),
+        "sync": node.sync,
+        "sync_new_credential": node.sync_anew,
     }
 
 

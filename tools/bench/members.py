@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from capsules.keys import VerifyKey
 from chalicelib.call import Call
+from muster import base64url, calls, keys, presences
 from muster.felund import signing
 from muster.felund.circle import Circle
 
@@ -143,6 +145,49 @@ class Member:
             nonce=_run + next(_nonces).to_bytes(8, "big"),
         )
         return Ready(method, path, {} if query is None else {**hint, **query}, headers, raw)
+
+
+class Node:
+    """One node of one circle of version 2, at the service with that key."""
+
+    def __init__(self, service: VerifyKey) -> None:
+        founder = VerifyKey(os.urandom(keys.KEY_BYTES))
+        self._epoch = keys.Epoch.first(founder)
+        self._node = keys.Member.new(self._epoch.circle_id).node(self._epoch)
+        self._service = keys.service_id(service)
+        self._at_ms = int(time.time() * 1000)
+        self._credential = self._vouched()
+
+    def sync(self, *, credential: calls.Credential | None = None) -> Ready:
+        """Say where it is and read all that there is, as a client without a socket does."""
+        self._at_ms += 1  # each call is later than the one before
+        presence = presences.Presence.of(self._node, name="bench", at_ms=self._at_ms)
+        sealed = presences.seal(self._node, presence, nonce=os.urandom(12))
+        asked = {
+            "presence": {"sealed": base64url.encode(sealed), "ttl_s": 120},
+            "want": {"peers": True, "messages": 200, "signals": 50},
+        }
+        body = json.dumps(asked).encode()
+        vouched = credential or self._credential
+        proof = calls.Proof.make(
+            self._node.key,
+            vouched,
+            call=calls.SYNC,
+            service=self._service,
+            body=body,
+            at_ms=self._at_ms,
+        )
+        header = calls.Authorization(vouched.raw, proof).header
+        return Ready("POST", "/v2/sync", {}, {"Authorization": header}, body)
+
+    def sync_anew(self) -> Ready:
+        """Do the same with a credential that the service has not seen."""
+        return self.sync(credential=self._vouched())
+
+    def _vouched(self) -> calls.Credential:
+        until = self._at_ms + calls.CREDENTIAL_MS // 2
+        key = self._epoch.circle_key
+        return calls.Credential.make(key, self._node.public, expires_ms=until)
 
 
 def circle(members: int) -> list[Member]:
