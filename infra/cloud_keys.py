@@ -53,20 +53,23 @@ def root_path(named: str | None, stage: str) -> Path:
     return Path(named) if named else Home.from_environment().path / f"root-{stage}.key"
 
 
-def find(cloud: Cloud, root_file: Path) -> Secrets:
-    """Look for the secrets and make what is missing, in memory: nothing is kept yet."""
+def find(cloud: Cloud, root_file: Path, *, edge: bool = False) -> Secrets:
+    """Look for the secrets and make what is missing, in memory: nothing is kept yet.
+
+    What CloudFront shows the service is made where there is an *edge*, and else stays as it is.
+    """
     kept = read(cloud)
-    edge = _parameter(cloud, cloud.names.edge)
+    shown = _parameter(cloud, cloud.names.edge) or ""
     new_root = new_keys = None
     if kept is None:
         new_root, new_keys = _fresh(root_file)
         kept = new_keys
     return Secrets(
         keyring.root_key(kept).to_base64(),
-        edge or secrets.token_urlsafe(32),
+        shown or (secrets.token_urlsafe(32) if edge else ""),
         new_root,
         new_keys,
-        not edge,
+        edge and not shown,
     )
 
 

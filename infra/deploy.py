@@ -131,9 +131,10 @@ def _build(arguments: argparse.Namespace, folder: Path, pack: Pack = packing.pac
     before = stacks.deployed()
     if before is None and "AlarmEmail" not in chosen.parameters:
         chosen = choosing.with_mail(chosen, arguments)
-    secrets = cloud_keys.find(cloud, cloud_keys.root_path(arguments.root, arguments.stage))
     choice = choosing.choose(arguments, chosen, cloud, before)
     values = dict(choice.values)
+    root_file = cloud_keys.root_path(arguments.root, arguments.stage)
+    secrets = cloud_keys.find(cloud, root_file, edge=values.get("CloudFront") == "yes")
     _check_buckets(cloud, chosen.parameters, before)
     package = pack(folder, packing.prepare(python), architecture=values["Architecture"])
     template = stack.assemble(package.template, choice.settings)

@@ -80,12 +80,29 @@ def secret(emulated: Account, name: str) -> Any:
     return emulated.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
 
 
+def test_what_cloudfront_shows_the_service_is_made_with_the_edge_and_kept(
+    emulated: Account, tmp_path: Path
+) -> None:
+    cloud, root = connect("dev"), tmp_path / "root.key"
+    assert cloud_keys.find(cloud, root).edge == ""
+
+    made = cloud_keys.find(cloud, root, edge=True)
+    cloud_keys.keep(cloud, made)
+
+    assert "a secret for CloudFront, kept in Systems Manager" in made.fresh
+    assert secret(emulated, NAMES.edge)["Value"] == made.edge
+    for edge in (True, False):
+        again = cloud_keys.find(cloud, root, edge=edge)
+        assert (again.edge, again.new_edge) == (made.edge, False)
+
+
 def test_a_deployment_reaches_only_what_its_role_allows(served: Account, tmp_path: Path) -> None:
     home = tmp_path / "home"
     planned = muster(home, "plan", *PYTHON)
 
     assert "APIHandler" in planned
     assert "publishing keys, kept in Systems Manager" in planned
+    assert "a secret for CloudFront" not in planned, "there is none"
     assert "a month" in planned
     assert served.changed == [], "a plan touches nothing"
     assert not home.exists()
@@ -100,11 +117,10 @@ def test_a_deployment_reaches_only_what_its_role_allows(served: Account, tmp_pat
     assert "ServiceKey" in first
     root = home / "root-dev.key"
     assert root.stat().st_mode & 0o077 == 0
-    keys, shown = secret(served, NAMES.keys), secret(served, NAMES.edge)
+    keys = secret(served, NAMES.keys)
     assert (keys["Type"], keys["Version"]) == ("SecureString", 1)
     published = keyring.parse(keys["Value"].encode())
     assert keyring.root_key(published).to_base64() in first
-    assert shown["Value"] not in first
 
     named, role = dict(zip(NAMES.tables, roles.TABLES, strict=True)), roles.Role("ServiceRole")
     items = [

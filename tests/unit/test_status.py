@@ -60,3 +60,15 @@ def test_a_beacons_line_carries_the_metric_that_the_alarm_watches(
         log.call(Call("GET", "/"), reply, latency_s=0)
 
     assert getattr(caplog.records[-1], "BeaconSuccess", None) == good
+
+
+def test_a_strangers_line_is_as_long_as_ours_whatever_it_calls_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    name = "n\u00e9" * 4000
+    with caplog.at_level(logging.INFO, logger="muster.calls"):
+        log.call(Call("GET", "/", headers={"x-felund-node": name}), Reply(401), latency_s=0)
+
+    written = str(getattr(caplog.records[-1], "node_id", ""))
+    assert written.isascii()
+    assert len(written) == log.NODE_CHARS
