@@ -36,6 +36,9 @@ REFUSED_S = 10
 READ_AT_ONCE = 16
 """So many circles are read at once, for one read unit; then no stranger's name is looked up."""
 
+MOST_CODES = 64
+"""So many access codes are looked at: a stranger's guess costs no more hashes than that."""
+
 MORE_S = 3600
 """How long a process remembers that there are more, and looks up one by one."""
 
@@ -54,6 +57,11 @@ def let_in(service: Service, call: Call, circle_hint: str) -> None:
     """Refuse a call about a circle that was not let in, where the service is closed."""
     if closed(service, call) and not _known(service, circle_hint, now=call.now):
         raise NotAllowed
+
+
+def opened_by(service: Service, call: Call, matches: Callable[[str], bool]) -> bool:
+    """Say whether an access code that opens the service is the one that *matches*."""
+    return any(matches(code) for code in _codes(service, now=call.now))
 
 
 def named(service: Service, call: Call, community: str) -> None:
@@ -110,6 +118,15 @@ def _said(call: Call, name: str, pattern: re.Pattern[bytes]) -> str | None:
         if found:
             return found[1].decode()
     return None
+
+
+def _codes(service: Service, *, now: int) -> tuple[str, ...]:
+    """Return the access codes; they are read together, for one read unit, and remembered."""
+    known = service.codes.recall(_LIST, now=now)
+    if known is None:
+        known = tables.codes(service.stores, limit=MOST_CODES, now=now)
+        service.codes.keep(_LIST, known, until=now + min(service.believed_s, REFUSED_S))
+    return known
 
 
 def _known(service: Service, circle_hint: str, *, now: int) -> bool:

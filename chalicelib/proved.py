@@ -8,6 +8,7 @@ make is bounded by addresses, by access, and by what is kept.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import Any
 
 from capsules.errors import Reason
@@ -19,11 +20,19 @@ from chalicelib.call import Call, Caller, Reply
 from chalicelib.service import Service
 from muster import calls, keys
 from muster.calls import Authorization, Credential
-from muster.errors import ExpiredTimestamp, InvalidRequest, InvalidSignature, Refused
+from muster.errors import (
+    ExpiredTimestamp,
+    InvalidRequest,
+    InvalidSignature,
+    NotAllowed,
+    Refused,
+)
 from muster.structs import Record
 
 BELIEVED_S = 3600
 """How long a process remembers that a credential is good, at the most."""
+
+ASKS = "this service is closed and asks for an access code; who runs it has its whole address"
 
 _HEADER = "authorization"
 
@@ -89,8 +98,21 @@ def circle_of(hint: bytes) -> str:
 
 
 def knock(service: Service, call: Call) -> None:
-    """Let a call go on whose circle was let in, where the service is closed."""
-    access.let_in(service, call, circle_of(_credential(_header(call).credential).hint))
+    """Let a call go on that shows an access code, or whose circle was let in by its name."""
+    header = _header(call)
+    credential = _credential(header.credential)
+    if header.tag:
+        ours = service_id(service, call)
+
+        def matches(code: str) -> bool:
+            return hmac.compare_digest(calls.access_tag(code, ours, credential), header.tag)
+
+        if access.opened_by(service, call, matches):
+            return
+    try:
+        access.let_in(service, call, circle_of(credential.hint))
+    except NotAllowed:
+        raise NotAllowed(ASKS) from None
 
 
 def service_id(service: Service, call: Call) -> bytes:

@@ -44,6 +44,7 @@ class Service:
     listings: Memory[Any] = field(init=False)
     key_sets: Memory[Any] = field(init=False)
     vouched: Memory[bool] = field(init=False)
+    codes: Memory[tuple[str, ...]] = field(init=False)
     prober: Prober | None = None
     host_limits: Mapping[str, int] = field(default_factory=dict)
     """What the host bounds besides the settings, for `GET /v1/info`."""
@@ -70,6 +71,7 @@ class Service:
         self.listings = Memory(64)
         self.key_sets = Memory(2)
         self.vouched = Memory(4096)
+        self.codes = Memory(1)
 
     @property
     def plan(self) -> Plan:

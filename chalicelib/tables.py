@@ -25,6 +25,7 @@ communities       presence communities    COMMUNITY           20 minutes
 publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 circle let in     guard access            HINT                for ever, or as chosen
+access code       guard access            code ID             for ever, or as chosen
 large call of 2   guard large#2 HINT      NODE                10 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
@@ -259,10 +260,14 @@ def count(stores: Stores, counter: str, amount: int, *, now: int) -> int:
 
 
 class Allowed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A circle that a closed service serves: what its operator calls it, and since when."""
+    """What a closed service serves: what its operator calls it, and since when.
+
+    A circle; or, with a *code*, every circle of version 2 whose members know that.
+    """
 
     name: str = ""
     since: int = 0
+    code: str = ""
 
 
 class Entry(NamedTuple):
@@ -290,6 +295,17 @@ def few_allowed(stores: Stores, *, most: int, now: int) -> Sequence[Item] | None
     """Return all items that let circles in, or None if they are more than *most*."""
     page = stores.guard.after("access", "", limit=most, now=now)
     return None if page.more else page.items
+
+
+CODE = "code "
+"""What the sort key of an access code begins with: no circle has such a name."""
+
+
+def codes(stores: Stores, *, limit: int, now: int) -> tuple[str, ...]:
+    """Return the access codes that open the service, those made first if there are more."""
+    items = stores.guard.after("access", CODE, limit=limit, now=now).items
+    found = (_allowed.decode(item.body) for item in items if item.sk.startswith(CODE))
+    return tuple(one.code for one in found if one.code)
 
 
 def disallow(stores: Stores, circle_hint: str, *, now: int) -> bool:

@@ -1,4 +1,4 @@
-"""Access: `muster access allow | list | revoke`, whose circles a closed service serves.
+"""Access: `muster access allow | new | list | revoke`, whom a closed service serves.
 
 It writes where the service reads, beside it: into its folder, or into its table on AWS.
 A service on one machine notices within a second, one on AWS within a minute.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
+import os
 import re
+import secrets
 import sqlite3
 import sys
 import time
@@ -16,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from capsules.keys import KEY_BYTES, SigningKey
 from chalicelib import proved, tables
 from chalicelib.store import Stores, Unavailable
+from muster import keys
 from muster.cli import output, times
 from muster.cli.output import Failure, Misuse
 from muster.errors import BadValue
@@ -28,6 +33,10 @@ NAME_CHARS = 64
 SHOWN_CHARS = 6
 """So much of a hint is shown to people: whoever knows all of it may call as that circle."""
 
+CODE, CODE_BYTES, CODE_ID_CHARS = "code-", 16, 8
+"""An access code is so many random bytes; people are shown `code-` and the start of its hash."""
+
+_CODE_ID = re.compile(rf"{CODE}[0-9a-f]{{{CODE_ID_CHARS}}}")
 _HINT = re.compile(r"[!-~]{8,128}")
 _HINT_2 = re.compile(r"2 [0-9a-f]{32}")
 """A circle of version 2, as the service calls it."""
@@ -45,17 +54,39 @@ def allow(arguments: argparse.Namespace) -> int:
     return output.OK
 
 
-def revoke(arguments: argparse.Namespace) -> int:
-    """Serve a circle no longer; what it left with the service expires by itself."""
-    circle_hint = _circle(arguments.circle)
+def new(arguments: argparse.Namespace) -> int:
+    """Make an access code: whoever has it may use the service for circles of version 2."""
+    code, name, now = secrets.token_urlsafe(CODE_BYTES), _name(arguments.name), int(time.time())
+    until = _until(arguments.lasting, now=now)
+    entry = tables.Entry(_code_key(code), tables.Allowed(name, now, code), until)
     with _stores(arguments) as stores:
-        was = tables.disallow(stores, circle_hint, now=int(time.time()))
-    if not was:
-        raise Failure("that circle was not let in", "'muster access list' shows those that are")
+        seed = tables.service_seed(stores, os.urandom(KEY_BYTES), now=now)
+        tables.allow(stores, entry.circle_hint, entry.allowed, until=until)
+    service_id = keys.service_id(SigningKey(seed).verify_key).hex()
+    ends = f"#{service_id}&access={code}"
+    told = {**_told(entry), "code": code, "service_id": service_id, "address_ends": ends}
     _tell(
         arguments,
-        {"circle_hint": circle_hint, "revoked": True},
-        "It is served no longer. What it left here stays until it expires; nobody can read it.",
+        told,
+        f"{code}\n{_shown(entry)} opens this service{_end(entry)}; it is shown this once.\n"
+        f"The address to give: https://YOUR-SERVICE{ends}",
+    )
+    return output.OK
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """Serve a circle no longer, or those of a code; what they left expires by itself."""
+    circle_hint = _named_so(arguments.circle)
+    with _stores(arguments) as stores:
+        was = tables.disallow(stores, circle_hint, now=int(time.time()))
+    code = circle_hint.startswith(tables.CODE)
+    if not was:
+        raise Failure("that was not let in", "'muster access list' shows what is")
+    _tell(
+        arguments,
+        {**_key(circle_hint), "revoked": True},
+        f"{'Nobody comes in by it any more' if code else 'It is served no longer'}. What was left "
+        "here stays until it expires; nobody can read it.",
     )
     return output.OK
 
@@ -151,9 +182,30 @@ def _until(lasting: str | None, *, now: int) -> int:
     return min(now + times.duration(lasting, option="--for"), tables.FOREVER)
 
 
+def _named_so(text: str) -> str:
+    """Return the key of a circle or of an access code, as `list` shows it or whole."""
+    if _CODE_ID.fullmatch(text):
+        return tables.CODE + text.removeprefix(CODE)
+    return _circle(text)
+
+
+def _code_key(code: str) -> str:
+    return tables.CODE + hashlib.sha256(code.encode()).hexdigest()[:CODE_ID_CHARS]
+
+
+def _is_code(entry: tables.Entry) -> bool:
+    return entry.circle_hint.startswith(tables.CODE)
+
+
+def _key(key: str) -> dict[str, str]:
+    if key.startswith(tables.CODE):
+        return {"code_id": CODE + key.removeprefix(tables.CODE)}
+    return {"circle_hint": key}
+
+
 def _told(entry: tables.Entry) -> dict[str, Any]:
     return {
-        "circle_hint": entry.circle_hint,
+        **_key(entry.circle_hint),
         "name": entry.allowed.name,
         "since": entry.allowed.since,
         "expires_at": None if entry.expires_at == tables.FOREVER else entry.expires_at,
@@ -161,6 +213,9 @@ def _told(entry: tables.Entry) -> dict[str, Any]:
 
 
 def _shown(entry: tables.Entry) -> str:
+    if _is_code(entry):
+        named = _key(entry.circle_hint)["code_id"]
+        return f"'{entry.allowed.name}' ({named})" if entry.allowed.name else f"The code {named}"
     short = f"{entry.circle_hint[:SHOWN_CHARS]}…"
     return f"'{entry.allowed.name}' ({short})" if entry.allowed.name else f"The circle {short}"
 
@@ -175,11 +230,12 @@ def _draw(entries: list[tables.Entry]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("circle", "called", "since", "until"):
+    for heading in ("circle or code", "called", "since", "until"):
         table.add_column(heading)
     for entry in entries:
         table.add_row(
-            output.clean(entry.circle_hint[:SHOWN_CHARS]) + "…",
+            _key(entry.circle_hint).get("code_id")
+            or output.clean(entry.circle_hint[:SHOWN_CHARS]) + "…",
             Text(output.clean(entry.allowed.name)),
             output.when(entry.allowed.since),
             _end(entry).removeprefix(" until ") or "revoked",

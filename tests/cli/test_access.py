@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.invites import Invite
+from muster.invites import Invite, ServiceAddress
 from tests.cli.terminal import Terminal, serving
-from tests.support.version2 import Node, founded, passing
+from tests.support.version2 import Node, founded, new_epoch, passing
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,37 @@ def test_an_invite_of_version_2_lets_in_its_circle(ann: Terminal, data: Path, cl
     assert "damaged" in ann.fails(
         "access", "allow", invite.code[:-5], "--data", str(data), expect=2
     )
+
+
+def test_an_access_code_opens_the_service_for_circles_of_version_2(
+    ann: Terminal, data: Path, closed: str
+) -> None:
+    made = ann.run("access", "new", "--name", "us", "--data", str(data)).stdout.splitlines()
+    code, found = made[0], re.search(r"'us' \((code-\w{8})\)", made[1])
+    assert found
+    address = ServiceAddress.parse(made[2].replace("https://YOUR-SERVICE", closed).split()[-1])
+    node = Node(
+        new_epoch(), passing(address.url), lambda: int(time.time() * 1000), address.id, address.code
+    )
+    assert address.code == code
+
+    assert node.sync(want={"peers": True})["peers"] == []
+    shown = ann.run("access", "list", "--data", str(data)).stdout
+    listed = shown + ann.run("access", "list", "--json", "--data", str(data)).stdout
+    assert found[1] in shown
+    assert code not in listed
+    node.code = "another code of 16"
+    assert node.raw(b"{}")[2]["code"] == "NOT_ALLOWED"
+
+    gone = ann.run("access", "revoke", found[1], "--data", str(data)).stdout
+    node.code = code
+
+    def refused() -> None:
+        assert node.raw(b"{}")[0] == 403
+
+    assert "Nobody comes in by it any more" in gone
+    soon(refused)
+    assert "was not let in" in ann.fails("access", "revoke", found[1], "--data", str(data))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 
 from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
+from chalicelib import tables
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
@@ -320,6 +321,47 @@ def test_a_closed_service_keeps_circles_out_that_it_was_not_told_of(
         assert refused(eve, eve.header(body), body)[:2] == (403, "NOT_ALLOWED")
         told: Any = json.loads(eve.send("GET", "/v2/info", {}, b"")[2])
         assert told["open"] is False
+
+
+def test_a_code_opens_a_closed_service_to_who_shows_that_it_knows_it(dynalite_url: str) -> None:
+    here = Counted(dynalite_url, access="closed")
+    now, stores_ = here.world.now, here.world.service.stores
+    for number in range(3):
+        allowed = tables.Allowed("us", now, f"a code of many letters {number}")
+        tables.allow(stores_, f"{tables.CODE}{number}", allowed, until=now + 900)
+    ann, eve = in_world(here.world), in_world(here.world)
+    ann.code = "a code of many letters 1"
+    header = ann.header(BODY)
+
+    assert ann.sync()["ok"]
+    for bad in (
+        eve.header(BODY),
+        replace(eve.header(BODY), tag=header.tag),
+        replace(header, tag=bytes(16)),
+        replace(header, credential=eve.credential().raw),
+    ):
+        node = ann if bad.credential == header.credential else eve
+        status, _, said = node.raw(BODY, bad)
+        assert (status, said["code"]) == (403, "NOT_ALLOWED")
+        assert "access code" in said["message"]
+    here.world.clock += 901
+    assert ann.raw(BODY)[0] == 403, "it was for a while"
+
+
+def test_a_guess_at_a_code_writes_nothing_and_reads_once_in_ten_seconds(dynalite_url: str) -> None:
+    here = Counted(dynalite_url, access="closed")
+    eve = in_world(here.world)
+    eve.code = "a guess of many letters"
+
+    def guess() -> None:
+        assert eve.raw(BODY)[0] == 403
+
+    assert here.units(guess) == (0, 0)
+    here.world.clock += 11
+    here.tally.take()
+    guess()
+    _, units = here.tally.take()
+    assert (units["write_units"], units["read_units"]) == (0, 2), "codes, and who is let in"
 
 
 # --- what it costs -------------------------------------------------------------------------

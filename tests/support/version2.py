@@ -42,6 +42,7 @@ class Node:
     send: Pass
     clock_ms: Callable[[], int]
     service_id: bytes = b""
+    code: str = ""
     member: keys.Member = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,8 @@ class Node:
             body=body,
             at_ms=self.clock_ms() if at_ms is None else at_ms,
         )
-        return Authorization(made.raw, proof)
+        tag = calls.access_tag(self.code, self.service_id, made) if self.code else b""
+        return Authorization(made.raw, proof, tag)
 
     def raw(
         self, body: bytes, header: Authorization | None = None

@@ -18,8 +18,9 @@ def add(commands: Any) -> None:
     )
     verbs = verbs_of(access)
     _add_allow(verbs)
-    _add_place(_verb(verbs, "list", "show_all", "list the circles that are let in"))
-    revoke = _verb(verbs, "revoke", "revoke", "serve a circle no longer")
+    _add_new(verbs)
+    _add_place(_verb(verbs, "list", "show_all", "list the circles and codes that are let in"))
+    revoke = _verb(verbs, "revoke", "revoke", "serve a circle, or those of a code, no longer")
     _add_circle(revoke)
     _add_place(revoke)
     listed(access, verbs)
@@ -39,12 +40,19 @@ def _add_allow(verbs: Any) -> None:
     _add_place(allow)
 
 
+def _add_new(verbs: Any) -> None:
+    new = _verb(verbs, "new", "new", "make an access code, for circles of version 2")
+    new.add_argument("--name", metavar="NAME", help="what to call it in 'muster access list'")
+    new.add_argument("--for", dest="lasting", metavar="WHILE", help="for a while: 10m, 2h, 30d")
+    _add_place(new)
+
+
 def _add_circle(command: Parser) -> None:
     command.add_argument(
         "circle",
         metavar="INVITE-OR-HINT",
-        help="its invite code, what 'muster circle list' says that services know it as, "
-        "or - to read either from stdin",
+        help="its invite code, what 'muster circle list' says that services know it as, or - to "
+        "read either from stdin; to revoke an access code, the code-… of 'muster access list'",
     )
 
 
