@@ -47,6 +47,8 @@ class Call:
     """Whether a guard has found that a member of the circle signed it."""
     seen: Any = None
     """What a guard has read of the head, so that it reads it once."""
+    socket: str = ""
+    """The connection that it came by as a frame."""
     caller: Caller | None = None
     """Who makes it, where a guard has proved that."""
     stamp: Callable[[Reply], None] | None = None

@@ -199,7 +199,7 @@ def _reply(done: Any) -> Reply:
 
 def _route(call: Call) -> Route:
     methods = PATHS.get(call.path)
-    if call.path == sockets.PATH and call.method == "GET":
+    if call.path in sockets.PATHS and call.method == "GET":
         raise InvalidRequest("open a WebSocket here")
     if methods is None:
         raise NotFound(NO_SUCH_PATH)

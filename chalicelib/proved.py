@@ -89,6 +89,13 @@ info = _Proved(calls.INFO, unproved=True)
 """Lets everybody in; whoever proves the call has the answer signed for it."""
 
 
+opening = _Proved(calls.OPEN)
+"""Lets a node open a socket."""
+
+syncing = _Proved(calls.FRAME)
+"""Lets a node sync on its socket."""
+
+
 def circle_of(hint: bytes) -> str:
     """Return what stores and limits call a circle of version 2.
 

@@ -45,6 +45,7 @@ class Service:
     key_sets: Memory[Any] = field(init=False)
     vouched: Memory[bool] = field(init=False)
     codes: Memory[tuple[str, ...]] = field(init=False)
+    live: Memory[tables.Socket] = field(init=False)
     prober: Prober | None = None
     host_limits: Mapping[str, int] = field(default_factory=dict)
     """What the host bounds besides the settings, for `GET /v1/info`."""
@@ -72,6 +73,7 @@ class Service:
         self.key_sets = Memory(2)
         self.vouched = Memory(4096)
         self.codes = Memory(1)
+        self.live = Memory(16_384)
 
     @property
     def plan(self) -> Plan:

@@ -26,7 +26,7 @@ publishing        presence outcomes       COMMUNITY           a day
 publishing lease  guard lease#COMMUNITY   -                   4 minutes
 circle let in     guard access            HINT                for ever, or as chosen
 access code       guard access            code ID             for ever, or as chosen
-large call of 2   guard large#2 HINT      NODE                10 minutes
+once of 2         guard later#2 HINT      NODE, its kind      10 minutes
 nonce             guard nonce#HINT        NONCE               the window
 calls             guard count#KEY         window              the window
 new peer ids      guard names#NETWORK     day                 the day
@@ -150,16 +150,21 @@ STAMP_KEPT_S = 300
 
 
 class Placed(NamedTuple):
-    """A node's sealed presence, and until when it is kept; empty where the node has left."""
+    """A node's sealed presence, and until when it is kept; empty where the node has left.
+
+    One that came by a socket is the socket's, and ends with it.
+    """
 
     node_id: str
     sealed: bytes
     until: int
+    socket_id: str = ""
 
 
 def place(stores: Stores, circle: str, placed: Placed, *, at_ms: int, now: int) -> int | None:
     """Keep a presence unless one was signed later; return when, if so."""
-    body = placed.until.to_bytes(8, "big") + placed.sealed
+    whose = placed.socket_id.encode()
+    body = placed.until.to_bytes(8, "big") + bytes([len(whose)]) + whose + placed.sealed
     expires_at = max(placed.until, now + STAMP_KEPT_S)
     item = stamped(Item("circle#" + circle, placed.node_id, expires_at, body), at_ms)
     return stores.presence.put_later(item, now=now)
@@ -174,8 +179,7 @@ def placed(
     while more and len(found) < limit:
         page = stores.presence.after("circle#" + circle, sk, limit=limit - len(found), now=now)
         for item in page.items:
-            body = stamp(item)[1]
-            one = Placed(item.sk, body[8:], int.from_bytes(body[:8], "big"))
+            one = _placed(item)[1]
             if one.sealed and one.until > now:
                 found.append(one)
         more = page.more and bool(page.items)
@@ -183,10 +187,28 @@ def placed(
     return found, more
 
 
-def spend_large(stores: Stores, circle: str, node_id: str, *, at_ms: int, now: int) -> bool:
-    """Spend a large call of a node; False if it or a later one was spent before."""
+def displace(stores: Stores, circle: str, node_id: str, *, socket_id: str, now: int) -> bool:
+    """Let the presence go that a socket kept up, if it is still that socket's; say whether."""
+    item = stores.presence.get("circle#" + circle, node_id, now=now)
+    if item is None:
+        return False
+    at_ms, kept = _placed(item)
+    if not kept.sealed or kept.socket_id != socket_id:
+        return False
+    return place(stores, circle, Placed(node_id, b"", 0), at_ms=at_ms + 1, now=now) is None
+
+
+def _placed(item: Item) -> tuple[int, Placed]:
+    at_ms, body = stamp(item)
+    end = 9 + body[8]
+    until = int.from_bytes(body[:8], "big")
+    return at_ms, Placed(item.sk, body[end:], until, body[9:end].decode())
+
+
+def spend_later(stores: Stores, circle: str, what: str, *, at_ms: int, now: int) -> bool:
+    """Spend a call of a kind and node; False if it or a later one was spent before."""
     until = now + 2 * STAMP_KEPT_S
-    item = stamped(Item("large#" + circle, node_id, until), at_ms)
+    item = stamped(Item("later#" + circle, what, until), at_ms)
     return stores.guard.put_later(item, now=now) is None
 
 
@@ -524,6 +546,10 @@ class Socket(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its frames are counted as, where they come to many processes."""
     token_id: str = ""
     """The name of the token that opened a subscription: the next one with it takes over."""
+    credential: str = ""
+    """Of version 2: who vouches for the node, as the handshake had it."""
+    address: str = ""
+    """Of version 2: where it was opened from."""
 
     @property
     def connection(self) -> Connection:

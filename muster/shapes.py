@@ -156,3 +156,78 @@ class ServiceInfo(Record, frozen=True, kw_only=True):
     service_key: str
     open: bool
     limits: ServiceLimits
+
+
+# --- the socket: frames are told apart by `t` ---------------------------------------------
+
+SUBPROTOCOL = "muster.v2"
+"""What a socket's subprotocol is called; beside it stands the header's text."""
+
+ANSWER_BYTES = 96 * 1024
+"""How large a frame of the service may be; what is larger goes by HTTP."""
+
+Proved = Annotated[str, Meta(min_length=96, max_length=96, pattern=_B64)]
+
+
+class _Tagged(msgspec.Struct, frozen=True, tag_field="t", omit_defaults=True, kw_only=True):
+    """The base of all frames."""
+
+
+class SyncFrame(_Tagged, frozen=True, tag="SYNC", kw_only=True):
+    """A sync with a proof of its own; the body is JSON as text, as it was signed."""
+
+    n: Count
+    proof: Proved
+    body: str
+
+
+class NodeFrame(_Tagged, frozen=True, tag="FRAME", kw_only=True):
+    """An opaque payload for the socket of another node of the circle."""
+
+    n: Count
+    to: NodeId
+    payload: str
+
+
+class SyncedFrame(_Tagged, frozen=True, tag="SYNCED", kw_only=True, omit_defaults=False):
+    """The answer to a SYNC: status, signature and body of what HTTP would answer."""
+
+    n: Count
+    status: int
+    answer: str
+    body: str
+
+
+class Event(_Tagged, frozen=True, tag="EVENT", kw_only=True):
+    """What happened in the circle: members of an answer, and who has left."""
+
+    peers: tuple[SealedPeer, ...] = ()
+    left: tuple[NodeId, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    signals: tuple[SealedSignal, ...] = ()
+
+
+class PassedFrame(_Tagged, frozen=True, tag="FRAME", kw_only=True):
+    """A payload as it arrives."""
+
+    from_: NodeId = msgspec.field(name="from")
+    payload: str
+
+
+class Taken(_Tagged, frozen=True, tag="TAKEN", kw_only=True):
+    """The other node's socket has taken a FRAME."""
+
+    n: Count
+
+
+class ErrorFrame(_Tagged, frozen=True, tag="ERROR", kw_only=True, omit_defaults=False):
+    """Why a frame was not done."""
+
+    n: Count
+    code: str
+    message: str
+    retryable: bool
+
+
+class Replaced(_Tagged, frozen=True, tag="REPLACED", kw_only=True):
+    """The node has opened a newer socket; this one stays away."""

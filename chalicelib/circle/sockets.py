@@ -23,6 +23,11 @@ from muster.errors import InvalidToken, RateLimited, Refused
 from muster.felund import frames, records
 
 PATH = "/v1/relay/ws"
+PATHS = (PATH, "/v2/socket")
+"""Where sockets are opened; on AWS they have an address of their own, without a path."""
+
+VERSION2 = "muster.v2"
+"""The subprotocol of version 2; a program may show its Authorization in its place."""
 
 NODE_SOCKETS = 8
 """So many subscriptions one node may have in a circle; the oldest make way."""
@@ -48,6 +53,10 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     """Admit a socket, or refuse it; `greet` follows once it can be sent to."""
     closed = access.closed(service, call)
     service.limits.spend_address(call.source_ip, clock=call.clock, shared=not closed)
+    if _is_version2(call):
+        from chalicelib.circle import live  # a cold start does without, here and below
+
+        return Opened(VERSION2, live.open_socket(service, call, connection))
     caller = counts_as(call.source_ip) if service.spread else ""
     text, subprotocol = _token(call)
     if not text:
@@ -76,6 +85,8 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
     socket = tables.socket(service.stores, connection.id, now=now)
     if socket is None:
         return (Close(connection, 1012, "open it again"),)
+    if socket.credential:
+        return ()
     if socket.session_id:
         return relay.greet(service, socket, now=now)
     return mailbox.backlog(service, socket, now=now)
@@ -89,6 +100,11 @@ def receive(service: Service, connection: Connection, text: str, *, now: int) ->
         # Neither parsed nor looked up: whoever floods is to cost as little as can be.
         named = _SEQ.search(text[:512])
         return relay.send_error(connection, refusal, int(named[1]) if named else None)
+    socket = service.live.recall(connection.id, now=now)
+    if socket is not None:
+        from chalicelib.circle import live
+
+        return live.receive(service, socket, text, now=now)
     try:
         frame = frames.decode_from_node(text)
         if isinstance(frame, frames.Frame | frames.Ack):
@@ -104,6 +120,10 @@ def closed(service: Service, connection: Connection, *, now: int) -> tuple[Effec
     socket = tables.socket(service.stores, connection.id, now=now)
     if socket is None:
         return ()
+    if socket.credential:
+        from chalicelib.circle import live
+
+        return live.closed(service, socket, now=now)
     held = tables.drop_socket(service.stores, socket, now=now)
     return relay.left(service, socket, now=now) if held and socket.session_id else ()
 
@@ -133,12 +153,21 @@ def _forget(service: Service, connection: Connection, *, now: int) -> tuple[Effe
         return ()
 
 
+def _is_version2(call: Call) -> bool:
+    scheme = call.headers.get("authorization", "").partition(" ")[0]
+    return scheme.lower() == "muster2" or VERSION2 in _offered(call)
+
+
+def _offered(call: Call) -> list[str]:
+    return [part.strip() for part in call.headers.get("sec-websocket-protocol", "").split(",")]
+
+
 def _token(call: Call) -> tuple[str, str | None]:
     """Find the token: a browser cannot set headers, so it may stand in three places."""
     scheme, _, text = call.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text:
         return text.strip(), None
-    offered = [part.strip() for part in call.headers.get("sec-websocket-protocol", "").split(",")]
+    offered = _offered(call)
     if frames.SUBPROTOCOL in offered:
         rest = [part for part in offered if part.startswith(tokens.PREFIX + ".")]
         return (rest[0] if rest else call.query.get("token", "")), frames.SUBPROTOCOL
@@ -156,6 +185,8 @@ def _counted_as(service: Service, connection: Connection, *, now: int) -> str:
     if caller is None:
         socket = tables.socket(service.stores, connection.id, now=now)
         caller = (socket and socket.caller) or connection.id
+        if socket and socket.credential:
+            service.live.keep(connection.id, socket, until=socket.until)
         service.callers.keep(connection.id, caller, until=now + service.settings.socket_s)
     return caller
 
@@ -222,4 +253,4 @@ def _refuse(
 
 _PONG = frames.encode(frames.Pong())
 
-__all__ = ["PATH", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]
+__all__ = ["PATH", "PATHS", "Opened", "closed", "deliver", "greet", "open_socket", "receive"]

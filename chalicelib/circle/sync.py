@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from chalicelib import access, auth, proved, tables
 from chalicelib.call import Call, Caller, Done, Effect
-from chalicelib.circle import journal, mailbox, pieces, signals
+from chalicelib.circle import events, journal, mailbox, pieces, signals
 from chalicelib.quotas import FULL_TEXT, FULL_WAIT_S
 from chalicelib.service import Service
 from chalicelib.store import Full, Unavailable
@@ -152,12 +152,19 @@ class _Turn:
             self._service.quotas.add_newcomer(
                 self._call.source_ip, lifetime_s=ttl_s, clock=self._call.clock
             )
-        self._place(sealed, self._call.now + ttl_s)
+        until = self._call.now + ttl_s
+        self._place(sealed, until)
+        if ask.tell:
+            peer = shapes.SealedPeer(
+                node_id=self._caller.node_id, sealed=ask.sealed, until_ms=until * 1000
+            )
+            self._tell(shapes.Event(peers=(peer,)))
         self._service.names.keep(name, True, until=self._call.now + KNOWN_S)
 
     def leave(self) -> None:
         """Keep that the node is nowhere: what it said before is not believed again."""
         self._place(b"", 0)
+        self._tell(shapes.Event(left=(self._caller.node_id,)))
 
     def signal(self, asked: Sequence[shapes.SentSignal]) -> None:
         """Leave signals for nodes of the circle; each costs its address what a call does."""
@@ -180,10 +187,10 @@ class _Turn:
         """Leave messages in the circle's mailbox, all or none."""
         left = [self._message(text) for text in asked]
         size = sum(len(one.sealed) for one in left)
-        if size > LARGE_BYTES and not tables.spend_large(
+        if size > LARGE_BYTES and not tables.spend_later(
             self._service.stores,
             self._caller.circle,
-            self._caller.node_id,
+            f"{self._caller.node_id} large",
             at_ms=self._at_ms,
             now=self._call.now,
         ):
@@ -200,7 +207,7 @@ class _Turn:
         return _Left(sealed_id(sealed).hex(), sealed)
 
     def _place(self, sealed: bytes, until: int) -> None:
-        placed = tables.Placed(self._caller.node_id, sealed, until)
+        placed = tables.Placed(self._caller.node_id, sealed, until, self._call.socket)
         stands = tables.place(
             self._service.stores,
             self._caller.circle,
@@ -232,10 +239,15 @@ class _Turn:
             signals.fit(service, pk, tail, part, now=call.now)
             return (part,)
 
-        journal.append(
+        runs = journal.append(
             service.stores.mail, pk, prepare, clock=call.clock, lifetime_s=tables.SIGNAL_KEPT_S
         )
         service.names.keep(name, True, until=call.now + tables.SIGNAL_KEPT_S)
+        for run in runs:
+            signal = shapes.SealedSignal(
+                number=run.number, from_=self._caller.node_id, sealed=ask.sealed
+            )
+            self._tell(shapes.Event(signals=(signal,)), only=ask.to)
 
     def _append(self, left: Sequence[_Left]) -> None:
         service, call, circle = self._service, self._call, self._caller.circle
@@ -271,6 +283,19 @@ class _Turn:
         batch.tidy({part.name for run in runs for part in run.parts})
         for name in parts:
             service.names.keep(f"{circle} {name}", True, until=call.now + KNOWN_S)
+        for run in runs:
+            if all(not part.apart for part in run.parts):
+                self._tell(shapes.Event(entries=(_entry(run),)))
+
+    def _tell(self, event: shapes.Event, *, only: str | None = None) -> None:
+        self.effects += events.tell(
+            self._service,
+            self._caller.circle,
+            event,
+            self._caller.node_id,
+            now=self._call.now,
+            only=only,
+        )
 
     def _know(self) -> None:
         """Count the circle if it is new; once a call."""
@@ -356,6 +381,11 @@ class _Turn:
                 "the cursor is beyond what this service can have given; read again from 0"
             )
         return after
+
+
+def _entry(run: journal.Run) -> shapes.Entry:
+    messages = tuple(base64url.encode(part.body) for part in run.parts)
+    return shapes.Entry(number=run.number, messages=messages)
 
 
 @contextmanager

@@ -65,8 +65,8 @@ class SocketDesk:
             if opened.subprotocol:
                 headers["Sec-WebSocket-Protocol"] = opened.subprotocol
             reply = Reply(101, headers=headers, effects=opened.effects)
-        if call.path == sockets.PATH:
-            reply.route = f"GET {sockets.PATH}"
+        if call.path in sockets.PATHS:
+            reply.route = f"GET {call.path}"
         self._counters.answered(call, reply, latency_s=time.perf_counter() - started)
         return reply
 
@@ -125,7 +125,7 @@ class SocketDesk:
             websocket.close(GOING_AWAY, "the service is stopping; connect again")
 
     def _open(self, call: Call, connection: Connection) -> sockets.Opened:
-        if call.path != sockets.PATH:
+        if call.path not in sockets.PATHS:
             raise NotFound(f"there is no WebSocket here; it is at {sockets.PATH}")
         if len(self.sockets) >= self._bounds.sockets or self.sockets.crowded(
             call.source_ip, most=self._bounds.address_sockets

@@ -407,7 +407,7 @@ def test_on_dynamodb_calls_take_the_units_that_the_model_counts(dynalite_url: st
     assert here.units(lambda: ann.sync(want={"messages": 9, "signals": 9})) == (0, 2)
     ann.sync(send={"messages": [ann.message("first")]})
     wrote, read = here.units(lambda: ann.sync(send={"messages": [ann.message("hello")]}))
-    assert (wrote, read) == (1, 1), "the entry before is read, and of less than a kilobyte each"
+    assert (wrote, read) == (1, 2), "the entry before is read, and who is to be told"
 
 
 def test_on_dynamodb_a_stranger_of_a_closed_service_writes_nothing(dynalite_url: str) -> None:

@@ -90,7 +90,7 @@ class _Front:
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        if scope["path"] != sockets.PATH:
+        if scope["path"] not in sockets.PATHS:
             answer = self._gateway.call("GET", scope["path"])
             await _say(send, "websocket.http", answer)
             return

@@ -1,0 +1,300 @@
+"""The socket of version 2 on SQLite and a fixed clock: who has it and what passes through."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from chalicelib.call import Call, Connection, Effect
+from chalicelib.circle import live, sockets
+from chalicelib.circle.sockets import Opened
+from muster import base64url, calls, errors
+from muster.calls import Answer, Authorization, Credential
+from tests.support.circle import World, world
+from tests.support.version2 import Node, in_world, new_epoch
+
+
+@dataclass
+class Wire:
+    """A node's socket, as a gateway holds it."""
+
+    here: World
+    node: Node
+    id: str
+    header: Authorization | None = None
+    opened: Opened = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.header = self.header or self.node.header(b"", call=calls.OPEN)
+        self.vouched = self.header.credential
+        call = Call(
+            "GET",
+            "/v2/socket",
+            headers={"sec-websocket-protocol": f"muster.v2, {self.header.text}"},
+            source_ip="192.0.2.1",
+            clock=self.here.clock,
+        )
+        self.connection = Connection(self.id)
+        self.opened = sockets.open_socket(self.here.service, call, self.connection)
+        self.deliver(self.opened.effects)
+        self.deliver(sockets.greet(self.here.service, self.connection, now=self.here.now))
+
+    def deliver(self, effects: Iterable[Effect]) -> None:
+        sockets.deliver(self.here.service, effects, now=self.here.now)
+
+    def say(self, frame: Any) -> list[dict[str, Any]]:
+        """Send a frame; return what came back."""
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        service, now = self.here.service, self.here.now
+        self.deliver(sockets.receive(service, self.connection, text, now=now))
+        return self.told()
+
+    def told(self) -> list[dict[str, Any]]:
+        return self.here.gateway.take(self.id)
+
+    def sync(self, n: int = 1, **asked: Any) -> Any:
+        """Sync by a frame; the answer is for it, signed, and good."""
+        body = json.dumps(asked)
+        header = self.node.header(
+            body.encode(), call=calls.FRAME, credential=Credential.from_bytes(self.vouched)
+        )
+        proof = base64url.encode(header.proof.raw)
+        told = self.say({"t": "SYNC", "n": n, "proof": proof, "body": body})
+        if asked.get("quiet") and not told:
+            return None
+        (answer,) = [frame for frame in told if frame["t"] == "SYNCED"]
+        signed = Answer.parse(answer["answer"])
+        said = answer["body"].encode()
+        signed.check(self.node.service_id, header.proof.raw, status=answer["status"], body=said)
+        assert (answer["n"], answer["status"]) == (n, 200), answer
+        return json.loads(said)
+
+    def close(self) -> None:
+        effects = sockets.closed(self.here.service, self.connection, now=self.here.now)
+        self.deliver(effects)
+
+
+@pytest.fixture
+def here() -> World:
+    return world()
+
+
+@pytest.fixture
+def pair(here: World) -> tuple[Wire, Wire]:
+    epoch = new_epoch()
+    return Wire(here, in_world(here, epoch), "ann"), Wire(here, in_world(here, epoch), "bob")
+
+
+def test_a_socket_names_its_subprotocol_and_is_told_nothing_first(here: World) -> None:
+    wire = Wire(here, in_world(here), "ann")
+
+    assert wire.opened.subprotocol == "muster.v2"
+    assert wire.told() == []
+
+
+def test_what_one_says_the_other_is_told(pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.sync(presence={"sealed": ann.node.presence("Ann"), "tell": True})
+    ann.sync(send={"messages": [ann.node.message("hello")]})
+    ann.sync(send={"signals": [ann.node.signal(bob.node)]})
+    ann.here.clock += 1
+    ann.sync(presence=None)
+    peers, entries, signals, left = bob.told()
+
+    assert bob.node.names(peers) == ["Ann"]
+    assert bob.node.texts(entries) == ["hello"]
+    assert signals["signals"][0]["from"] == left["left"][0] == ann.node.id
+    assert {frame["t"] for frame in (peers, entries, signals, left)} == {"EVENT"}
+
+
+def test_what_was_pushed_is_what_is_read(pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.sync(send={"messages": [ann.node.message("one"), ann.node.message("two")]})
+    (event,) = bob.told()
+    read = bob.sync(want={"messages": 9})
+
+    assert read["entries"] == event["entries"]
+
+
+def test_by_http_one_is_told_of_by_sockets_too(here: World, pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    carl = in_world(here, ann.node.epoch)
+    carl.sync(send={"messages": [carl.message("from afar")]})
+
+    assert bob.node.texts(bob.told()[0]) == ["from afar"]
+    assert ann.node.texts(ann.told()[0]) == ["from afar"]
+
+
+def test_a_presence_is_told_only_where_that_is_wanted(pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.sync(presence={"sealed": ann.node.presence()})
+
+    assert bob.told() == []
+
+
+def test_a_quiet_sync_is_answered_only_where_it_is_refused(
+    here: World, pair: tuple[Wire, Wire]
+) -> None:
+    ann, _ = pair
+    placed = {"sealed": ann.node.presence()}
+
+    assert ann.sync(presence=placed, quiet=True) is None
+    assert ann.sync(presence=placed, quiet=True)["refused"]["presence"]["code"] == "OUTDATED"
+
+
+def test_a_frame_is_passed_and_taken(pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    payload = base64url.encode(bytes(live.PAYLOAD_BYTES))
+    told = ann.say({"t": "FRAME", "n": 7, "to": bob.node.id, "payload": payload})
+
+    assert told == [{"t": "TAKEN", "n": 7}]
+    assert bob.told() == [{"t": "FRAME", "from": ann.node.id, "payload": payload}]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ({"to": "0" * 32, "payload": "AAAA"}, "NOT_FOUND"),
+        ({"to": "ann", "payload": "AAAA"}, "INVALID_FRAME"),
+        ({"to": "0" * 32, "payload": "AA=="}, "INVALID_FRAME"),
+        ({"to": "0" * 32, "payload": base64url.encode(bytes(16_385))}, "PAYLOAD_TOO_LARGE"),
+        ({"payload": "AAAA"}, "INVALID_FRAME"),
+    ],
+)
+def test_a_frame_that_cannot_be_passed_is_answered_by_name(
+    pair: tuple[Wire, Wire], frame: dict[str, Any], code: str
+) -> None:
+    ann, bob = pair
+    (told,) = ann.say({"t": "FRAME", "n": 3} | frame)
+
+    assert (told["t"], told["code"]) == ("ERROR", code)
+    assert bob.told() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"t":"PING"}', '{"t":"SYNC"}', '{"t":"SYNC","n":-1,"proof":"","body":""}'],
+)
+def test_what_is_no_frame_is_one_error(pair: tuple[Wire, Wire], text: str) -> None:
+    (told,) = pair[0].say(text)
+
+    assert (told["t"], told["code"]) == ("ERROR", "INVALID_FRAME")
+
+
+def test_nobody_passes_frames_into_another_circle(here: World, pair: tuple[Wire, Wire]) -> None:
+    eve = Wire(here, in_world(here), "eve")
+    (told,) = eve.say({"t": "FRAME", "n": 1, "to": pair[0].node.id, "payload": "AAAA"})
+
+    assert told["code"] == "NOT_FOUND"
+    assert pair[0].told() == []
+
+
+def test_a_node_has_one_socket_and_the_newer_takes_over(
+    here: World, pair: tuple[Wire, Wire]
+) -> None:
+    ann, bob = pair
+    ann.sync(presence={"sealed": ann.node.presence()})
+    here.clock += 1
+    again = Wire(here, ann.node, "ann-2")
+
+    assert ann.told() == [{"t": "REPLACED"}]
+    assert here.gateway.closed["ann"] == 1000
+    ann.close()
+    assert bob.told() == [], "she is there still"
+    bob.say({"t": "FRAME", "n": 1, "to": ann.node.id, "payload": "AAAA"})
+    assert again.told()[0]["t"] == "FRAME"
+
+
+def test_the_presence_of_a_socket_ends_with_it(here: World, pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.sync(presence={"sealed": ann.node.presence()})
+    assert len(bob.sync(want={"peers": True})["peers"]) == 1
+    ann.close()
+    (event,) = bob.told()
+
+    assert event == {"t": "EVENT", "left": [ann.node.id]}
+    assert bob.sync(want={"peers": True})["peers"] == []
+
+
+def test_a_presence_that_is_not_the_sockets_stays(here: World, pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.sync(presence={"sealed": ann.node.presence()})
+    here.clock += 1
+    ann.node.sync(presence={"sealed": ann.node.presence()})  # by HTTP, in the background
+    ann.close()
+
+    assert bob.told() == []
+    assert len(bob.sync(want={"peers": True})["peers"]) == 1
+
+
+def test_a_handshake_is_good_once(here: World) -> None:
+    ann = in_world(here)
+    header = ann.header(b"", call=calls.OPEN)
+    Wire(here, ann, "one", header)
+
+    with pytest.raises(errors.Outdated):
+        Wire(here, ann, "two", header)
+
+
+@pytest.mark.parametrize("call", [calls.SYNC, calls.FRAME, calls.INFO])
+def test_a_handshake_is_signed_as_one(here: World, call: str) -> None:
+    ann = in_world(here)
+
+    with pytest.raises(errors.InvalidSignature):
+        Wire(here, ann, "one", ann.header(b"", call=call))
+
+
+def test_a_sync_on_a_socket_is_the_sockets_nodes(here: World, pair: tuple[Wire, Wire]) -> None:
+    """Neither another node's proof nor a proof for HTTP is good here."""
+    ann, bob = pair
+    body = json.dumps({"presence": None})
+    for header in (
+        bob.node.header(body.encode(), call=calls.FRAME),
+        ann.node.header(body.encode(), call=calls.SYNC),
+    ):
+        proof = base64url.encode(header.proof.raw)
+        (told,) = ann.say({"t": "SYNC", "n": 1, "proof": proof, "body": body})
+        assert (told["t"], told["status"]) == ("SYNCED", 401)
+        assert json.loads(told["body"])["code"] == "INVALID_SIGNATURE"
+
+
+def test_a_body_of_another_shape_is_refused_and_signed(pair: tuple[Wire, Wire]) -> None:
+    ann, _ = pair
+    for body in ("{", "[]", '{"want":7}'):
+        header = ann.node.header(body.encode(), call=calls.FRAME)
+        proof = base64url.encode(header.proof.raw)
+        (told,) = ann.say({"t": "SYNC", "n": 1, "proof": proof, "body": body})
+        assert told["status"] == 400
+        Answer.parse(told["answer"]).check(
+            ann.node.service_id, header.proof.raw, status=400, body=told["body"].encode()
+        )
+
+
+def test_what_no_frame_holds_is_read_by_http(pair: tuple[Wire, Wire]) -> None:
+    ann, bob = pair
+    ann.node.sync(send={"messages": [ann.node.message("x" * 80_000)]})
+    answer = bob.sync(want={"messages": 9, "peers": True})
+
+    assert bob.told() == []
+    assert answer["refused"]["messages"]["code"] == "PAYLOAD_TOO_LARGE"
+    assert answer["peers"] == []
+    assert bob.node.texts(bob.node.sync(want={"messages": 9})) == ["x" * 80_000]
+
+
+def test_a_closed_service_opens_sockets_for_who_was_let_in(here: World) -> None:
+    closed = world(access="closed")
+
+    with pytest.raises(errors.NotAllowed):
+        Wire(closed, in_world(closed), "eve")
+
+
+def test_another_process_finds_what_a_socket_is_for(here: World, pair: tuple[Wire, Wire]) -> None:
+    """On AWS the frames of one socket come to many processes."""
+    ann, bob = pair
+    here.service.live.forget("ann")
+    here.service.spread = True
+    told = ann.say({"t": "FRAME", "n": 7, "to": bob.node.id, "payload": "AAAA"})
+
+    assert told == [{"t": "TAKEN", "n": 7}]
