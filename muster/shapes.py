@@ -154,6 +154,8 @@ class ServiceInfo(Record, frozen=True, kw_only=True):
     time_ms: Count
     service_id: NodeId
     service_key: str
+    socket: str
+    """Where a socket is opened."""
     open: bool
     limits: ServiceLimits
 
@@ -231,3 +233,7 @@ class ErrorFrame(_Tagged, frozen=True, tag="ERROR", kw_only=True, omit_defaults=
 
 class Replaced(_Tagged, frozen=True, tag="REPLACED", kw_only=True):
     """The node has opened a newer socket; this one stays away."""
+
+
+FromNode = SyncFrame | NodeFrame
+FromService = SyncedFrame | Event | PassedFrame | Taken | ErrorFrame | Replaced

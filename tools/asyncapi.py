@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from typing import Any
 
 import msgspec
 
-from chalicelib.circle import sockets
-from muster import __version__, errors
+from chalicelib.circle import live, sockets
+from muster import __version__, errors, shapes
 from muster.felund import frames
 from tools import examples
 
@@ -31,12 +32,28 @@ _CIRCLE_TO_NODE = (
     frames.Presence,
     frames.Error,
 )
+_LIVE_FROM_NODE = typing.get_args(shapes.FromNode)
+_LIVE_TO_NODE = typing.get_args(shapes.FromService)
 _ALL = tuple(
-    dict.fromkeys((*_SESSION_TO_NODE, *_CIRCLE_TO_NODE, *_SESSION_FROM_NODE, *_CIRCLE_FROM_NODE))
+    dict.fromkeys(
+        (
+            *(*_SESSION_TO_NODE, *_CIRCLE_TO_NODE, *_SESSION_FROM_NODE, *_CIRCLE_FROM_NODE),
+            *(*_LIVE_FROM_NODE, *_LIVE_TO_NODE),
+        )
+    )
 )
 
 _SESSION = "00112233445566778899aabbccddeeff"
-_EXAMPLES: tuple[frames.FromService, ...] = (
+_NODE = "6f8ffa1ede50a325ec54c6fb67547228"
+_EXAMPLES: tuple[msgspec.Struct, ...] = (
+    shapes.SyncFrame(n=1, proof="A" * 96, body='{"want":{"messages":200}}'),
+    shapes.NodeFrame(n=2, to=_NODE, payload="b3BhcXVl"),
+    shapes.SyncedFrame(n=1, status=200, answer="A" * 139, body='{"ok":true,"refused":{}}'),
+    shapes.Event(left=(_NODE,)),
+    shapes.PassedFrame(from_=_NODE, payload="b3BhcXVl"),
+    shapes.Taken(n=2),
+    shapes.ErrorFrame(n=2, code="NOT_FOUND", message="that node has no socket", retryable=True),
+    shapes.Replaced(),
     frames.Ping(),
     frames.Pong(),
     frames.Frame(session_id=_SESSION, seq=7, payload_b64="b3BhcXVl"),
@@ -62,9 +79,10 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Muster relay",
             "version": __version__,
-            "description": "One WebSocket endpoint with two uses, told apart by the token: frames "
-            "between two nodes, or what happens in a circle. Text frames only, "
-            f"{frames.MAX_TEXT_BYTES} bytes at the most; docs/protocol.md is binding.",
+            "description": "One WebSocket endpoint of version 1 with two uses, told apart by the "
+            "token: frames between two nodes, or what happens in a circle; and one of version 2. "
+            f"Text frames only, {frames.MAX_TEXT_BYTES} bytes at the most; docs/protocol.md and "
+            "docs/protocol2.md are binding.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -77,6 +95,18 @@ def document() -> dict[str, Any]:
             }
         },
         "channels": {
+            "live": _channel(
+                "A socket of version 2: syncs, what happens in the circle, frames to other nodes.",
+                (*_LIVE_FROM_NODE, *_LIVE_TO_NODE),
+                query={},
+                address=live.PATH,
+                shown={
+                    "Authorization": _text("Muster2 CREDENTIAL.PROOF[.TAG]: docs/protocol2.md."),
+                    "Sec-WebSocket-Protocol": _text(
+                        f"{sockets.VERSION2}, and what stands after Muster2."
+                    ),
+                },
+            ),
             "session": _channel(
                 "A relay session: frames to and from one other node (POST /v1/relay/session).",
                 (*_SESSION_FROM_NODE, *_SESSION_TO_NODE),
@@ -93,6 +123,7 @@ def document() -> dict[str, Any]:
             ),
         },
         "operations": {
+            **_operations("live", _LIVE_FROM_NODE, _LIVE_TO_NODE),
             **_operations("session", _SESSION_FROM_NODE, _SESSION_TO_NODE),
             **_operations("circle", _CIRCLE_FROM_NODE, _CIRCLE_TO_NODE),
         },
@@ -120,9 +151,25 @@ def schemas() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def _channel(what: str, kinds: tuple[type, ...], *, query: dict[str, Any]) -> dict[str, Any]:
+_TOKEN = {
+    "Authorization": {"type": "string", "description": "Bearer and the token."},
+    "Sec-WebSocket-Protocol": {
+        "type": "string",
+        "description": f"{frames.SUBPROTOCOL}, and the token.",
+    },
+}
+
+
+def _channel(
+    what: str,
+    kinds: tuple[type, ...],
+    *,
+    query: dict[str, Any],
+    address: str = sockets.PATH,
+    shown: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     return {
-        "address": sockets.PATH,
+        "address": address,
         "description": what,
         "messages": {
             kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
@@ -132,13 +179,7 @@ def _channel(what: str, kinds: tuple[type, ...], *, query: dict[str, Any]) -> di
             "ws": {
                 "method": "GET",
                 "query": {"type": "object", "properties": query},
-                "headers": {
-                    "type": "object",
-                    "properties": {
-                        "Authorization": _text("Bearer and the token."),
-                        "Sec-WebSocket-Protocol": _text(f"{frames.SUBPROTOCOL}, and the token."),
-                    },
-                },
+                "headers": {"type": "object", "properties": shown or _TOKEN},
                 "bindingVersion": "0.1.0",
             }
         },
@@ -167,7 +208,7 @@ def _message(kind: type) -> dict[str, Any]:
         "summary": (inspect.getdoc(kind) or "").partition("\n")[0],
         "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
         "examples": [
-            {"payload": msgspec.json.decode(frames.encode(example))}
+            {"payload": msgspec.json.decode(msgspec.json.encode(example))}
             for example in _EXAMPLES
             if type(example) is kind
         ],

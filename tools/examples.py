@@ -166,6 +166,7 @@ _EXAMPLES: dict[tuple[str, str], tuple[structs.Record, structs.Record]] = {
             time_ms=NOW * 1000,
             service_id="a5dad8c16b2ac4d09cda313146c3d611",
             service_key="ypOsFwUYcHHWe4PH_w7-gQjo7EUwV113JodTM9va5_w",
+            socket="ws://127.0.0.1:8787/v2/socket",
             open=False,
             limits=shapes.ServiceLimits(body_bytes=1024 * 1024, message_bytes=1024 * 1024),
         ),

@@ -25,7 +25,7 @@ PATH = "/v2/socket"
 PAYLOAD_BYTES = 16 * 1024
 """How much one frame passes to another node."""
 
-_decoder = msgspec.json.Decoder(shapes.SyncFrame | shapes.NodeFrame)
+_decoder = msgspec.json.Decoder(shapes.FromNode)
 
 
 def open_socket(service: Service, call: Call, connection: Connection) -> tuple[Effect, ...]:

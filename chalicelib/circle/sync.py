@@ -29,6 +29,9 @@ NEXT_S = 30
 LARGE_BYTES = 16 * 1024
 """A call that sends more is spent: its copy is not even looked at."""
 
+SOCKET_PATHS = ("/v1/relay/ws", "/v2/socket")
+"""Where the socket is that a host knows of, and where version 2 says it is."""
+
 KNOWN_S = 3600
 """How long a process remembers what was left, and which nodes there are."""
 
@@ -87,6 +90,7 @@ def info(service: Service, call: Call, ask: shapes.NoParameters) -> shapes.Servi
         time_ms=int(call.clock * 1000),
         service_id=proved.service_id(service, call).hex(),
         service_key=base64url.encode(verify_key),
+        socket=service.settings.websocket_url or call.websocket_url.replace(*SOCKET_PATHS),
         open=not access.closed(service, call),
         limits=shapes.ServiceLimits(
             body_bytes=service.settings.body_bytes,

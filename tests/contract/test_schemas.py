@@ -16,9 +16,10 @@ from capsules.keys import SigningKey
 from chalicelib import proved
 from chalicelib.call import Call
 from chalicelib.routes import ROUTES, Route
+from muster import shapes
 from muster.felund import frames, signing
 from tests.support.circle import ANN, BOB, HINT, SECRET, START, World, world
-from tests.support.version2 import in_world, new_epoch
+from tests.support.version2 import Wire, in_world, new_epoch
 from tools import asyncapi, examples, openapi
 
 OPENAPI = openapi.document()
@@ -138,8 +139,14 @@ def test_the_example_of_signing_is_accepted() -> None:
 
 
 def test_every_frame_is_described() -> None:
-    told = {frame.__name__ for frame in typing.get_args(frames.FromService)}
-    heard = {frame.__name__ for frame in typing.get_args(frames.FromNode)}
+    told, heard = (
+        {
+            frame.__name__
+            for shape in (getattr(frames, way), getattr(shapes, way))
+            for frame in typing.get_args(shape)
+        }
+        for way in ("FromService", "FromNode")
+    )
     assert set(ASYNCAPI["components"]["messages"]) == told | heard
     directions = {"receive": heard, "send": told}
     for verb, names in directions.items():
@@ -241,6 +248,25 @@ def test_refusals_of_each_status_are_as_described(status: int) -> None:
     assert found == status
     check(OPENAPI, "ErrorBody", body)
     assert body["code"] in OPENAPI["components"]["responses"][f"Refused{status}"]["description"]
+
+
+def test_real_frames_of_version_2_are_as_described() -> None:
+    w = world()
+    epoch = new_epoch()
+    ann, bob = (Wire(w, in_world(w, epoch), name) for name in ("ann", "bob"))
+    body = json.dumps({"send": {"messages": [ann.node.message("hello")]}})
+    told = [*ann.raw_sync(body), *bob.told()]
+    frame = {"t": "FRAME", "n": 2, "payload": "AAAA"}
+    told += [*ann.say(frame | {"to": bob.node.id}), *bob.told()]
+    told += ann.say(frame | {"to": "0" * 32})
+    w.clock += 1
+    Wire(w, ann.node, "again")
+    told += ann.told()
+    names = {"FRAME": "PassedFrame", "ERROR": "ErrorFrame", "SYNCED": "SyncedFrame"}
+
+    for one in told:
+        check(ASYNCAPI, names.get(one["t"], one["t"].title()), one)
+    assert {one["t"] for one in told} == {*names, "EVENT", "TAKEN", "REPLACED"}
 
 
 def test_real_frames_are_as_described() -> None:

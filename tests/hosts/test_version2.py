@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
@@ -30,7 +31,7 @@ from tests.support.circle import World
 from tests.support.local import GENEROUS
 from tests.support.local import running as one_machine
 from tests.support.serving import serving
-from tests.support.version2 import DAY_MS, Node, in_world, new_epoch, passing
+from tests.support.version2 import DAY_MS, Node, Wire, in_world, new_epoch, opened, passing
 from tools.bench.units import Tally
 
 HOSTS = ("local", "sqlite", "dynalite")
@@ -307,6 +308,63 @@ def test_no_secret_and_no_signing_key_is_in_the_store(tmp_path: Path, dynalite_u
         assert base64url.encode(secret).encode() not in stored
 
 
+# --- the socket -------------------------------------------------------------------------
+
+
+def test_on_sockets_two_nodes_are_told_of_each_other_and_pass_frames(base: str) -> None:
+    epoch = new_epoch()
+    ann, bob = node(base, epoch), node(base, epoch)
+    with opened(ann, base) as hers, opened(bob, base) as his:
+        hers.sync(presence={"sealed": ann.presence("Ann"), "tell": True})
+        assert bob.names(his.hear()) == ["Ann"]
+        hers.sync(send={"messages": [ann.message("hello")], "signals": [ann.signal(bob)]})
+        heard = [his.hear(), his.hear()]
+        assert [name for frame in heard for name in frame if name != "t"] == ["signals", "entries"]
+        assert bob.texts(his.sync(want={"messages": 9})) == ["hello"]
+
+        payload = base64url.encode(os.urandom(16 * 1024))
+        his.say(t="FRAME", n=1, to=ann.id, payload=payload)
+        assert hers.hear() == {"t": "FRAME", "from": bob.id, "payload": payload}
+        assert his.hear() == {"t": "TAKEN", "n": 1}
+    found = node(base, epoch).sync(want={"peers": True})
+    assert found["peers"] == [], "presence ends with its socket"
+
+
+def test_a_newer_socket_of_a_node_takes_over(base: str) -> None:
+    epoch = new_epoch()
+    ann, bob = node(base, epoch), node(base, epoch)
+    with opened(ann, base) as first, opened(bob, base) as his:
+        header = ann.header(b"", call=calls.OPEN, at_ms=now_ms() + 10)
+        with opened(ann, base, header=header) as second:
+            assert first.hear() == {"t": "REPLACED"}
+            with pytest.raises(ConnectionClosed):
+                first.hear()
+            his.say(t="FRAME", n=1, to=ann.id, payload="AAAA")
+            assert second.hear()["from"] == bob.id
+
+
+@pytest.mark.parametrize("kind", ["used", "as a sync", "of another node", "late", "none"])
+def test_a_handshake_that_proves_nothing_is_refused(base: str, kind: str) -> None:
+    ann = node(base)
+    good = ann.header(b"", call=calls.OPEN)
+    with opened(ann, base, header=good):
+        pass
+    bad = {
+        "used": good,
+        "as a sync": ann.header(b""),
+        "of another node": replace(good, credential=node(base).credential().raw),
+        "late": ann.header(b"", call=calls.OPEN, at_ms=now_ms() - 200_000),
+        "none": Authorization(bytes(136), Proof(now_ms(), bytes(64))),
+    }[kind]
+
+    with pytest.raises(InvalidStatus) as refused, opened(ann, base, header=bad):
+        pass
+
+    said = json.loads(refused.value.response.body or b"")
+    assert refused.value.response.status_code in (400, 401, 409)
+    assert said["code"] in ("OUTDATED", "INVALID_SIGNATURE", "EXPIRED_TIMESTAMP")
+
+
 # --- a closed service ------------------------------------------------------------------------
 
 
@@ -376,9 +434,9 @@ class Counted:
         create_tables(client, names)
         self.tally = Tally()
         counted = open_dynamodb(tables=names, client=client, meter=self.tally.meter)
-        self.world = World(
-            Service(Settings(**chosen), counted, Nobody(), os.urandom, believed_s=60), Nobody()
-        )
+        nobody = Nobody()
+        made = Service(Settings(**chosen), counted, nobody, os.urandom, believed_s=60)
+        self.world = World(made, nobody)
 
     def units(self, step: Callable[[], object]) -> tuple[float, float]:
         """Return the units that a step takes once everything is warm: written, read."""
@@ -408,6 +466,25 @@ def test_on_dynamodb_calls_take_the_units_that_the_model_counts(dynalite_url: st
     ann.sync(send={"messages": [ann.message("first")]})
     wrote, read = here.units(lambda: ann.sync(send={"messages": [ann.message("hello")]}))
     assert (wrote, read) == (1, 2), "the entry before is read, and who is to be told"
+
+
+def test_on_dynamodb_sockets_take_the_units_that_the_model_counts(dynalite_url: str) -> None:
+    here = Counted(dynalite_url)
+    epoch = new_epoch()
+    ann, bob = (Wire(here.world, in_world(here.world, epoch), name) for name in ("ann", "bob"))
+
+    def passed() -> None:
+        assert ann.say({"t": "FRAME", "n": 1, "to": bob.node.id, "payload": "AAAA"})
+
+    def come_and_go() -> None:
+        wire = Wire(here.world, ann.node, f"ann-{here.world.clock}")
+        wire.sync(presence={"sealed": ann.node.presence()}, quiet=True)
+        wire.close()
+
+    assert here.units(passed) == (0, 1)
+    wrote, read = here.units(come_and_go)
+    assert wrote <= 6 + 1, "opened and closed, and a presence between"
+    assert read <= 5
 
 
 def test_on_dynamodb_a_stranger_of_a_closed_service_writes_nothing(dynalite_url: str) -> None:

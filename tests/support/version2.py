@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
 from capsules.keys import SigningKey, VerifyKey
-from chalicelib.call import Call
+from chalicelib.call import Call, Connection, Effect
+from chalicelib.circle import sockets
+from chalicelib.circle.sockets import Opened
 from muster import base64url, calls, keys, presences, records, signals
 from muster.calls import Answer, Authorization, Credential, Proof
 from tests.support.circle import World
@@ -165,6 +171,71 @@ def in_world(here: World, epoch: keys.Epoch | None = None, *, source_ip: str = "
     return Node(epoch or new_epoch(), send, lambda: int(here.clock * 1000))
 
 
+@dataclass
+class Wire:
+    """A node's socket, as a gateway holds it."""
+
+    here: World
+    node: Node
+    id: str
+    header: Authorization | None = None
+    opened: Opened = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.header = self.header or self.node.header(b"", call=calls.OPEN)
+        self.vouched = self.header.credential
+        call = Call(
+            "GET",
+            "/v2/socket",
+            headers={"sec-websocket-protocol": f"muster.v2, {self.header.text}"},
+            source_ip="192.0.2.1",
+            clock=self.here.clock,
+        )
+        self.connection = Connection(self.id)
+        self.opened = sockets.open_socket(self.here.service, call, self.connection)
+        self.deliver(self.opened.effects)
+        self.deliver(sockets.greet(self.here.service, self.connection, now=self.here.now))
+
+    def deliver(self, effects: Iterable[Effect]) -> None:
+        sockets.deliver(self.here.service, effects, now=self.here.now)
+
+    def say(self, frame: Any) -> list[dict[str, Any]]:
+        """Send a frame; return what came back."""
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        service, now = self.here.service, self.here.now
+        self.deliver(sockets.receive(service, self.connection, text, now=now))
+        return self.told()
+
+    def raw_sync(self, body: str, *, n: int = 1) -> list[dict[str, Any]]:
+        """Sync by a frame with a body as it is; return what came back."""
+        self.last = self.node.header(
+            body.encode(), call=calls.FRAME, credential=Credential.from_bytes(self.vouched)
+        )
+        proof = base64url.encode(self.last.proof.raw)
+        return self.say({"t": "SYNC", "n": n, "proof": proof, "body": body})
+
+    def told(self) -> list[dict[str, Any]]:
+        return self.here.gateway.take(self.id)
+
+    def sync(self, n: int = 1, **asked: Any) -> Any:
+        """Sync by a frame; the answer is for it, signed, and good."""
+        body = json.dumps(asked)
+        told = self.raw_sync(body, n=n)
+        header = self.last
+        if asked.get("quiet") and not told:
+            return None
+        (answer,) = [frame for frame in told if frame["t"] == "SYNCED"]
+        signed = Answer.parse(answer["answer"])
+        said = answer["body"].encode()
+        signed.check(self.node.service_id, header.proof.raw, status=answer["status"], body=said)
+        assert (answer["n"], answer["status"]) == (n, 200), answer
+        return json.loads(said)
+
+    def close(self) -> None:
+        effects = sockets.closed(self.here.service, self.connection, now=self.here.now)
+        self.deliver(effects)
+
+
 def passing(base: str) -> Pass:
     """Pass calls on to a service."""
 
@@ -181,6 +252,46 @@ def passing(base: str) -> Pass:
         return found[0], {name.lower(): value for name, value in found[1].items()}, found[2]
 
     return send
+
+
+@contextlib.contextmanager
+def opened(node: Node, base: str, *, header: Authorization | None = None) -> Iterator[Any]:
+    """Open a node's socket as a browser does: what it shows stands among the subprotocols."""
+    shown = header or node.header(b"", call=calls.OPEN)
+    offered = [Subprotocol("muster.v2"), Subprotocol(shown.text)]
+    told = json.loads(node.send("GET", "/v2/info", {}, b"")[2])["socket"]
+    # behind the emulated gateway the address is of AWS
+    url = (
+        told if told.startswith("ws://127.0.0.1") else base.replace("http", "ws", 1) + "/v2/socket"
+    )
+    with connect(url, subprotocols=offered, proxy=None, max_size=None) as wire:
+        assert wire.subprotocol == "muster.v2"
+        yield Socket(node, wire, shown)
+
+
+class Socket:
+    """A node's open socket."""
+
+    def __init__(self, node: Node, wire: ClientConnection, shown: Authorization) -> None:
+        self.node, self.wire = node, wire
+        self.credential = Credential.from_bytes(shown.credential)
+
+    def hear(self) -> Any:
+        return json.loads(self.wire.recv(timeout=20))
+
+    def say(self, **frame: Any) -> None:
+        self.wire.send(json.dumps(frame))
+
+    def sync(self, **asked: Any) -> Any:
+        body = json.dumps(asked)
+        header = self.node.header(body.encode(), call=calls.FRAME, credential=self.credential)
+        self.say(t="SYNC", n=5, proof=base64url.encode(header.proof.raw), body=body)
+        told = self.hear()
+        assert (told["t"], told["n"], told["status"]) == ("SYNCED", 5, 200)
+        said = told["body"].encode()
+        signed = Answer.parse(told["answer"])
+        signed.check(self.node.service_id, header.proof.raw, status=200, body=said)
+        return json.loads(said)
 
 
 def converse(base: str) -> None:
@@ -202,3 +313,9 @@ def converse(base: str) -> None:
     found = bob.sync(presence=None, want=whole)
     assert len(found["entries"]) == 2
     assert len(found["signals"]) == len(found["peers"]) == 1
+    with opened(ann, base) as hers, opened(bob, base) as his:
+        hers.sync(presence={"sealed": ann.presence(), "tell": True}, quiet=False)
+        assert his.hear()["t"] == "EVENT"
+        his.say(t="FRAME", n=1, to=ann.id, payload="AAAA")
+        assert hers.hear()["from"] == bob.id
+        assert his.hear() == {"t": "TAKEN", "n": 1}

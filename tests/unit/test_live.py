@@ -1,79 +1,15 @@
 """The socket of version 2 on SQLite and a fixed clock: who has it and what passes through."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from chalicelib.call import Call, Connection, Effect
-from chalicelib.circle import live, sockets
-from chalicelib.circle.sockets import Opened
+from chalicelib.circle import live
 from muster import base64url, calls, errors
-from muster.calls import Answer, Authorization, Credential
+from muster.calls import Answer
 from tests.support.circle import World, world
-from tests.support.version2 import Node, in_world, new_epoch
-
-
-@dataclass
-class Wire:
-    """A node's socket, as a gateway holds it."""
-
-    here: World
-    node: Node
-    id: str
-    header: Authorization | None = None
-    opened: Opened = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.header = self.header or self.node.header(b"", call=calls.OPEN)
-        self.vouched = self.header.credential
-        call = Call(
-            "GET",
-            "/v2/socket",
-            headers={"sec-websocket-protocol": f"muster.v2, {self.header.text}"},
-            source_ip="192.0.2.1",
-            clock=self.here.clock,
-        )
-        self.connection = Connection(self.id)
-        self.opened = sockets.open_socket(self.here.service, call, self.connection)
-        self.deliver(self.opened.effects)
-        self.deliver(sockets.greet(self.here.service, self.connection, now=self.here.now))
-
-    def deliver(self, effects: Iterable[Effect]) -> None:
-        sockets.deliver(self.here.service, effects, now=self.here.now)
-
-    def say(self, frame: Any) -> list[dict[str, Any]]:
-        """Send a frame; return what came back."""
-        text = frame if isinstance(frame, str) else json.dumps(frame)
-        service, now = self.here.service, self.here.now
-        self.deliver(sockets.receive(service, self.connection, text, now=now))
-        return self.told()
-
-    def told(self) -> list[dict[str, Any]]:
-        return self.here.gateway.take(self.id)
-
-    def sync(self, n: int = 1, **asked: Any) -> Any:
-        """Sync by a frame; the answer is for it, signed, and good."""
-        body = json.dumps(asked)
-        header = self.node.header(
-            body.encode(), call=calls.FRAME, credential=Credential.from_bytes(self.vouched)
-        )
-        proof = base64url.encode(header.proof.raw)
-        told = self.say({"t": "SYNC", "n": n, "proof": proof, "body": body})
-        if asked.get("quiet") and not told:
-            return None
-        (answer,) = [frame for frame in told if frame["t"] == "SYNCED"]
-        signed = Answer.parse(answer["answer"])
-        said = answer["body"].encode()
-        signed.check(self.node.service_id, header.proof.raw, status=answer["status"], body=said)
-        assert (answer["n"], answer["status"]) == (n, 200), answer
-        return json.loads(said)
-
-    def close(self) -> None:
-        effects = sockets.closed(self.here.service, self.connection, now=self.here.now)
-        self.deliver(effects)
+from tests.support.version2 import Wire, in_world, new_epoch
 
 
 @pytest.fixture
