@@ -600,6 +600,9 @@ def drop_socket(stores: Stores, socket: Socket, *, now: int) -> bool:
         place = store.delete(
             "session#" + socket.session_id, "seat " + socket.node_id, now=now, body=body
         )
+    elif socket.credential:
+        body = msgspec.json.encode(socket)
+        place = store.delete("room#" + socket.circle_hint, _chair(socket), now=now, body=body)
     else:
         place = store.delete("room#" + socket.circle_hint, _chair(socket), now=now)
     store.delete("socket#" + socket.id, "-", now=now)
@@ -607,8 +610,19 @@ def drop_socket(stores: Stores, socket: Socket, *, now: int) -> bool:
 
 
 def _chair(socket: Socket) -> str:
-    """Return a socket's sort key in its room: those with a token are read first."""
+    """Return a socket's sort key in its room: those with a token are read first.
+
+    In version 2 a node has one, by its name.
+    """
+    if socket.credential:
+        return f"chair {socket.node_id}"
     return f"{'legacy' if socket.legacy else 'chair'} {socket.id}"
+
+
+def socket_of(stores: Stores, circle: str, node_id: str, *, now: int) -> Socket | None:
+    """Return the socket of a node of version 2."""
+    item = stores.presence.get("room#" + circle, f"chair {node_id}", now=now)
+    return _sockets.decode(item.body) if item else None
 
 
 def room(stores: Stores, circle_hint: str, *, now: int) -> list[Socket]:

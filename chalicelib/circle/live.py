@@ -136,6 +136,9 @@ def _sync(
 
 def _answered(service: Service, call: Call) -> tuple[shapes.Synced, tuple[Effect, ...], bool]:
     """Do what a frame asks; say as well whether its answer need not be sent."""
+    shared = not access.closed(service, call)
+    service.limits.spend_address(call.source_ip, clock=call.clock, shared=shared)
+    service.limits.spend_bytes(call.source_ip, len(call.body), clock=call.clock, shared=shared)
     proved.syncing.meet(service, call)
     proved.syncing.check(service, call, None)
     value = strict.loads(call.body)
@@ -172,8 +175,7 @@ def _pass(
         refusal = errors.PayloadTooLarge(f"a frame passes at most {PAYLOAD_BYTES} bytes")
         return (_error(socket, refusal, frame.n),)
     away = _error(socket, errors.PeerNotAttached("that node has no socket here now"), frame.n)
-    room = tables.room(service.stores, socket.circle_hint, now=now)
-    to = next((other for other in room if other.node_id == frame.to), None)
+    to = tables.socket_of(service.stores, socket.circle_hint, frame.to, now=now)
     if to is None or to.id == socket.id:
         return (away,)
     passed = shapes.PassedFrame(from_=socket.node_id, payload=frame.payload)

@@ -234,3 +234,36 @@ def test_another_process_finds_what_a_socket_is_for(here: World, pair: tuple[Wir
     told = ann.say({"t": "FRAME", "n": 7, "to": bob.node.id, "payload": "AAAA"})
 
     assert told == [{"t": "TAKEN", "n": 7}]
+
+
+def test_a_sync_by_frame_counts_as_a_call_of_its_address(here: World) -> None:
+    here = world(address_burst=5, address_per_s=1)
+    ann = Wire(here, in_world(here), "ann")
+    statuses = [ann.raw_sync("{}")[0]["status"] for _ in range(6)]
+
+    assert statuses.count(429) >= 3
+    assert statuses[0] == 200
+
+
+def test_a_frame_finds_its_node_however_many_there_are(here: World) -> None:
+    """Whoever floods in a large circle costs what it costs in a small one."""
+    epoch = new_epoch()
+    wires = [Wire(here, in_world(here, epoch), f"w{n}") for n in range(30)]
+    read: list[str] = []
+    presence = here.service.stores.presence
+    here.service.stores = here.service.stores._replace(presence=Watched(presence, read))
+    told = wires[0].say({"t": "FRAME", "n": 1, "to": wires[29].node.id, "payload": "AAAA"})
+
+    assert told == [{"t": "TAKEN", "n": 1}]
+    assert read == ["get"]
+
+
+class Watched:
+    """A store that notes what it is asked for."""
+
+    def __init__(self, store: Any, asked: list[str]) -> None:
+        self._store, self._asked = store, asked
+
+    def __getattr__(self, verb: str) -> Any:
+        self._asked.append(verb)
+        return getattr(self._store, verb)
