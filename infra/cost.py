@@ -34,6 +34,9 @@ CALLS: Mapping[str, Units] = {
     "preflight": Units(0, 0),
 }
 SOCKET = Units(4, 50, "socket, subscribed and closed")
+SYNC_QUIET, SYNC_MESSAGE, SOCKET_2 = Units(1, 0), Units(1, 2), Units(7, 5)
+"""Of version 2, as tests/hosts/test_version2.py counts them: a socket with a presence between."""
+
 SWEEP = Units(0, 1)
 PUBLISH = Units(0, 1)
 PUBLISHED = Units(3, 32)
@@ -56,6 +59,12 @@ class Client:
     """Text frames from it, of which each wakes a machine."""
     opens: float = 0
     held: bool = False
+    event: Units = CALLS["preflight"]
+    """What such a frame takes, if anything."""
+    post: Units = CALLS["post"]
+    socket: Units = SOCKET
+    by_socket: bool = False
+    """Whether what it leaves goes by the socket too."""
 
 
 def _every(seconds: float) -> float:
@@ -125,6 +134,18 @@ def clients() -> Mapping[str, Client]:
             list_s=3600,
             ping_s=540,
         ),
+        "sync": Client(
+            "version 2 on a socket (no client of ours yet)",
+            {},
+            messages=_every(480),  # a quiet sync, which has no answer
+            events=_every(480),
+            opens=0.5,
+            held=True,
+            event=SYNC_QUIET,
+            post=SYNC_MESSAGE,
+            socket=SOCKET_2,
+            by_socket=True,
+        ),
     }
 
 
@@ -154,17 +175,23 @@ def estimate(
     for name, an_hour in chosen.calls.items():
         use.call(node_hours * an_hour, CALLS[name])
     posts = nodes * messages * DAYS * hours / 24
-    use.call(posts, CALLS["post"])
+    if chosen.by_socket:
+        use.socket_message += 2 * posts
+        use.run(posts, CALL_MS)
+        use.ask(posts, chosen.post)
+    else:
+        use.call(posts, chosen.post)
     if chosen.held:
         use.arrive(node_hours * chosen.opens)
         use.socket_minute += node_hours * 60
         use.socket_message += node_hours * chosen.messages + posts * (nodes - 1)
         use.lambda_gb_s += posts * (nodes - 1) * PUSH_MS / 1000 * memory_mb / 1024
         use.run(node_hours * chosen.events, CALL_MS + PUSH_MS)
+        use.ask(node_hours * chosen.events, chosen.event)
         opened = node_hours * chosen.opens
         use.socket_message += 2 * opened
         use.run(3 * opened, CALL_MS)  # connect, greet, disconnect
-        use.ask(opened, SOCKET)
+        use.ask(opened, chosen.socket)
     return bill(use, region=region, architecture=architecture)
 
 

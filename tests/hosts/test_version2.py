@@ -22,6 +22,7 @@ from chalicelib import tables
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store.dynamodb import create_tables, open_client, open_dynamodb
+from infra import cost
 from muster import base64url, calls, keys
 from muster.calls import Answer, Authorization, Credential, Proof
 from tests.golden.make_version2 import SMALL_ORDER
@@ -461,11 +462,11 @@ def test_on_dynamodb_calls_take_the_units_that_the_model_counts(dynalite_url: st
         return ann.sync(presence={"sealed": ann.presence()}, want=whole, quiet=quiet)
 
     assert here.units(placed) == (1, 4)
-    assert here.units(lambda: placed(quiet=True)) == (1, 0)
+    assert here.units(lambda: placed(quiet=True)) == cost.SYNC_QUIET[:2]
     assert here.units(lambda: ann.sync(want={"messages": 9, "signals": 9})) == (0, 2)
     ann.sync(send={"messages": [ann.message("first")]})
     wrote, read = here.units(lambda: ann.sync(send={"messages": [ann.message("hello")]}))
-    assert (wrote, read) == (1, 2), "the entry before is read, and who is to be told"
+    assert (wrote, read) == cost.SYNC_MESSAGE[:2], "the entry before, and who is to be told"
 
 
 def test_on_dynamodb_sockets_take_the_units_that_the_model_counts(dynalite_url: str) -> None:
@@ -483,8 +484,8 @@ def test_on_dynamodb_sockets_take_the_units_that_the_model_counts(dynalite_url: 
 
     assert here.units(passed) == (0, 1)
     wrote, read = here.units(come_and_go)
-    assert wrote <= 6 + 1, "opened and closed, and a presence between"
-    assert read <= 5
+    assert wrote <= cost.SOCKET_2.write, "opened and closed, and a presence between"
+    assert read <= cost.SOCKET_2.read
 
 
 def test_on_dynamodb_a_stranger_of_a_closed_service_writes_nothing(dynalite_url: str) -> None:

@@ -113,6 +113,13 @@ def test_push_is_cheaper_than_every_way_of_polling() -> None:
     assert all(push < cost.estimate(client=name).total_usd / 4 for name in ("spec", "tui", "web"))
 
 
+def test_five_nodes_on_sockets_of_version_2_cost_at_most_15_cents() -> None:
+    found = cost.estimate(nodes=5, client="sync")
+
+    assert found.total_usd <= 0.15
+    assert "HTTP calls" not in {row.what for row in found.rows if row.usd}
+
+
 def test_our_client_is_priced_by_its_own_constants() -> None:
     from muster.felund.sockets import QUIET_PING_S
     from muster.felund.subscription import CHECK_S
