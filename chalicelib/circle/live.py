@@ -70,6 +70,14 @@ def open_socket(service: Service, call: Call, connection: Connection) -> tuple[E
     return tuple(effect for other in before for effect in _replaced(other.connection))
 
 
+def greet(service: Service, socket: tables.Socket, *, now: int) -> tuple[Effect, ...]:
+    """Tell a socket whose place another has, which its node opened in the same moment."""
+    other = tables.socket_of(service.stores, socket.circle_hint, socket.node_id, now=now)
+    if other is not None and other.id != socket.id:
+        return _replaced(socket.connection)
+    return ()
+
+
 def receive(service: Service, socket: tables.Socket, text: str, *, now: int) -> tuple[Effect, ...]:
     """Take a text frame from a socket and return what follows from it."""
     try:

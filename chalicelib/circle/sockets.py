@@ -86,7 +86,9 @@ def greet(service: Service, connection: Connection, *, now: int) -> tuple[Effect
     if socket is None:
         return (Close(connection, 1012, "open it again"),)
     if socket.credential:
-        return ()
+        from chalicelib.circle import live
+
+        return live.greet(service, socket, now=now)
     if socket.session_id:
         return relay.greet(service, socket, now=now)
     return mailbox.backlog(service, socket, now=now)

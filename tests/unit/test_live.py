@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from chalicelib.circle import live
+from chalicelib import tables
+from chalicelib.circle import live, sockets
 from muster import base64url, calls, errors
 from muster.calls import Answer
 from tests.support.circle import World, world
@@ -141,6 +143,20 @@ def test_a_node_has_one_socket_and_the_newer_takes_over(
     assert bob.told() == [], "she is there still"
     bob.say({"t": "FRAME", "n": 1, "to": ann.node.id, "payload": "AAAA"})
     assert again.told()[0]["t"] == "FRAME"
+
+
+def test_of_two_that_were_opened_in_one_moment_one_is_told(
+    here: World, pair: tuple[Wire, Wire]
+) -> None:
+    ann, _ = pair
+    mine = tables.socket(here.service.stores, "ann", now=here.now)
+    assert mine is not None
+    other = msgspec.structs.replace(mine, id="elsewhere")
+    tables.save_socket(here.service.stores, other, now=here.now)
+    ann.deliver(sockets.greet(here.service, ann.connection, now=here.now))
+
+    assert ann.told() == [{"t": "REPLACED"}]
+    assert "ann" in here.gateway.closed
 
 
 def test_the_presence_of_a_socket_ends_with_it(here: World, pair: tuple[Wire, Wire]) -> None:
