@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-
 from msgspec import UNSET
 
 from chalicelib import access, tokens
 from chalicelib.call import Call
 from chalicelib.service import Service
+from muster import base64url
 from muster.felund import records
 
 PROTOCOL = 1
@@ -28,7 +27,7 @@ def info(service: Service, call: Call, ask: records.Nothing) -> records.Info:
     verify_key = service.signer(now=call.now).verify_key
     key = records.VerifyKey(
         kid=tokens.key_id(verify_key),
-        verify_key=urlsafe_b64encode(verify_key).decode().rstrip("="),
+        verify_key=base64url.encode(verify_key),
     )
     return records.Info(
         version=service.settings.version,

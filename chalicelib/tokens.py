@@ -7,11 +7,11 @@ key; whoever holds the verify key (`GET /v1/info`) can check it without a store.
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Literal, Protocol
 
 import msgspec
 
+from muster import base64url
 from muster.errors import InvalidToken, SessionExpired
 
 PREFIX = "muster1"
@@ -70,8 +70,8 @@ class Ed25519Signer:
 
 def issue(signer: Signer, token: Token) -> str:
     """Write a token: prefix, claims and signature, safe in headers and queries."""
-    claims = _b64(msgspec.json.encode(token))
-    signature = _b64(signer.sign(_PURPOSE + claims.encode()))
+    claims = base64url.encode(msgspec.json.encode(token))
+    signature = base64url.encode(signer.sign(_PURPOSE + claims.encode()))
     return f"{PREFIX}.{claims}.{signature}"
 
 
@@ -111,15 +111,8 @@ def _split(text: str) -> tuple[str, str]:
     return parts[1], parts[2]
 
 
-def _b64(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode().rstrip("=")
-
-
 def _unb64(text: str) -> bytes:
     try:
-        data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except ValueError:
-        raise InvalidToken("the token is not base64url") from None
-    if _b64(data) != text:
-        raise InvalidToken("the token is not base64url as this service writes it")
-    return data
+        return base64url.decode(text)
+    except ValueError as error:
+        raise InvalidToken(f"the token: {error}") from None

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from capsules.fields import COMMUNITY
 from capsules.keys import VerifyKey
-from muster import urls
+from muster import base64url, urls
 from muster.errors import BadValue
 
 MAINNET = "mainnet"
@@ -133,7 +133,7 @@ def verify_key(text: str) -> VerifyKey:
 
 def fragment(key: VerifyKey) -> str:
     """Return a key as it stands in ``URL#KEY``."""
-    return base64.urlsafe_b64encode(key.raw).decode().rstrip("=")
+    return base64url.encode(key.raw)
 
 
 def folder(source: Source) -> str | None:

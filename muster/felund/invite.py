@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from muster import base64url
 from muster.errors import BadValue
 from muster.felund.circle import Circle
 
@@ -67,7 +68,7 @@ class Invite:
         """Write the invite as a code. Whoever reads it is a member of the circle."""
         content = {"v": 1, "secret": self.circle.secret.hex(), "peer": self.peer}
         raw = json.dumps(content, separators=(",", ":")).encode()
-        return PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return PREFIX + base64url.encode(raw)
 
     @property
     def base_url(self) -> str | None:
