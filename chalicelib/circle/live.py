@@ -39,6 +39,7 @@ def open_socket(service: Service, call: Call, connection: Connection) -> tuple[E
     caller = call.caller
     if caller is None:
         raise errors.InvalidSignature("a socket is opened by who proves it")
+    auth.know(service, call, caller.circle, caller.circle_key)
     if not tables.spend_later(
         service.stores,
         caller.circle,
@@ -47,7 +48,6 @@ def open_socket(service: Service, call: Call, connection: Connection) -> tuple[E
         now=call.now,
     ):
         raise errors.Outdated("this handshake was used; sign another")
-    auth.know(service, call, caller.circle, caller.circle_key)
     room = tables.room(service.stores, caller.circle, now=call.now)
     before = [socket for socket in room if socket.node_id == caller.node_id]
     if len(room) - len(before) >= service.settings.circle_members:

@@ -149,13 +149,7 @@ class _Turn:
         if len(sealed) not in PRESENCE_BYTES:
             raise errors.InvalidRequest("a sealed presence has 640 or 864 bytes")
         ttl_s = int(min(max(ask.ttl_s, shapes.LEAST_TTL_S), shapes.MOST_TTL_S))
-        self._know()
-        name = f"{self._caller.circle} {self._caller.node_id}"
-        if not self._service.names.recall(name, now=self._call.now):
-            self._service.limits.spend_newcomer(self._caller.circle, clock=self._call.clock)
-            self._service.quotas.add_newcomer(
-                self._call.source_ip, lifetime_s=ttl_s, clock=self._call.clock
-            )
+        self._admit(lifetime_s=ttl_s)
         until = self._call.now + ttl_s
         self._place(sealed, until)
         if ask.tell:
@@ -163,10 +157,10 @@ class _Turn:
                 node_id=self._caller.node_id, sealed=ask.sealed, until_ms=until * 1000
             )
             self._tell(shapes.Event(peers=(peer,)))
-        self._service.names.keep(name, True, until=self._call.now + KNOWN_S)
 
     def leave(self) -> None:
         """Keep that the node is nowhere: what it said before is not believed again."""
+        self._admit(lifetime_s=tables.STAMP_KEPT_S)
         self._place(b"", 0)
         self._tell(shapes.Event(left=(self._caller.node_id,)))
 
@@ -190,6 +184,7 @@ class _Turn:
     def post(self, asked: Sequence[str]) -> None:
         """Leave messages in the circle's mailbox, all or none."""
         left = [self._message(text) for text in asked]
+        self._know()
         size = sum(len(one.sealed) for one in left)
         if size > LARGE_BYTES and not tables.spend_later(
             self._service.stores,
@@ -199,7 +194,6 @@ class _Turn:
             now=self._call.now,
         ):
             raise errors.Outdated("a large call of this node was signed later; sign it again")
-        self._know()
         self._append(left)
 
     def _message(self, text: str) -> _Left:
@@ -209,6 +203,16 @@ class _Turn:
         if len(sealed) > most:
             raise errors.PayloadTooLarge(f"a message may have {most} bytes")
         return _Left(sealed_id(sealed).hex(), sealed)
+
+    def _admit(self, *, lifetime_s: int) -> None:
+        """Count a node that this process has not heard of, and its circle."""
+        service, caller, call = self._service, self._caller, self._call
+        self._know()
+        name = f"{caller.circle} {caller.node_id}"
+        if not service.names.recall(name, now=call.now):
+            service.limits.spend_newcomer(caller.circle, clock=call.clock)
+            service.quotas.add_newcomer(call.source_ip, lifetime_s=lifetime_s, clock=call.clock)
+        service.names.keep(name, True, until=call.now + KNOWN_S)
 
     def _place(self, sealed: bytes, until: int) -> None:
         placed = tables.Placed(self._caller.node_id, sealed, until, self._call.socket)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from chalicelib.settings import Settings
+from muster.errors import RateLimited
 from tests.support.circle import World, world
-from tests.support.version2 import Node, in_world, new_epoch
+from tests.support.version2 import Node, Wire, in_world, new_epoch
 
 THOUSAND = 1_000
 
@@ -40,6 +41,31 @@ def test_a_network_makes_so_many_circles_a_day_and_others_go_on() -> None:
     assert said["made"] == Settings().network_circles
     assert set(said) == {"made", "RATE_LIMITED"}
     assert ours.sync(send={"messages": [ours.message("still here")]})["refused"] == {}
+
+
+@pytest.mark.parametrize("way", ["leaving", "large messages", "opening sockets"])
+def test_no_other_way_of_writing_goes_around_that(way: str) -> None:
+    """Nothing is written for a circle that was not counted."""
+    here = world()
+    made = 0
+    for one in strangers(here):
+        here.clock += 0.5
+        try:
+            if way == "leaving":
+                made += not one.sync(presence=None)["refused"]
+            elif way == "opening sockets":
+                Wire(here, one, one.id)
+                made += 1
+            else:
+                large = {"messages": [one.message("x" * 17_000)]}
+                made += not one.sync(send=large)["refused"]
+        except RateLimited:
+            continue
+    census = here.service.stores.census(here.now)  # type: ignore[attr-defined]
+    once = census["guard"].get("later")
+
+    assert made == Settings().network_circles
+    assert once is None or once.keys <= made
 
 
 def test_what_a_network_makes_has_a_size_a_day() -> None:
