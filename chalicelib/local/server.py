@@ -18,6 +18,7 @@ from chalicelib import http, network
 from chalicelib.call import Reply
 from chalicelib.local.app import LocalHost
 from chalicelib.local.endings import HSTS, LINGER_S, close_with
+from chalicelib.local.memory import give_back
 from chalicelib.local.tls import Tls
 from chalicelib.local.websockets import WebSocket
 from muster.errors import InvalidRequest
@@ -44,6 +45,7 @@ ANSWER_BYTES = 8 * 1024
 
 def run(host: LocalHost, listener: socket.socket) -> None:
     """Serve on *listener* until SIGTERM or SIGINT, then stop in good order."""
+    give_back()
     connection: Any = functools.partial(Http, host)
     if host.certificate is not None:
         connection = functools.partial(Tls, host, host.certificate, connection)
