@@ -10,7 +10,6 @@ from chalicelib.call import Call, Reply
 from chalicelib.community.shelf import CACHE_CONTROL, FILES, Shelved, media_type
 from muster.errors import MethodNotAllowed, NotFound, Unavailable
 
-PREFIX = "/capsules/"
 ROUTE = "GET /capsules/*"
 
 _QUOTE = '"'

@@ -38,6 +38,9 @@ from muster.felund import records
 
 _log = logging.getLogger("muster")
 
+CAPSULES = "/capsules/"
+"""Below it are published files; what serves them is loaded when one is asked for."""
+
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Muster-Answer, Retry-After, X-Request-Id",

@@ -26,6 +26,13 @@ _publishing = logging.getLogger("muster.publishing")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
+def code_of(error: Exception) -> str:
+    """Return what AWS calls the error, or what Python does; never more, as logs are read."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    code: str = (response.get("Error") or {}).get("Code") or type(error).__name__
+    return code
+
+
 class JsonLines(logging.Formatter):
     """Writes a record and what was added to it as one JSON object.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from chalicelib import about, access
 from chalicelib.auth import anyone, member, owner, signed
 from chalicelib.circle import mailbox, presence, relay, signals
-from chalicelib.community import beacon
 from chalicelib.route import Route
 from muster.felund import records
 
@@ -68,28 +67,8 @@ EARLY = (
         relay.open_subscription,
         records.SubscriptionOpened,
     ),
-    Route(
-        "POST",
-        "/announce",
-        anyone,
-        records.Announce,
-        beacon.announce,
-        records.Tickets,
-        over=beacon.listing,
-        knock=access.community,
-    ),
-    Route(
-        "GET",
-        "/peers",
-        anyone,
-        records.ListTickets,
-        beacon.peers,
-        records.Tickets,
-        over=beacon.listing,
-        knock=access.community,
-    ),
 )
-"""What nearly every call wants; the rest is in chalicelib/assist/routes.py."""
+"""What nearly every call wants; the rest is loaded with the first call of it."""
 
 if TYPE_CHECKING:
     ROUTES: tuple[Route, ...]
@@ -115,6 +94,12 @@ class _Late(Mapping[str, Route]):
         return len(self._methods)
 
 
+def _beacon() -> tuple[Route, ...]:
+    from chalicelib.community import routes
+
+    return routes.ROUTES
+
+
 def _assist() -> tuple[Route, ...]:
     from chalicelib.assist import routes
 
@@ -129,13 +114,15 @@ def _version2() -> tuple[Route, ...]:
 
 def __getattr__(name: str) -> Any:
     if name == "ROUTES":
-        return EARLY + _assist() + _version2()
+        return EARLY + _beacon() + _assist() + _version2()
     raise AttributeError(f"module 'chalicelib.routes' has no attribute {name!r}")
 
 
 PATHS: dict[str, Mapping[str, Route]] = {}
 for _route in EARLY:
     PATHS[_route.path] = {**PATHS.get(_route.path, {}), _route.method: _route}
+for _path in ("/announce", "/peers"):
+    PATHS[_path] = _Late(_path, _beacon)
 for _path in ("/v1/session", "/api/p2p/assist"):
     PATHS[_path] = _Late(_path, _assist)
 for _path in ("/v2/sync", "/v2/info"):

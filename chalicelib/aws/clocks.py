@@ -26,7 +26,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from chalicelib.community.shelf import code_of
+from chalicelib.log import code_of
 from chalicelib.store import Unavailable
 
 AWAKE_S = 120

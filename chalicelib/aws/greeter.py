@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from chalicelib.call import Connection
-from chalicelib.community.shelf import code_of
+from chalicelib.log import code_of
 
 _log = logging.getLogger("muster")
 

@@ -21,7 +21,6 @@ from chalice.app import Response
 from chalicelib import http, log, store
 from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
-from chalicelib.aws.clocks import Clock
 from chalicelib.aws.events import Event
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
@@ -29,7 +28,6 @@ from chalicelib.aws.sender import Budget, GatewaySender
 from chalicelib.aws.share import Meter, Share
 from chalicelib.aws.told import Told
 from chalicelib.call import Call, Connection, Effect, Reply
-from chalicelib.capsule_files import PREFIX
 from chalicelib.circle import relay, sockets
 from chalicelib.service import ClockName, Service
 from chalicelib.settings import Settings, unknown
@@ -40,6 +38,7 @@ from muster.errors import PayloadTooLarge
 if TYPE_CHECKING:
     from chalicelib.assist.paths import Prober
     from chalicelib.aws.capsules import Capsules
+    from chalicelib.aws.clocks import Clock
     from chalicelib.aws.publishing import BucketPublishing
 
 Environment = Mapping[str, str]
@@ -123,6 +122,8 @@ class AwsHost:
     @cached_property
     def _clocks(self) -> Mapping[ClockName, Clock]:
         """The clocks that this function wakes, and of which it may put its own to rest."""
+        from chalicelib.aws.clocks import Clock
+
         client = cache(lambda: _open_events(self._environment))
         told = self._told
         return {
@@ -231,7 +232,7 @@ class AwsHost:
 
     def _call(self, call: Call, event: Event) -> Reply:
         self.used.clear()
-        capsules = self._capsules if call.path.startswith(PREFIX) else None
+        capsules = self._capsules if call.path.startswith(http.CAPSULES) else None
         reply = capsules.reply(call) if capsules else http.handle(self.service, call)
         self._charge(call.source_ip, clock=call.clock, paid=1)
         if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:

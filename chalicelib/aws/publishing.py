@@ -17,7 +17,8 @@ from chalicelib.community import keyring
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.press import Press
 from chalicelib.community.publisher import PublishOutcome, communities
-from chalicelib.community.shelf import S3Shelf, code_of
+from chalicelib.community.shelf import S3Shelf
+from chalicelib.log import code_of
 from chalicelib.service import Service
 
 KEYS_S = 900

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from chalicelib.call import Connection, Gone
-from chalicelib.community.shelf import code_of
+from chalicelib.log import code_of
 
 _log = logging.getLogger("muster")
 

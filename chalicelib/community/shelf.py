@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from chalicelib.log import code_of
 from chalicelib.store import Unavailable
 from muster import whole_file
 
@@ -131,13 +132,6 @@ class S3Shelf:
 def media_type(name: str) -> str:
     """Return a published file's media type."""
     return TYPES.get(Path(name).suffix, "application/octet-stream")
-
-
-def code_of(error: Exception) -> str:
-    """Return what AWS calls the error, or what Python does; never more, as logs are read."""
-    response: dict[str, Any] = getattr(error, "response", None) or {}
-    code: str = (response.get("Error") or {}).get("Code") or type(error).__name__
-    return code
 
 
 def _tag(body: bytes) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
-from chalicelib import capsule_files, http
+from chalicelib import http
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Reply, Wait
 from chalicelib.limits import Tally
@@ -141,7 +141,7 @@ class LocalHost:
     async def _page(self, call: Call) -> Reply | None:
         """Answer a call for a page or a file, which are the host's own."""
         publishing = self._publishing
-        if publishing is not None and call.path.startswith(capsule_files.PREFIX):
+        if publishing is not None and call.path.startswith(http.CAPSULES):
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
             return publishing.files.reply(call)
         if call.path not in status.PAGES or call.method == "OPTIONS":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capsules.keys import KEY_BYTES, SigningKey
 from capsules.manifest import Publisher
-from chalicelib.capsule_files import PREFIX
+from chalicelib import http
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import RootKey, Unusable
 from chalicelib.community.publisher import FILES
@@ -71,7 +71,7 @@ def notice(keys: KeyFolder, base: str, *, made: bool, now: int) -> str:
     """Say with which keys is published, and what the operator should do about them."""
     publisher = keys.load(now)
     lines = [
-        f"  capsules  {base}{PREFIX}COMMUNITY/{FILES[0]}",
+        f"  capsules  {base}{http.CAPSULES}COMMUNITY/{FILES[0]}",
         f"  root key  {keyring.root_key(publisher).to_base64()}",
     ]
     left_s = keyring.certificate(publisher).expires_at - now
