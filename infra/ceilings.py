@@ -65,8 +65,9 @@ class Knock(NamedTuple):
     log_bytes: float
 
 
-CALL = Knock(read=1, answer_bytes=1_900, log_bytes=345)
-"""The longest answer is `GET /v1/info`; the longest line is that of a long node.
+CALL = Knock(read=1, answer_bytes=1_900, log_bytes=375)
+"""The longest answer is `GET /v1/info`; the longest line is that of a long node in a circle
+whose hint is not ASCII.
 A name that is not let in is looked up where more circles are let in than are read at once."""
 
 SOCKET = Knock(read=0, answer_bytes=650, log_bytes=350)
@@ -96,7 +97,7 @@ PARAMETERS: Mapping[str, str] = {
     "pushes_per_s": PUSHES,
 }
 
-LEAST_BURST = 60
+LEAST_BURSTS = {"RestBurst": 120, "SocketBurst": 60}
 """As many as one address may call at once; in a month it costs no more than that many calls."""
 
 RATES = tuple(1.1**step for step in range(-15, 97))
@@ -172,7 +173,9 @@ class Ceilings:
         found = {parameter: str(getattr(self, name)) for name, parameter in PARAMETERS.items()}
         del found[PUSHES]
         bursts = {"RestBurst": self.rest_rate, "SocketBurst": self.socket_rate}
-        return found | {name: str(max(2 * rate, LEAST_BURST)) for name, rate in bursts.items()}
+        return found | {
+            name: str(max(2 * rate, LEAST_BURSTS[name])) for name, rate in bursts.items()
+        }
 
     def settings(self) -> dict[str, str]:
         """Return those that the service holds itself, as variables of its functions."""

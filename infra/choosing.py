@@ -54,6 +54,7 @@ def choose(
     automatic = [] if fitting == wanted else ["Concurrency"]
     wanted = fitting
     values = parameters.merged(wanted, kept)
+    parameters.check_together(chosen.parameters, values)
     quote = price.quote(
         {**values, **settings}, region=cloud.region, machines=free, max_usd=arguments.max_usd
     )

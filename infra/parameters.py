@@ -40,6 +40,8 @@ OUR_VARIABLES = (
     "MUSTER_EDGE_SECRET",
 )
 
+FOR_THE_EDGE = ("DomainName", "CertificateArn", "PriceClass")
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -65,7 +67,6 @@ def parse(pairs: Iterable[str]) -> Chosen:
         _check(name, value)
     _check_names(settings)
     check_settings(settings, alone=True)
-    _check_together(parameters)
     return Chosen(parameters, settings)
 
 
@@ -145,13 +146,29 @@ def _check_names(settings: Mapping[str, str]) -> None:
             raise Misuse(f"there is no setting {name} to choose", f"there are: {', '.join(close)}")
 
 
-def _check_together(chosen: Mapping[str, str]) -> None:
-    if chosen.get("DomainName") and not chosen.get("CertificateArn"):
+def check_together(chosen: Mapping[str, str], values: Mapping[str, str]) -> None:
+    """Refuse what does not go together, and what would be taken and do nothing.
+
+    *chosen* is what is named now; *values* has also what the stack keeps.
+    """
+    edge = values.get("CloudFront") == "yes"
+    certified = values.get("CertificateArn", "") not in (
+        "",
+        declared()["CertificateArn"]["Default"],
+    )
+    if edge and values.get("DomainName") and not certified:
         raise Misuse(
             "DomainName needs CertificateArn", "AWS Certificate Manager makes one, in us-east-1"
         )
-    if chosen.get("PublicCapsules") == "yes" and chosen.get("CloudFront") == "yes":
+    for name in FOR_THE_EDGE:
+        if chosen.get(name) and not edge:
+            raise Misuse(
+                f"{name} is for deployments with CloudFront", "add --edge, or leave it out"
+            )
+    if chosen.get("CertificateArn") and not values.get("DomainName"):
+        raise Misuse("CertificateArn needs DomainName", "name the domain that it is for")
+    if edge and values.get("PublicCapsules") == "yes":
         raise Misuse(
             "PublicCapsules=yes is for deployments without CloudFront",
-            "CloudFront serves capsules itself; leave one of them out",
+            "CloudFront serves capsules itself; choose --no-edge or --param PublicCapsules=no",
         )

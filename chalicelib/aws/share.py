@@ -18,8 +18,9 @@ from chalicelib.store import READS
 CALLERS = 20
 """So many addresses fit, each of which takes what it is allowed in every minute."""
 
-LEAST_CALLS, LEAST_FRAMES = 2, 1
-"""What an address gets a second though fewer fit then: two browsers that poll, or a doctor."""
+LEAST_CALLS, LEAST_FRAMES = 4, 1
+"""What an address gets a second though fewer fit then: a household of three browsers that poll
+(3.1 calls), or a doctor."""
 
 BURST_S = 30
 """A burst is what an address may call in so many seconds, at once: `muster doctor` makes forty."""

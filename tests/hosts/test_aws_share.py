@@ -14,8 +14,9 @@ import pytest
 from chalicelib import tables
 from chalicelib.aws.share import CALLERS, Meter, Share
 from chalicelib.aws.told import Told
-from chalicelib.limits import SPREAD_EVERY, SPREAD_MORE, SPREAD_S
+from chalicelib.limits import SPREAD_EVERY, SPREAD_MORE, SPREAD_S, Limits
 from chalicelib.settings import Settings
+from chalicelib.store.sqlite import open_sqlite
 from infra import stack
 from infra.ceilings import Ceilings
 from muster import structs
@@ -29,12 +30,12 @@ on_stores = pytest.mark.parametrize("engine", ["moto", "dynalite"], indirect=Tru
 on_dynalite = pytest.mark.parametrize("engine", ["dynalite"], indirect=True)
 
 RATES = {
-    "MUSTER_REST_RATE": "50",
+    "MUSTER_REST_RATE": "100",
     "MUSTER_SOCKET_RATE": "100",
-    "MUSTER_TABLE_READ_UNITS": "500",
-    "MUSTER_TABLE_WRITE_UNITS": "250",
+    "MUSTER_TABLE_READ_UNITS": "1000",
+    "MUSTER_TABLE_WRITE_UNITS": "500",
 }
-TOLD = Told(rest_rate=50, socket_rate=100, table_read_units=500, table_write_units=250)
+TOLD = Told(rest_rate=100, socket_rate=100, table_read_units=1000, table_write_units=500)
 PAGE_UNITS = 64
 FAT = {"transport": "tcp", "host": "h" * 255, "port": 65535, "nat": "restricted"}
 
@@ -78,7 +79,7 @@ def test_the_template_tells_the_service_what_there_is() -> None:
     }
 
 
-@pytest.mark.parametrize(("rest", "socket"), [(50, 100), (100, 200), (2_000, 9_999)])
+@pytest.mark.parametrize(("rest", "socket"), [(100, 100), (200, 200), (2_000, 9_999)])
 def test_twenty_callers_that_take_all_they_may_fit_below_every_ceiling(
     rest: int, socket: int
 ) -> None:
@@ -89,14 +90,14 @@ def test_twenty_callers_that_take_all_they_may_fit_below_every_ceiling(
     assert CALLERS == 20
     assert 0 < CALLERS * calls <= rest
     assert 0 < CALLERS * frames <= socket
-    assert share.calls(Meter(read=500)) == share.calls(Meter(written=250)) == rest
+    assert share.calls(Meter(read=1000)) == share.calls(Meter(written=500)) == rest
     assert found.address_burst < 2 * rest, "as many as the stage takes at once"
 
 
-def test_however_low_the_rates_one_caller_gets_what_two_browsers_or_a_doctor_need() -> None:
+def test_however_low_the_rates_one_caller_gets_what_a_household_of_three_browsers_needs() -> None:
     found = chosen(rest_rate=1, socket_rate=1)
 
-    assert (found.address_per_s, found.address_burst, found.frames_per_s) == (2, 60, 1)
+    assert (found.address_per_s, found.address_burst, found.frames_per_s) == (4, 120, 1)
 
 
 def test_as_it_comes_a_caller_may_take_as_many_units_with_its_calls_as_ever() -> None:
@@ -110,7 +111,7 @@ def test_as_it_comes_a_caller_may_take_as_many_units_with_its_calls_as_ever() ->
     )
 
     assert Share(told).calls(Meter(read=10)) == Share(told).calls(Meter(written=5)) == 1
-    assert limits.calls_per_s == 2
+    assert limits.calls_per_s == 4
     burst = Share(told).settings()["MUSTER_ADDRESS_BURST"]
     assert int(limits.parameters()["RestBurst"]) >= int(burst), "what one address may call at once"
 
@@ -120,7 +121,7 @@ def test_as_it_comes_a_caller_may_take_as_many_units_with_its_calls_as_ever() ->
 def test_what_an_operator_chose_goes_first(gateway: Gateway) -> None:
     limits = gateway.call("GET", "/v1/info").json()["limits"]
 
-    assert (limits["address_burst"], limits["address_per_s"]) == (7, 2)
+    assert (limits["address_burst"], limits["address_per_s"]) == (7, 4)
 
 
 # --- calls ----------------------------------------------------------------------------
@@ -137,7 +138,7 @@ def test_one_address_is_refused_long_before_the_stage_is_used_up(gateway: Gatewa
     ]
     other = gateway.call("GET", "/v1/health", source_ip="198.51.100.8")
 
-    assert answers.count(200) <= most(2, 5, since=started)
+    assert answers.count(200) <= most(4, 5, since=started)
     assert answers.count(429) == 400 - answers.count(200)
     assert other.status == 200
 
@@ -253,15 +254,15 @@ def test_what_existing_clients_register_is_one_write_unit(
 
 @on_dynalite
 def test_a_call_is_charged_what_it_reads(gateway: Gateway) -> None:
-    """A page of 60 units is worth six calls, of which sixty may come at once."""
+    """A page of 60 units is worth six calls, of which 120 may come at once."""
     (ann,) = circle(gateway, "ann")
     fill(gateway, ann, 240, 1024)
     query = f"circle_hint={ann.hint}"
 
-    statuses = [ann.call("GET", "/v1/peers", query=query).status for _ in range(20)]
+    statuses = [ann.call("GET", "/v1/peers", query=query).status for _ in range(40)]
 
     assert statuses[0] == 200
-    assert statuses.count(200) <= 12
+    assert statuses.count(200) <= 24
     assert statuses[-1] == 429
     assert gateway.call("GET", "/v1/health").status == 429
     assert gateway.call("GET", "/v1/health", source_ip="198.51.100.8").status == 200
@@ -356,3 +357,29 @@ def test_a_frame_costs_no_write(gateway: Gateway) -> None:
     wire.send('{"t":"PING"}', machine=other)
 
     assert (used(gateway, 1).read, used(gateway, 1).written) == (0, 0)
+
+
+def test_as_it_comes_ten_existing_browsers_in_six_households_are_never_refused() -> None:
+    """Each makes 66 calls in 64 s, as counted; nobody's emulator throttles, so this reckons.
+
+    The stage is a bucket of RestRate and RestBurst, as AWS says; behind it are the service's
+    own limits, over three machines that take the calls in turns.
+    """
+    limits = Ceilings()
+    rate, tokens, at = limits.rest_rate, float(limits.parameters()["RestBurst"]), 0.0
+    told = Told(rest_rate=rate, socket_rate=limits.socket_rate)
+    settings = Settings.from_environment(Share(told).settings())
+    guard = open_sqlite(":memory:").guard
+    machines = [Limits(guard, settings, spread=True) for _ in range(3)]
+    households = [0, 0, 0, 1, 1, 1, 2, 2, 3, 4]
+    calls = sorted(
+        (period * 64 + first + number * 64 / 66, household)
+        for first, household in enumerate(households)
+        for period in range(10)
+        for number in range(66)
+    )
+    for number, (clock, household) in enumerate(calls):
+        tokens, at = min(120.0, tokens + (clock - at) * rate), clock
+        assert tokens >= 1, "the stage refuses"
+        tokens -= 1
+        machines[number % 3].spend_address(f"198.51.100.{household}", clock=1_790_000_000 + clock)

@@ -146,3 +146,38 @@ def test_nobody_at_a_terminal_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sys.stdin", io.StringIO("me@example.org\n"))
 
     assert choosing.with_mail(Chosen(), options()) == Chosen()
+
+
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/one"
+
+
+@pytest.mark.parametrize(
+    ("kept", "named", "told"),
+    [
+        ({}, {"DomainName": "m.example"}, "DomainName is for deployments with CloudFront"),
+        ({}, {"PriceClass": "PriceClass_All"}, "PriceClass is for deployments with CloudFront"),
+        ({}, {"CertificateArn": CERTIFICATE}, "CertificateArn is for deployments with CloudFront"),
+        ({"CloudFront": "yes"}, {"CertificateArn": CERTIFICATE}, "needs DomainName"),
+        ({"CloudFront": "yes"}, {"DomainName": "m.example"}, "needs CertificateArn"),
+        ({"CloudFront": "yes"}, {"PublicCapsules": "yes"}, "without CloudFront"),
+        ({"PublicCapsules": "yes"}, {"CloudFront": "yes"}, "without CloudFront"),
+        ({"CloudFront": "yes"}, {"CloudFront": "no", "PriceClass": "PriceClass_All"}, "PriceClass"),
+    ],
+)
+def test_what_would_do_nothing_with_what_the_stack_keeps_is_refused(
+    emulated: Account, cloud: Cloud, kept: dict[str, str], named: dict[str, str], told: str
+) -> None:
+    before = deployed(choose(cloud, **kept))
+
+    with pytest.raises(Misuse, match=told):
+        choose(cloud, before, **named)
+
+
+def test_what_was_for_the_edge_is_kept_while_there_is_none(emulated: Account, cloud: Cloud) -> None:
+    """To leave the edge and to come back takes one word each."""
+    domain = {"DomainName": "m.example", "CertificateArn": CERTIFICATE}
+    first = deployed(choose(cloud, CloudFront="yes", **domain))
+    without = choose(cloud, first, CloudFront="no")
+    again = choose(cloud, deployed(without), CloudFront="yes")
+
+    assert {name: again.values[name] for name in domain} == domain

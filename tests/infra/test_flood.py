@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -265,11 +266,14 @@ def usd(estimate: Estimate, what: str) -> float:
 def test_strangers_before_a_closed_service_cost_what_the_model_says(closed: Flood) -> None:
     """Every line of the bill, and the whole of it."""
     body = b"x" * 900_000
+    wide = f"circle_hint={quote(chr(0x1F300) * 16)}"  # each twelve bytes of a line
     calls = [
         closed.take(closed.register, status=403),
         closed.take(closed.announce, status=403),
         closed.take(lambda: closed.call("POST", "/v1/register", body=body), status=401),
         closed.take(lambda: closed.call("GET", "/peers"), status=403),
+        closed.take(lambda: closed.call("GET", "/v1/peers", query=wide), status=403),
+        closed.take(lambda: closed.call("GET", "/v1/messages", query=wide), status=403),
         closed.take(lambda: closed.call("GET", "/v1/health"), status=200),
         closed.take(lambda: closed.call("GET", "/v1/info"), status=200),
         closed.take(lambda: closed.call("GET", "/v2/info"), status=200),

@@ -89,11 +89,6 @@ def a_stack(emulated: Account, cloud: Cloud, status: str) -> Stacks:
         (("--param", "LogRetentionDays=15"), "must be one of 1, 3, 5"),
         (("--param", "AlarmEmail=me"), "must be an e-mail address"),
         (("--param", "EdgeSecret=x"), "is not to be chosen"),
-        (("--param", "DomainName=example.org"), "DomainName needs CertificateArn"),
-        (
-            ("--param", "PublicCapsules=yes", "--param", "CloudFront=yes"),
-            "is for deployments without CloudFront",
-        ),
         (("--param", "DailySpendUSD=1"), "there is no parameter 'DailySpendUSD'"),
         (("--param", "MUSTER_TABLE_MAIL=x"), "there is no setting MUSTER_TABLE_MAIL"),
         (("--param", "MUSTER_CIRCLE_MEMBER=3"), "there are: MUSTER_CIRCLE_MEMBERS"),
