@@ -167,16 +167,17 @@ CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/one"
 def test_what_would_do_nothing_with_what_the_stack_keeps_is_refused(
     emulated: Account, cloud: Cloud, kept: dict[str, str], named: dict[str, str], told: str
 ) -> None:
-    before = deployed(choose(cloud, **kept))
+    before = deployed(choosing.choose(options(), Chosen(kept), cloud, None))
 
     with pytest.raises(Misuse, match=told):
-        choose(cloud, before, **named)
+        choosing.choose(options(), Chosen(named), cloud, before)
 
 
 def test_what_was_for_the_edge_is_kept_while_there_is_none(emulated: Account, cloud: Cloud) -> None:
     """To leave the edge and to come back takes one word each."""
     domain = {"DomainName": "m.example", "CertificateArn": CERTIFICATE}
-    first = deployed(choose(cloud, CloudFront="yes", **domain))
+    chosen = Chosen({"CloudFront": "yes", **domain})
+    first = deployed(choosing.choose(options(), chosen, cloud, None))
     without = choose(cloud, first, CloudFront="no")
     again = choose(cloud, deployed(without), CloudFront="yes")
 
