@@ -56,7 +56,8 @@ def open_socket(service: Service, call: Call, connection: Connection) -> Opened:
     if _is_version2(call):
         from chalicelib.circle import live  # a cold start does without, here and below
 
-        return Opened(VERSION2, live.open_socket(service, call, connection))
+        chosen = VERSION2 if VERSION2 in _offered(call) else None
+        return Opened(chosen, live.open_socket(service, call, connection))
     caller = counts_as(call.source_ip) if service.spread else ""
     text, subprotocol = _token(call)
     if not text:

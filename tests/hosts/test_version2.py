@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from capsules.errors import Refused
 from capsules.keys import SigningKey, VerifyKey
@@ -500,3 +501,16 @@ def test_on_dynamodb_a_stranger_of_a_closed_service_writes_nothing(dynalite_url:
     wrote, read = here.units(knock)
     assert wrote == 0
     assert read <= 1
+
+
+def test_a_program_that_offers_no_subprotocol_is_answered_with_none(base: str) -> None:
+    """RFC 6455, 4.2.2: a server chooses among what was offered, and libraries refuse the rest."""
+    node = Node(new_epoch(), passing(base), lambda: int(time.time() * 1000))
+    told = json.loads(node.send("GET", "/v2/info", {}, b"")[2])["socket"]
+    url = told if "127.0.0.1" in told else base.replace("http", "ws", 1) + "/v2/socket"
+    shown = {"Authorization": node.header(b"", call=calls.OPEN).header}
+
+    with connect(url, additional_headers=shown, proxy=None) as wire:
+        assert wire.subprotocol is None
+        wire.send('{"t":"FRAME","n":7,"to":"' + "0" * 32 + '","payload":"AAAA"}')
+        assert json.loads(wire.recv(timeout=20))["n"] == 7
