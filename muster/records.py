@@ -49,6 +49,13 @@ class Record:
     @classmethod
     def from_said(cls, circle: bytes, said: Said) -> Self:
         """Read a record and check who signed it; raises `Refused`."""
+        record = cls.read(circle, said)
+        texts.check("record", record.author, said)
+        return record
+
+    @classmethod
+    def read(cls, circle: bytes, said: Said) -> Self:
+        """Read a record whose signature was checked before; raises `Refused`."""
         data = texts.read("record", circle, said.text)
         record = cls(
             circle=circle,
@@ -63,7 +70,6 @@ class Record:
         )
         if (record.seq == 1) != (record.prev is None):
             raise fields.malformed("the first record of a chain, and no other, follows none")
-        texts.check("record", record.author, said)
         return record
 
     def said(self, member: Member) -> Said:

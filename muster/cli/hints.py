@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from capsules.errors import Reason
 from muster import errors, network
+from muster.answers import NOT_OURS
 from muster.cli.output import Failure, Misuse
-from muster.felund.answers import NOT_OURS
 from muster.felund.exchange import BadReply
 from muster.felund.sockets import Closed, Unreachable
 

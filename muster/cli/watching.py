@@ -201,9 +201,9 @@ async def _ask(
     import msgspec
 
     from capsules.errors import Refused
+    from muster.answers import NOT_OURS
     from muster.bootstrap import fetch
     from muster.cli import hints
-    from muster.felund.answers import NOT_OURS
     from muster.felund.sockets import Unreachable
 
     try:

@@ -9,15 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
-from muster import __version__, errors, network
+from muster import errors
 from muster.backoff import Rim
-from muster.felund import answers, frames
+from muster.exchange import Closed, Unreachable, open_websocket
+from muster.felund import frames
 from muster.felund.frames import FromNode, FromService
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
+
+__all__ = [
+    "PING_S",
+    "QUIET_PING_S",
+    "Closed",
+    "Connect",
+    "Socket",
+    "Unreachable",
+    "connect",
+    "listen",
+]
 
 PING_S = 20.0
 """How often a node sends PING; the service ends a session that is silent for 30 s."""
@@ -25,17 +36,6 @@ PING_S = 20.0
 QUIET_PING_S = 360.0
 """How often it does on a subscription: API Gateway charges each, and waits ten minutes. A circle
 of five that is always there pays $0.35 a month so, and $0.38 if it were every four minutes."""
-
-OPEN_TIMEOUT_S = 8.0
-CLOSE_TIMEOUT_S = 1.0
-
-
-class Unreachable(errors.Hinted):
-    """The service did not answer, or not in time, or not as Muster does."""
-
-
-class Closed(Exception):
-    """The socket is closed, or so silent that it must be."""
 
 
 class Socket(Protocol):
@@ -57,30 +57,11 @@ Connect = Callable[[str, str], Awaitable[Socket]]
 
 async def connect(url: str, token: str) -> Socket:
     """Open a WebSocket with a token in its header, where no log will keep it."""
-    from websockets.asyncio.client import connect as open_websocket
-    from websockets.exceptions import InvalidStatus, WebSocketException
-
-    try:
-        connection = await open_websocket(
-            url,
-            **network.websocket_options(url),
-            additional_headers={"Authorization": f"Bearer {token}"},
-            user_agent_header=f"muster/{__version__}",
-            compression=None,  # payloads are encrypted
-            open_timeout=OPEN_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-            ping_interval=None,  # PING frames do that, also through API Gateway
-            max_size=2 * frames.MAX_PUSH_BYTES,
+    return _WebSocket(
+        await open_websocket(
+            url, authorization=f"Bearer {token}", max_size=2 * frames.MAX_PUSH_BYTES
         )
-    except InvalidStatus as refused:
-        answer, host = refused.response, urlsplit(url).hostname or url
-        wait = next(iter(answer.headers.get_all("Retry-After")), "")
-        raw = bytes(answer.body or b"")
-        raise answers.refusal(answer.status_code, raw, host=host, retry_after=wait) from None
-    except (OSError, TimeoutError, WebSocketException, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise Unreachable(f"cannot open a WebSocket to {url}: {reason}") from error
-    return _WebSocket(connection)
+    )
 
 
 async def listen(

@@ -14,13 +14,13 @@ from capsules.errors import Refused
 from capsules.keys import KEY_BYTES, SigningKey, VerifyKey
 from capsules.manifest import Document, Manifest
 from capsules.ticket import Ticket
+from muster.answers import NOT_OURS
 from muster.bootstrap.fetch import NoAnswer, fetch
 from muster.bootstrap.opening import Opener
 from muster.bootstrap.sources import Kind, Source
 from muster.bootstrap.trusted import Trust
 from muster.cli.doctor.visit import BROKEN, LOOK_S, TTL_S, Step, Visit
 from muster.cli.output import Failure
-from muster.felund.answers import NOT_OURS
 from muster.felund.client import Client
 from muster.felund.sockets import Unreachable
 

@@ -1,0 +1,458 @@
+"""A circle of version 2, as one member has it: made, joined, opened; what it says and believes.
+
+Nothing here waits for a network: `Circle.connect` gives what does. Whatever order records come
+in, by whichever service or link, the same is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from capsules import canonical, fields
+from capsules.errors import Reason
+from capsules.errors import Refused as NotBelieved
+from capsules.keys import SIGNATURE_BYTES, SigningKey
+from muster import base64url, boxes, keys, records, rekeys, texts
+from muster.backoff import Rim
+from muster.circle import events
+from muster.circle.events import Event
+from muster.circle.file import CircleFile, Draft, Kept
+from muster.circle.peers import Member
+from muster.errors import BadValue, Hinted
+from muster.invites import Invite, ServiceAddress
+from muster.keys import Epoch, label
+from muster.records import GENERAL, Record
+from muster.rekeys import Last, Rekey
+from muster.seals import Said
+
+if TYPE_CHECKING:
+    from muster.circle.connection import Connection
+
+MAIL_MS = 30 * 24 * 3600 * 1000
+"""How long mailboxes keep anything, and an old epoch is read."""
+
+TEXT_BYTES = 256 * 1024
+
+TEXT, MEMBER, SERVICES, FOUNDER = "text", "member", "services", "founder"
+"""Kinds of records: what is said; who a member is; where to meet; the founder key, boxed."""
+
+
+class NotFounder(Hinted):
+    """Only the device with the founder key can do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who stays by a rekey, and who cannot: members whose box key leads to nothing."""
+
+    keep: tuple[Member, ...]
+    weak: tuple[Member, ...]
+
+
+class Circle:
+    """One circle, in a file or, without a path, in memory alone."""
+
+    def __init__(self, file: CircleFile, *, rim: Rim | None = None) -> None:
+        self.file = file
+        self.rim = rim or Rim()
+        self.clock_ms: Callable[[], int] = lambda: int(self.rim.now() * 1000)
+        """The time that records and presences tell; a connection knows it better."""
+
+    @classmethod
+    def new(
+        cls,
+        path: Path | None = None,
+        *,
+        name: str = "",
+        services: Iterable[ServiceAddress] = (),
+        rim: Rim | None = None,
+    ) -> Self:
+        """Make a circle, whose founder this device is; raises `FileExistsError`."""
+        rim = rim or Rim()
+        founder = SigningKey(rim.entropy(keys.SECRET_BYTES))
+        made = CircleFile.make(
+            path,
+            founder=founder.verify_key,
+            founder_key=founder,
+            member_secret=rim.entropy(keys.SECRET_BYTES),
+            epoch=Epoch.first(founder.verify_key, rim.entropy),
+            began_ms=int(rim.now() * 1000),
+            name=name,
+        )
+        made.add_services(services)
+        return cls(made, rim=rim)
+
+    @classmethod
+    def join(cls, invite: Invite, path: Path | None = None, *, rim: Rim | None = None) -> Self:
+        """Become a member by an invite; raises `FileExistsError`."""
+        rim = rim or Rim()
+        made = CircleFile.make(
+            path,
+            founder=invite.founder,
+            member_secret=rim.entropy(keys.SECRET_BYTES),
+            epoch=invite.epoch,
+            began_ms=int(rim.now() * 1000),
+            name=invite.name,
+        )
+        made.add_services(invite.services)
+        if invite.peers:
+            made.keep("peers", "\n".join(invite.peers).encode())
+        return cls(made, rim=rim)
+
+    @classmethod
+    def open(cls, path: Path, *, rim: Rim | None = None) -> Self:
+        """Open a circle that was made or joined before; raises `file.Unusable`."""
+        return cls(CircleFile.open(path), rim=rim)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+    def connect(self, **options: Any) -> Connection:
+        """Meet the others; see `Connection`."""
+        from muster.circle.connection import Connection
+
+        return Connection(self, **options)
+
+    # --- what it is -----------------------------------------------------------------
+
+    @property
+    def id(self) -> bytes:
+        """The circle's name, over all epochs."""
+        return self.file.circle_id
+
+    @property
+    def name(self) -> str:
+        """What it was called when it was made or joined."""
+        return self.file.fact("name").decode()
+
+    @property
+    def member(self) -> keys.Member:
+        """Who this node is in it."""
+        return self.file.member
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch that is."""
+        return self.file.epoch()
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether this device has the founder key."""
+        return self.file.founder_key is not None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the founder has left this member out."""
+        return self.file.fact("out") == b"1"
+
+    @property
+    def services(self) -> list[ServiceAddress]:
+        """Where it meets."""
+        return self.file.services()
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Where the invite says that members can be reached themselves: host and port."""
+        return tuple(self.file.fact("peers").decode().split())
+
+    def invite(self, *, name: str = "", peers: Iterable[str] = ()) -> Invite:
+        """Return what lets somebody in; whoever has it reads and writes."""
+        return Invite(
+            self.file.founder,
+            self.epoch,
+            tuple(self.services),
+            tuple(peers) or self.peers,
+            self.clock_ms(),
+            name or self.name,
+        )
+
+    def name_of(self, member_id: bytes) -> str:
+        """Return how a member is called, as far as it is known."""
+        return next((one.name for one in self.file.members() if one.id == member_id), "")
+
+    # --- what it says ---------------------------------------------------------------
+
+    def check_text(self, text: str) -> None:
+        """Raise `BadValue` for a text that no record can hold."""
+        if not text.strip():
+            raise BadValue("there is nothing to say")
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise BadValue("the text is not UTF-8", "check where it comes from") from None
+        if size > TEXT_BYTES:
+            raise BadValue(f"the text has {size} bytes, and {TEXT_BYTES} are allowed")
+
+    def record(self, draft: Draft) -> events.Said:
+        """Say a draft: the next record of this member's chain."""
+        seq, prev = self.file.tip(self.member.public.raw)
+        record = Record(
+            self.id,
+            self.epoch.number,
+            self.member.public,
+            seq + 1,
+            prev,
+            self.clock_ms(),
+            draft.channel,
+            draft.kind,
+            draft.body,
+        )
+        said = record.said(self.member)
+        hashed = records.record_hash(said.text)
+        with self.file.writing():
+            place = self.file.add(hashed, said, record)
+            self.file.said(draft.id, hashed)
+        return self._told(Kept(place, hashed, said, record))
+
+    def introduce(self, name: str) -> bool:
+        """Say who this member is, if that was not said yet or has changed; say whether it was."""
+        told = f"{name}\n{base64url.encode(self.member.box_public)}".encode()
+        if self.file.fact("introduced") == told:
+            return False
+        body = {"name": name, "box": base64url.encode(self.member.box_public)}
+        self.file.draft(GENERAL, MEMBER, body)
+        self.file.keep("introduced", told)
+        return True
+
+    def sealed(self, hashed: bytes, sealed: bytes | None, said: Said) -> bytes:
+        """Return how a record is left: sealed once, then always in the same bytes."""
+        if sealed is None:
+            sealed = records.seal(self.epoch, said, nonce=self.rim.entropy(12))
+            self.file.seal(hashed, sealed)
+        return sealed
+
+    def tell_services(self) -> None:
+        """As the founder, tell members where the circle meets; raises `NotFounder`."""
+        key, at_ms = self._founder_key(), self.clock_ms()
+        addresses = [service.text for service in self.services]
+        signature = key.sign(_services_text(self.id, at_ms, addresses))
+        body = {"services": addresses, "at_ms": at_ms, "signature": base64url.encode(signature)}
+        self.file.draft(GENERAL, SERVICES, body)
+
+    def give_founder(self, to: Member) -> None:
+        """Give a member the founder key, boxed; this device keeps it too. Raises `NotFounder`."""
+        bound = label("box founder") + self.id
+        box = boxes.box(
+            self._founder_key().seed, to.box, bound, ephemeral=self.rim.entropy(keys.KEY_BYTES)
+        )
+        self.file.draft(GENERAL, FOUNDER, {"to": to.id.hex(), "box": base64url.encode(box)})
+
+    def _founder_key(self) -> SigningKey:
+        key = self.file.founder_key
+        if key is None:
+            raise NotFounder(
+                "only the founder's device can do this",
+                "ask who made the circle; 'muster circle founder give NAME' hands the key on",
+            )
+        return key
+
+    # --- what it believes -----------------------------------------------------------
+
+    def take(self, epoch: Epoch, sealed: bytes) -> tuple[bytes, list[Event]]:
+        """Take what a mailbox of an epoch holds: a record or a rekey.
+
+        Returns its name, and what follows from it. Raises `capsules.errors.Refused` for what
+        no member of the epoch has said.
+        """
+        said = records.unseal(epoch, sealed)
+        if _kind(said) == "rekey":
+            return rekeys.order(said), self.take_rekey(epoch, said)
+        return self.take_record(said, epoch.number)
+
+    def take_record(self, said: Said, epoch: int) -> tuple[bytes, list[Event]]:
+        """Take a record of an epoch, from wherever it comes; raises `capsules.errors.Refused`."""
+        hashed = records.record_hash(said.text)
+        if self.file.has(hashed):
+            return hashed, []
+        record = Record.from_said(self.id, said)
+        if record.epoch != epoch:
+            raise NotBelieved(Reason.WRONG_CIRCLE, "the record is another epoch's")
+        if not self._counts(record, hashed):
+            return hashed, []
+        forked = self.file.hashes(record.author.raw, record.seq)
+        place = self.file.add(hashed, said, record)
+        if not place:
+            return hashed, []
+        found: list[Event] = list(self._follow_record(record))
+        found.append(self._told(Kept(place, hashed, said, record)))
+        if forked:
+            found.append(
+                events.Forked(record.author_id, self.name_of(record.author_id), record.seq)
+            )
+        return hashed, found
+
+    def _counts(self, record: Record, hashed: bytes) -> bool:
+        """Say whether a record is heard: of who was left out, only what came before."""
+        for number in range(record.epoch + 1, self.epoch.number + 1):
+            said = self.file.rekey_to(number)
+            if said is None:
+                continue  # this member came later, by an invite
+            rekey = Rekey.from_said(self.file.founder, said)
+            if record.author_id in rekey.keep:
+                continue
+            last = rekey.out.get(record.author_id)
+            if last is None or record.seq > last.seq:
+                return False
+            if record.seq == last.seq and hashed != last.hash:
+                return False
+        return True
+
+    def _follow_record(self, record: Record) -> Iterable[Event]:
+        try:
+            if record.kind == MEMBER:
+                self._meet(record)
+            elif record.kind == SERVICES:
+                yield from self._learn_services(record.body)
+            elif record.kind == FOUNDER and self._take_founder(record.body):
+                yield events.Founder()
+        except (NotBelieved, BadValue, ValueError):
+            return  # the record is kept; what it claims is not believed
+
+    def _meet(self, record: Record) -> None:
+        name = fields.text(record.body, "name", most=64)
+        box = texts.raw(record.body, "box", keys.KEY_BYTES)
+        self.file.introduce(
+            Member(record.author_id, record.author, box, name, b"", record.epoch, record.at_ms)
+        )
+
+    def _learn_services(self, body: Mapping[str, Any]) -> Iterable[Event]:
+        addresses = [str(text) for text in fields.items(body, "services", most=8)]
+        at_ms = fields.integer(body, "at_ms")
+        signature = texts.raw(body, "signature", SIGNATURE_BYTES)
+        if not self.file.founder.verify(_services_text(self.id, at_ms, addresses), signature):
+            return
+        if at_ms <= int(self.file.fact("services at") or b"0"):
+            return
+        found = [ServiceAddress.parse(text) for text in addresses]
+        known = {service.id for service in self.services}
+        self.file.add_services(found)
+        self.file.keep("services at", str(at_ms).encode())
+        if fresh := tuple(service.url for service in found if service.id not in known):
+            yield events.Services(fresh)
+
+    def _take_founder(self, body: Mapping[str, Any]) -> bool:
+        if self.is_founder or texts.identifier(body, "to") != self.member.id:
+            return False
+        box = texts.raw(body, "box", boxes.BOX_BYTES)
+        seed = boxes.unbox(box, self.member.box_key, label("box founder") + self.id)
+        if SigningKey(seed).verify_key != self.file.founder:
+            return False
+        self.file.keep("founder key", seed)
+        return True
+
+    def _told(self, kept: Kept) -> events.Said:
+        record = kept.record
+        name = record.body.get("name")
+        return events.Said(
+            kept.place,
+            kept.hash,
+            record.author_id,
+            name if isinstance(name, str) and name else self.name_of(record.author_id),
+            record.channel,
+            record.kind,
+            record.body,
+            record.at_ms,
+            mine=record.author == self.member.public,
+        )
+
+    def told(self, *, after: int = 0) -> list[events.Said]:
+        """Return what is here, in the order of arrival, after a place."""
+        return [self._told(kept) for kept in self.file.records(after=after)]
+
+    def said(self, hashed: bytes) -> events.Said | None:
+        """Return the record of that name."""
+        kept = self.file.record(hashed)
+        return self._told(kept) if kept else None
+
+    # --- rekeying -------------------------------------------------------------------
+
+    def standing(self, without: Iterable[bytes] = ()) -> Standing:
+        """Return who would stay by a rekey; raises `NotFounder`."""
+        self._founder_key()
+        left_out = frozenset(without)
+        mine = self.member
+        own = Member(mine.id, mine.public, mine.box_public, "", b"", self.epoch.number, 0)
+        others = [one for one in self.file.members() if one.id != mine.id]
+        keep, weak = [own], []
+        for one in others:
+            if one.id in left_out:
+                continue
+            try:
+                keys.agree(self.rim.entropy(keys.KEY_BYTES), one.box)
+            except NotBelieved:
+                weak.append(one)
+            else:
+                keep.append(one)
+        return Standing(tuple(keep), tuple(weak))
+
+    def rekey(self, without: Iterable[bytes] = ()) -> Said:
+        """Begin a new epoch for all but these members; raises `NotFounder`.
+
+        It is kept here. Read all services first, and leave it in the old mailbox at all of
+        them: `Connection.rekey` does both.
+        """
+        key, old = self._founder_key(), self.epoch
+        stays = self.standing(without).keep
+        epoch = Epoch(self.id, old.number + 1, self.rim.entropy(keys.SECRET_BYTES))
+        bound = boxes.for_rekey(self.id, epoch.number)
+        names = {one.id for one in stays}
+        made = Rekey(
+            self.id,
+            epoch.number,
+            self.clock_ms(),
+            keep={
+                one.id: boxes.box(
+                    epoch.secret, one.box, bound, ephemeral=self.rim.entropy(keys.KEY_BYTES)
+                )
+                for one in stays
+            },
+            out={
+                keys.member_id(author): Last(seq, hashed)
+                for author, (seq, hashed) in self.file.tips().items()
+                if keys.member_id(author) not in names
+            },
+        )
+        said = made.said(key)
+        self.take_rekey(old, said)
+        return said
+
+    def take_rekey(self, epoch: Epoch, said: Said) -> list[Event]:
+        """Follow a rekey that was left in an epoch's mailbox; raises `capsules.errors.Refused`.
+
+        Only the founder's counts, to the next number; of two the smaller hash stands.
+        """
+        rekey = Rekey.from_said(self.file.founder, said)
+        if rekey.epoch != epoch.number + 1:
+            raise NotBelieved(Reason.WRONG_CIRCLE, "the rekey is to another epoch")
+        known = self.file.rekey_to(rekey.epoch)
+        if known is not None and rekeys.order(known) <= rekeys.order(said):
+            return []
+        follows = rekey.follow(self.member)
+        if follows is None:
+            if self.epoch.number > rekey.epoch and known is None:
+                return []  # an invite to a later epoch has let this member in again
+            self.file.keep("out", b"1")
+            return [events.LeftOut(rekey.epoch)]
+        self.file.begin(follows, said, now_ms=self.clock_ms())
+        if known is not None:
+            self.file.forget_places(epoch.hint)  # what the other one left out is read again
+        self.file.keep("out", b"0")
+        for author in self.file.tips():
+            name = keys.member_id(author)
+            if name not in rekey.keep:
+                last = rekey.out.get(name)
+                self.file.drop(author, beyond=last.seq if last else 0)
+        return [events.Rekeyed(rekey.epoch)]
+
+
+def _kind(said: Said) -> Any:
+    data = canonical.read_strict(said.text)
+    return data.get("is") if isinstance(data, dict) else None
+
+
+def _services_text(circle: bytes, at_ms: int, addresses: list[str]) -> bytes:
+    return label("services") + circle + at_ms.to_bytes(8, "big") + canonical.strict(addresses)

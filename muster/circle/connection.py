@@ -1,0 +1,408 @@
+"""A connection: one node among the others of its circle, at all its services at once.
+
+It keeps presence, sockets, places in mailboxes and services by itself, and yields what happens.
+Services know nothing of each other: what one of them has is merged here by the hash of records,
+and nothing is lost while one is up.
+
+    async with circle.connect(name="Ada") as here:
+        await here.say("dinner at eight?")
+        async for event in here: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+import httpx2
+
+from muster import keys, presences, rekeys, signals
+from muster.backoff import Rim
+from muster.circle import events
+from muster.circle.attending import Attendant
+from muster.circle.circle import MAIL_MS, TEXT, Circle
+from muster.circle.events import Event
+from muster.circle.peers import Peer
+from muster.errors import Hinted
+from muster.exchange import Closed
+from muster.invites import ServiceAddress
+from muster.keys import Node
+from muster.presences import Endpoint, Presence
+from muster.records import GENERAL
+from muster.signals import Signal
+from muster.texts import AHEAD_MS
+
+READY_S = 10.0
+"""How long a node waits until it has read everything, before it says something."""
+
+LOOK_S = 0.25
+"""How often it looks for what another process of this home wants to say."""
+
+MOST_WAITING = 10_000
+"""How many events wait to be read at the most; older ones are in the circle's file."""
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+Transport = Callable[[ServiceAddress], httpx2.AsyncBaseTransport | None]
+
+
+class NotLeft(Hinted):
+    """No service has taken it so far; it is kept, and left as soon as one does."""
+
+
+class Connection:
+    """Use it as ``async with``; iterate over it for what happens.
+
+    Raises `file.InUse` where another process has the circle open.
+    """
+
+    def __init__(
+        self,
+        circle: Circle,
+        *,
+        name: str = "",
+        endpoints: Iterable[Endpoint] = (),
+        abilities: Iterable[str] = (),
+        rim: Rim | None = None,
+        transport: Transport = lambda address: None,
+    ) -> None:
+        self.circle = circle
+        self.name = name
+        self.rim = rim or circle.rim
+        self.transport = transport
+        self._endpoints, self._abilities = tuple(endpoints), tuple(abilities)
+        self._attending: dict[tuple[bytes, bytes], tuple[Attendant, asyncio.Task[None]]] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._events: deque[Event] = deque(maxlen=MOST_WAITING)
+        self._some = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._spoken = asyncio.Event()
+        self._told_missing: set[tuple[bytes, int, int]] = set()
+        self._told_broken: set[tuple[bytes, int]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._speaking = asyncio.Lock()
+        self._closed = False
+        self.on_frame: Callable[[bytes, bytes, Attendant], None] | None = None
+        self.on_signal: Callable[[Signal], bool] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.circle.file.lock()
+        self.circle.clock_ms = self.now_ms
+        if self.name and not self.circle.is_out:
+            self.circle.introduce(self.name)
+        self._attend()
+        self._tasks = [
+            asyncio.create_task(self._supervise()),
+            asyncio.create_task(self._watch_drafts()),
+        ]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
+        for task in self._tasks[:2]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        attending = list(self._attending.values())
+        await asyncio.gather(*(attendant.goodbye() for attendant, _ in attending))
+        await asyncio.gather(*(self._dismiss(*one) for one in attending))
+        self._some.set()
+        self.circle.file.unlock()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next thing that happens."""
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._some.clear()
+            await self._some.wait()
+        return self._events.popleft()
+
+    # --- who is there --------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node:
+        """This node, in the epoch that is."""
+        return self.circle.member.node(self.circle.epoch)
+
+    @property
+    def peers(self) -> list[Peer]:
+        """The nodes that are there now, by name."""
+        return sorted(self._peers.values(), key=lambda peer: (peer.name, peer.node_id))
+
+    @property
+    def attendants(self) -> list[Attendant]:
+        """How each service is reached, for the epoch that is."""
+        return [attendant for attendant, _ in self._attending.values() if not attendant.old]
+
+    def now_ms(self) -> int:
+        """Return the time that others are told: with the smallest correction of any service."""
+        offsets = [one.service.offset_ms for one in self.attendants if one.read.is_set()]
+        return int(self.rim.now() * 1000) + min(offsets, key=abs, default=0)
+
+    def place(
+        self, *, endpoints: Iterable[Endpoint] | None = None, name: str | None = None
+    ) -> None:
+        """Tell the others where this node is now, or what it is called."""
+        if endpoints is not None:
+            self._endpoints = tuple(endpoints)
+        if name is not None:
+            self.name = name
+            self.circle.introduce(name)
+            self._spoken.set()
+        for attendant in self.attendants:
+            attendant.wake(presence=True)
+
+    # --- saying -----------------------------------------------------------------------------
+
+    async def say(self, text: str, *, channel: bytes = GENERAL) -> events.Said:
+        """Say a text; returns when a service has taken it, or raises `NotLeft`."""
+        self.circle.check_text(text)
+        body: dict[str, Any] = {"text": text}
+        if self.name:
+            body["name"] = self.name
+        return await self.post(TEXT, body, channel=channel)
+
+    async def post(
+        self, kind: str, body: dict[str, Any], *, channel: bytes = GENERAL, wait_s: float = READY_S
+    ) -> events.Said:
+        """Say anything as a record; returns when a service has taken it, or raises `NotLeft`."""
+        number = self.circle.file.draft(channel, kind, body)
+        said = await self._speak(number)
+        if said is None:
+            raise NotLeft("the founder has left this member out of the circle", "ask them")
+        if not await self._until_left(said.hash, wait_s):
+            raise NotLeft(
+                "no service has taken it so far", "it is kept, and left as soon as one does"
+            )
+        return said
+
+    async def signal(
+        self, to: bytes, kind: str, body: dict[str, Any], *, session: bytes, ttl_s: int = 120
+    ) -> None:
+        """Leave a signal for a node, at all services that are reached."""
+        node = self.node
+        made = Signal(node.public, to, session, kind, self.now_ms(), body)
+        sealed = signals.seal(node, made, nonce=self.rim.entropy(12))
+        for attendant in self.attendants:
+            attendant.signal(to, sealed, ttl_s=ttl_s)
+
+    async def ready(self, seconds: float = READY_S) -> bool:
+        """Wait until every service was read, or has failed; say whether one was read."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for attendant in self.attendants:
+                    await attendant.tried.wait()
+        return any(attendant.read.is_set() for attendant in self.attendants)
+
+    async def rekey(self, without: Iterable[bytes] = ()) -> None:
+        """Begin a new epoch for all members but these; returns when all services have it.
+
+        Raises `circle.NotFounder`, and `NotLeft` where a service could not be read first: who
+        said what there is to be known before.
+        """
+        await self.ready()
+        for attendant in self.attendants:
+            if not attendant.read.is_set():
+                raise NotLeft(
+                    f"{attendant.url} cannot be read: {attendant.trouble or 'it does not answer'}",
+                    "try again when it is up, or remove it: muster circle services remove",
+                )
+        old = self.circle.epoch
+        said = self.circle.rekey(without)
+        self.tell(events.Rekeyed(self.circle.epoch.number))
+        self._attend()
+        name, wanted = rekeys.order(said), len(self.circle.services)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                while self.circle.file.at_services(name) < wanted:
+                    await self.rim.sleep(0.05)
+        if wanted and not self.circle.file.at_services(name):
+            raise NotLeft(
+                f"no service has taken the rekey to epoch {old.number + 1} so far",
+                "it is kept: connect again, and it is left",
+            )
+
+    async def _speak(self, wanted: int = 0) -> events.Said | None:
+        """Say all drafts, once everything was read: a restored node goes on where it was."""
+        await self.ready()
+        found = None
+        async with self._speaking:
+            if self.circle.is_out:
+                return None
+            for draft in self.circle.file.drafts():
+                said = self.circle.record(draft)
+                self.tell(said)
+                found = said if draft.id == wanted else found
+        if found is None and wanted:
+            done = self.circle.file.drafted(wanted)  # another task was first
+            found = self.circle.said(done.hash) if done and done.hash else None
+        for attendant in self.attendants:
+            attendant.wake()
+        return found
+
+    async def _until_left(self, hashed: bytes, seconds: float) -> bool:
+        """Wait until a service has taken a record."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.circle.file.at_services(hashed):
+                    self._spoken.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.5):
+                            await self._spoken.wait()
+        return bool(self.circle.file.at_services(hashed))
+
+    async def _watch_drafts(self) -> None:
+        """Say what other processes of this home have left to be said."""
+        while True:
+            if self.circle.file.drafts():
+                await self._speak()
+            await self.rim.sleep(LOOK_S)
+
+    # --- what attendants tell -----------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Yield an event to whoever iterates."""
+        self._events.append(event)
+        self._some.set()
+
+    def happened(self, found: Iterable[Event]) -> None:
+        """Yield what follows from records, and act on it."""
+        for event in found:
+            self.tell(event)
+            if isinstance(event, events.Rekeyed | events.Services | events.LeftOut):
+                self._changed.set()
+
+    def left(self, service: bytes) -> None:
+        """Note that a service has taken something."""
+        self._spoken.set()
+
+    def presence(self, node: Node) -> Presence:
+        """Return what others are told of this node."""
+        return Presence.of(
+            node,
+            name=self.name,
+            at_ms=self.now_ms(),
+            endpoints=self._endpoints,
+            abilities=self._abilities,
+        )
+
+    def believe(self, found: Presence, epoch: keys.Epoch) -> bool:
+        """Take a presence unless it is of the future; say whether its node is there now."""
+        now_ms = self.now_ms()
+        if found.node_id == self.node.id or found.at_ms > now_ms + AHEAD_MS:
+            return False
+        before = self._peers.get(found.node_id)
+        if before is not None and before.at_ms > found.at_ms:
+            return True  # there, as the newer one says
+        self.circle.file.meet(found, epoch.number)
+        if found.at_ms < now_ms - presences.STALE_MS:
+            return False
+        peer = Peer.of(found)
+        self._peers[found.node_id] = peer
+        if before is None:
+            self.tell(events.Joined(peer))
+        elif (before.name, before.endpoints, before.abilities) != (
+            peer.name,
+            peer.endpoints,
+            peer.abilities,
+        ):
+            self.tell(events.Changed(peer))
+        return True
+
+    def look_round(self) -> None:
+        """See who is there no longer, at any service."""
+        there: set[bytes] = set()
+        for attendant in self.attendants:
+            there |= attendant.there.keys()
+        for node_id in list(self._peers):
+            if node_id not in there:
+                self.tell(events.Left(self._peers.pop(node_id)))
+
+    def caught_up(self) -> None:
+        """Look for holes in chains, when a service was read to its end."""
+        file = self.circle.file
+        now_ms = self.now_ms()
+        read = tuple(one.url for one in self.attendants if one.read.is_set())
+        for author, first, last in file.missing():
+            if (author, first, last) in self._told_missing:
+                continue
+            self._told_missing.add((author, first, last))
+            member = keys.member_id(author)
+            (before, *_) = file.records(author=author, seqs=(first - 1, first - 1))
+            old = before.record.at_ms < now_ms - MAIL_MS
+            name = self.circle.name_of(member)
+            self.tell(events.Missing(member, name, first, last, read, old))
+        for author, seq in file.broken():
+            if (author, seq) not in self._told_broken:
+                self._told_broken.add((author, seq))
+                member = keys.member_id(author)
+                self.tell(events.Forked(member, self.circle.name_of(member), seq))
+
+    def signalled(self, signal: Signal) -> None:
+        """Take a signal for this node."""
+        if self.on_signal is None or not self.on_signal(signal):
+            self.tell(events.Signalled(signal))
+
+    def passed(self, sender: bytes, payload: bytes, by: Attendant) -> None:
+        """Take a frame that another node's socket has passed."""
+        if self.on_frame is not None:
+            self.on_frame(sender, payload, by)
+
+    async def frame(self, to: bytes, payload: bytes) -> None:
+        """Pass bytes to another node by the first service that can; raises `Closed`."""
+        trouble: Exception = Closed("no service has a socket open")
+        for attendant in self.attendants:
+            if attendant.live and to in attendant.there:
+                try:
+                    await attendant.frame(to, payload)
+                except (Closed, Hinted) as error:
+                    trouble = error
+                else:
+                    return
+        raise Closed(str(trouble)) from trouble
+
+    # --- services and epochs --------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        """Attend where the circle meets, as that changes."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._attend()
+
+    def meet_elsewhere(self) -> None:
+        """Take note that services were added or removed."""
+        self._changed.set()
+
+    def _attend(self) -> None:
+        """Attend each service in this epoch, and read the mailboxes of those before."""
+        circle, now_ms = self.circle, int(self.rim.now() * 1000)
+        *before, current = circle.file.epochs()
+        wanted: dict[tuple[bytes, bytes], tuple[ServiceAddress, keys.Epoch, bool]] = {}
+        for service in circle.services:
+            wanted[service.id, current.hint] = (service, current, False)
+            for epoch in before:
+                ended_ms = circle.file.began_ms(epoch.number + 1)
+                keep_ms = YEAR_MS if circle.is_founder else MAIL_MS
+                if now_ms < ended_ms + keep_ms:
+                    wanted[service.id, epoch.hint] = (service, epoch, True)
+        for key in list(self._attending):
+            attendant, _ = self._attending[key]
+            if key not in wanted or attendant.old != wanted[key][2]:
+                going = asyncio.create_task(self._dismiss(*self._attending.pop(key)))
+                self._tasks.append(going)
+        for key, (service, epoch, old) in wanted.items():
+            if key not in self._attending:
+                attendant = Attendant(self, service, circle.member.node(epoch), old=old)
+                self._attending[key] = (attendant, asyncio.create_task(attendant.run()))
+
+    async def _dismiss(self, attendant: Attendant, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await attendant.aclose()
