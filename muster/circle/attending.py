@@ -43,7 +43,7 @@ CONFIRM_S = 20.0
 """How soon after a push the place in the mailbox follows."""
 
 OLD_S = 900.0
-"""How often the mailbox of an old epoch is read."""
+"""How often the mailbox of an old epoch is read, once it is hours old."""
 
 AGAIN_MS = 20 * 24 * 3600 * 1000
 """How often the founder's node leaves a rekey again, ..."""
@@ -51,7 +51,7 @@ YEAR_MS = 365 * 24 * 3600 * 1000
 """... and for how long."""
 
 SOCKET_AGAIN_S = 60.0
-"""How long a node polls before it tries to open a socket again."""
+"""How long a node polls at the most before it tries to open a socket again."""
 
 MOST_LEFT = 50
 MOST_LEFT_BYTES = 600_000
@@ -89,6 +89,7 @@ class Attendant:
         self._limits: shapes.ServiceLimits | None = None
         self._replaced = False
         self._presence_due = True
+        self._without = 0
 
     @property
     def url(self) -> str:
@@ -154,7 +155,7 @@ class Attendant:
         await self._catch_up()
         self._succeed()
         if self.old:
-            await self._connection.rim.sleep(OLD_S)
+            await self._connection.rim.sleep(self._old_s())
             return
         if self._replaced:
             await self._poll(OLD_S)
@@ -163,9 +164,10 @@ class Attendant:
             socket = await self.service.open(told.socket)
         except (Refused, Unreachable) as error:
             self._show("polling", error)
-            await self._poll(SOCKET_AGAIN_S)
+            self._without += 1
+            await self._poll(min(2.0**self._without, SOCKET_AGAIN_S))
             return
-        self._socket = socket
+        self._socket, self._without = socket, 0
         try:
             await self._round(presence=True)
             self._show("live")
@@ -174,12 +176,17 @@ class Attendant:
             self._socket = None
             await socket.aclose()
 
+    def _old_s(self) -> float:
+        """Return how soon to read an old mailbox again: often at first, as another may be left."""
+        ended_ms = self._file.began_ms(self.node.epoch.number + 1)
+        return min(max((self._connection.now_ms() - ended_ms) / 8000, 5.0), OLD_S)
+
     async def _poll(self, seconds: float) -> None:
         """Ask as often as the service wishes."""
         steady = self._connection.rim.steady
         end = steady() + seconds
         while steady() < end:
-            await self._woken(self._next_s)
+            await self._woken(min(self._next_s, max(end - steady(), 0.0)))
             await self._round(presence=not self._replaced)
 
     async def _follow(self, socket: ServiceSocket) -> None:
@@ -268,7 +275,8 @@ class Attendant:
         asked = {"after": {"messages": cursor - 1}, "want": {"messages": 1}}
         answer = await self._sync(asked)
         entries = answer.entries or ()
-        return bool(entries) and entries[0].number == cursor
+        kept = self._file.entry(self.service.id, self.node.epoch.hint)
+        return bool(entries) and (entries[0].number, _mark(entries[0])) == (cursor, kept)
 
     async def _flush(self) -> None:
         """Leave what is to be left, and read nothing."""
@@ -469,7 +477,7 @@ class Attendant:
                 self._file.note_left(service, names, at_ms=now_ms, seen=True)
                 if to == "page":
                     cursor = entry.number
-                    self._file.move(service, hint, cursor)
+                    self._file.move(service, hint, cursor, _mark(entry))
         self._connection.happened(happened)
 
     def _take_message(self, number: int, sealed: str) -> tuple[bytes, list[Event]]:
@@ -521,6 +529,11 @@ class Attendant:
             self._connection.passed(
                 bytes.fromhex(frame.from_), base64url.decode(frame.payload), self
             )
+
+
+def _mark(entry: Entry) -> bytes:
+    """Return what tells an entry from another with its number."""
+    return keys.identify("entry", "".join(entry.messages).encode())
 
 
 def _error(refused: shapes.PartRefused) -> Refused:

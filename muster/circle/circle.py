@@ -435,9 +435,10 @@ class Circle:
         if follows is None:
             if self.epoch.number > rekey.epoch and known is None:
                 return []  # an invite to a later epoch has let this member in again
+            self.file.begin(rekey.epoch, said, None, now_ms=self.clock_ms())
             self.file.keep("out", b"1")
             return [events.LeftOut(rekey.epoch)]
-        self.file.begin(follows, said, now_ms=self.clock_ms())
+        self.file.begin(rekey.epoch, said, follows, now_ms=self.clock_ms())
         if known is not None:
             self.file.forget_places(epoch.hint)  # what the other one left out is read again
         self.file.keep("out", b"0")

@@ -142,7 +142,8 @@ class Connection:
 
     def now_ms(self) -> int:
         """Return the time that others are told: with the smallest correction of any service."""
-        offsets = [one.service.offset_ms for one in self.attendants if one.read.is_set()]
+        heard = (one.service for one in self.attendants if one.service.believed_at_ms)
+        offsets = [service.offset_ms for service in heard]
         return int(self.rim.now() * 1000) + min(offsets, key=abs, default=0)
 
     def place(
@@ -394,7 +395,8 @@ class Connection:
                     wanted[service.id, epoch.hint] = (service, epoch, True)
         for key in list(self._attending):
             attendant, _ = self._attending[key]
-            if key not in wanted or attendant.old != wanted[key][2]:
+            as_it_is = (attendant.service.address, attendant.node.epoch, attendant.old)
+            if wanted.get(key) != as_it_is:
                 going = asyncio.create_task(self._dismiss(*self._attending.pop(key)))
                 self._tasks.append(going)
         for key, (service, epoch, old) in wanted.items():

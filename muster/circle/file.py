@@ -33,13 +33,15 @@ MOST_FORKS = 16
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE epochs (
-    number INTEGER PRIMARY KEY, secret BLOB NOT NULL, began_ms INTEGER NOT NULL,
-    text BLOB, signature BLOB);
+    number INTEGER PRIMARY KEY, secret BLOB NOT NULL, began_ms INTEGER NOT NULL);
+CREATE TABLE rekeys (
+    number INTEGER PRIMARY KEY, text BLOB NOT NULL, signature BLOB NOT NULL);
 CREATE TABLE services (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, url TEXT NOT NULL,
     code TEXT NOT NULL);
 CREATE TABLE places (
-    service BLOB, hint BLOB, cursor INTEGER NOT NULL, PRIMARY KEY (service, hint)) WITHOUT ROWID;
+    service BLOB, hint BLOB, cursor INTEGER NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (service, hint)) WITHOUT ROWID;
 CREATE TABLE records (
     place INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, author BLOB NOT NULL,
     seq INTEGER NOT NULL, prev BLOB, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL,
@@ -123,7 +125,7 @@ class CircleFile:
                 facts["founder key"] = founder_key.seed
             database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
             database.execute(
-                "INSERT INTO epochs VALUES (?, ?, ?, NULL, NULL)",
+                "INSERT INTO epochs VALUES (?, ?, ?)",
                 (epoch.number, epoch.secret, began_ms),
             )
             database.execute(f"PRAGMA user_version = {VERSION}")
@@ -225,26 +227,30 @@ class CircleFile:
         return int(row[0])
 
     def rekey_to(self, number: int) -> Said | None:
-        """Return the rekey by which an epoch began, where this node knows it."""
+        """Return the rekey to an epoch that stands, as far as this node knows."""
         row = self._db.execute(
-            "SELECT text, signature FROM epochs WHERE number = ? AND text IS NOT NULL", (number,)
+            "SELECT text, signature FROM rekeys WHERE number = ?", (number,)
         ).fetchone()
         return Said(bytes(row[0]), bytes(row[1])) if row else None
 
-    def begin(self, epoch: keys.Epoch, said: Said, *, now_ms: int) -> None:
-        """Let an epoch begin by a rekey, or another one of the same number take its place.
+    def begin(self, number: int, said: Said, epoch: keys.Epoch | None, *, now_ms: int) -> None:
+        """Let a rekey stand, and its epoch begin; *epoch* is None for who is left out.
 
-        What was said in one that loses its place is sealed and left anew.
+        What was said in an epoch that loses its place is sealed and left anew.
         """
         with _write(self._db):
-            self._db.execute("DELETE FROM epochs WHERE number > ?", (epoch.number,))
+            for table in ("epochs", "rekeys"):
+                self._db.execute(f"DELETE FROM {table} WHERE number >= ?", (number,))  # noqa: S608
             self._db.execute(
-                "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)",
-                (epoch.number, epoch.secret, now_ms, said.text, said.signature),
+                "INSERT INTO rekeys VALUES (?, ?, ?)", (number, said.text, said.signature)
             )
+            if epoch is not None:
+                self._db.execute(
+                    "INSERT INTO epochs VALUES (?, ?, ?)", (number, epoch.secret, now_ms)
+                )
             again = "SELECT hash FROM records WHERE epoch >= ?"
-            self._db.execute(f"DELETE FROM left WHERE hash IN ({again})", (epoch.number,))  # noqa: S608
-            self._db.execute("UPDATE records SET sealed = NULL WHERE epoch >= ?", (epoch.number,))
+            self._db.execute(f"DELETE FROM left WHERE hash IN ({again})", (number,))  # noqa: S608
+            self._db.execute("UPDATE records SET sealed = NULL WHERE epoch >= ?", (number,))
 
     # --- services ---------------------------------------------------------------------
 
@@ -277,9 +283,21 @@ class CircleFile:
         ).fetchone()
         return int(row[0]) if row else 0
 
-    def move(self, service: bytes, hint: bytes, cursor: int) -> None:
-        """Note up to where a mailbox was read; within a `writing`, with what was read."""
-        self._db.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (service, hint, cursor))
+    def entry(self, service: bytes, hint: bytes) -> bytes:
+        """Return what told the last entry that was read from all others."""
+        row = self._db.execute(
+            "SELECT entry FROM places WHERE service = ? AND hint = ?", (service, hint)
+        ).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def move(self, service: bytes, hint: bytes, cursor: int, entry: bytes = b"") -> None:
+        """Note up to where a mailbox was read; within a `writing`, with what was read.
+
+        A service that was restored from a backup gives numbers again: *entry* tells apart.
+        """
+        self._db.execute(
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", (service, hint, cursor, entry)
+        )
 
     def forget_places(self, hint: bytes) -> None:
         """Read a mailbox from its beginning, at all services."""

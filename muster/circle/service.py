@@ -294,6 +294,7 @@ class ServiceSocket:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(Closed("the socket is closed"))
+                    future.exception()  # whoever waited may have gone
             if self._came.full():
                 self._came.get_nowait()
             self._came.put_nowait(None)
