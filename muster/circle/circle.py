@@ -159,6 +159,15 @@ class Circle:
         """Where the invite says that members can be reached themselves: host and port."""
         return tuple(self.file.fact("peers").decode().split())
 
+    def take_invite(self, invite: Invite) -> None:
+        """Take from another invite to this circle what is new in it; raises `BadValue`."""
+        if keys.circle_id(invite.founder) != self.id:
+            raise BadValue("the invite is another circle's")
+        self.file.add_services(invite.services)
+        if invite.epoch.number > self.epoch.number:
+            self.file.enter(invite.epoch, now_ms=self.clock_ms())
+            self.file.keep("out", b"0")
+
     def invite(self, *, name: str = "", peers: Iterable[str] = ()) -> Invite:
         """Return what lets somebody in; whoever has it reads and writes."""
         return Invite(

@@ -183,6 +183,13 @@ class Connection:
             )
         return said
 
+    async def introduced(self) -> None:
+        """Wait until a service has who this member is; raises `NotLeft`."""
+        await self._speak()
+        seq, hashed = self.circle.file.tip(self.circle.member.public.raw)
+        if hashed is not None and not await self._until_left(hashed, READY_S):
+            raise NotLeft(f"no service has taken record {seq} so far", "it is left as soon as one")
+
     async def signal(
         self, to: bytes, kind: str, body: dict[str, Any], *, session: bytes, ttl_s: int = 120
     ) -> None:

@@ -25,7 +25,6 @@ from muster.records import Record
 from muster.seals import Said
 
 VERSION = 1
-SUFFIX = ".muster2"
 
 MOST_FORKS = 16
 """How many records with one number of one author are kept."""
@@ -251,6 +250,14 @@ class CircleFile:
             again = "SELECT hash FROM records WHERE epoch >= ?"
             self._db.execute(f"DELETE FROM left WHERE hash IN ({again})", (number,))  # noqa: S608
             self._db.execute("UPDATE records SET sealed = NULL WHERE epoch >= ?", (number,))
+
+    def enter(self, epoch: keys.Epoch, *, now_ms: int) -> None:
+        """Be in an epoch that an invite has led to."""
+        with _write(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)",
+                (epoch.number, epoch.secret, now_ms),
+            )
 
     # --- services ---------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from muster.cli import hints, output, reading
 from muster.cli.base import (
@@ -39,7 +40,7 @@ def new(arguments: argparse.Namespace) -> int:
     else:
         output.show(f"You have a circle '{name}', which meets at {membership.base_url}")
         output.show(f"To let somebody in, give them what this prints: {_command('invite', name)}")
-        if home.usual() is None:
+        if home.usual_name() is None:
             output.show(f"To say and hear things here by default: muster circle use {name}")
     if _check(membership) and is_closed(membership.base_url):
         hint = hints.let_in(f"{membership.circle.circle_hint} --name {name}")
@@ -97,10 +98,11 @@ def join(arguments: argparse.Namespace) -> int:
 def show_all(arguments: argparse.Namespace) -> int:
     """List the circles of this home."""
     home = Home.from_environment()
-    found, usual = home.memberships(), home.usual()
+    usual = home.usual_name()
+    found = [_listed(home, name) for name in home.names()]
     if arguments.json:
-        for membership in found:
-            output.dump({**_told(membership), "default": membership == usual})
+        for told, _ in found:
+            output.dump({**told, "default": told["circle"] == usual})
         return output.OK
     if not found:
         output.say(
@@ -113,11 +115,23 @@ def show_all(arguments: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
     for heading in ("circle", "known to services as", "meets at", ""):
         table.add_column(heading, overflow="fold")
-    for membership in found:
-        row = (membership.name, membership.circle.circle_hint, membership.base_url)
-        table.add_row(*row, "default" if membership == usual else "")
+    for told, where in found:
+        row = (told["circle"], told["circle_hint"], where)
+        table.add_row(*row, "default" if told["circle"] == usual else "")
     output.draw(table)
     return output.OK
+
+
+def _listed(home: Home, name: str) -> tuple[dict[str, Any], str]:
+    """Return a circle of either kind for programs, and where it meets for people."""
+    if home.is_ours(name):
+        from muster.cli.circle import opening
+
+        with opening.opened(home, name) as circle:
+            where = "\n".join(one.url for one in circle.services)
+            return opening.told(circle, name), where or "no service yet"
+    membership = home.chosen(name)
+    return dict(_told(membership)), membership.base_url
 
 
 def use(arguments: argparse.Namespace) -> int:
@@ -205,8 +219,6 @@ def _check(membership: Membership) -> bool:
 
 
 def _read_invite(code: str) -> Invite:
-    if code == "-":
-        code = reading.line()
     try:
         return Invite.parse(code)
     except InvalidInvite as error:
@@ -223,8 +235,8 @@ def _told(membership: Membership) -> dict[str, str]:
 
 def _command(verb: str, name: str, *, option: str = "") -> str:
     """Return the command to type next; the circle that is meant anyway needs no name."""
-    usual = Home.from_environment().usual()
+    usual = Home.from_environment().usual_name()
     words = ["muster", *([] if option else ["circle"]), verb]
-    if usual is None or usual.name != name:
+    if usual != name:
         words += [option or "--circle", name]
     return " ".join(words)

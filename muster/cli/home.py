@@ -1,9 +1,10 @@
 """Home: what a member keeps between two commands, readable by nobody else.
 
-``MUSTER_HOME`` or ``~/.muster`` holds one file for the node, one for each circle
-(its secret and where it meets), one for each circle's cursors (how far `listen`
-has read) and one that names the circle to use by default. Files are replaced whole,
-so a crash leaves the old or the new.
+``MUSTER_HOME`` or ``~/.muster`` holds one file for each circle, and one that names the circle
+to use by default. A circle of version 2 is a file of SQLite with all that is kept of it
+(`muster.circle.file`). One of the felund dialect is JSON, its secret and where it meets, with
+another file for its cursors, how far `listen` has read; the node's name there is a file too.
+Those are replaced whole, so a crash leaves the old or the new.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 """A circle's name: it is a file's name too."""
 
 DEFAULT_NAME = "circle"
+
+SUFFIX = ".muster2"
+"""Of the file of a circle of version 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +83,54 @@ class Home:
         found = [self._membership(path) for path in self._circles.glob("*.json")]
         return sorted(found, key=lambda membership: membership.name)
 
-    def usual(self) -> Membership | None:
+    def names(self) -> list[str]:
+        """Return the names of all circles, of either kind."""
+        found = {path.stem for path in self._circles.glob("*.json")}
+        return sorted(found | {path.stem for path in self._circles.glob(f"*{SUFFIX}")})
+
+    def file_of(self, name: str) -> Path:
+        """Return where a circle of version 2 is kept."""
+        return self._circles / f"{name}{SUFFIX}"
+
+    def is_ours(self, name: str) -> bool:
+        """Say whether a circle is of version 2."""
+        return self.file_of(name).exists()
+
+    def usual_name(self) -> str | None:
         """Return the circle that is meant where none is named: the only one, or that of `use`."""
-        found = self.memberships()
+        found = self.names()
         if len(found) == 1:
             return found[0]
-        name = self._used()
-        return next((membership for membership in found if membership.name == name), None)
+        used = self._used()
+        return next((name for name in found if name == used), None)
+
+    def usual(self) -> Membership | None:
+        """Return the circle that is meant where none is named, if it is of the felund dialect."""
+        name = self.usual_name()
+        return next((one for one in self.memberships() if one.name == name), None)
 
     def use(self, name: str) -> None:
         """Let a circle be the one that is meant where none is named."""
         self._write(self._default, json.dumps({"circle": name}))
 
     def chosen(self, name: str | None) -> Membership:
-        """Return the circle of that name; without a name, the usual one."""
-        found = self.memberships()
+        """Return the felund circle of that name; without a name, the usual one."""
+        chosen = self.which(name)
+        for membership in self.memberships():
+            if membership.name == chosen:
+                return membership
+        raise Misuse(
+            f"'{chosen}' is a circle of version 2", "this is for circles of the felund dialect"
+        )
+
+    def which(self, name: str | None) -> str:
+        """Return the name of the circle that is meant; without a name, the usual one."""
+        found = self.names()
         if name is not None:
-            for membership in found:
-                if membership.name == name:
-                    return membership
+            if name in found:
+                return name
             raise Misuse(f"there is no circle '{name}'", _names(found))
-        usual = self.usual()
+        usual = self.usual_name()
         if usual is not None:
             return usual
         if not found:
@@ -116,18 +147,17 @@ class Home:
     def keep(self, membership: Membership, *, new: bool = False) -> None:
         """Keep a circle; as a *new* one only if none has its name."""
         path = self._circles / f"{membership.name}.json"
+        if new and self.is_ours(membership.name):
+            raise _taken(membership.name)
         content = {"secret": membership.circle.secret.hex(), "base_url": membership.base_url}
         try:
             self._write(path, json.dumps(content), new=new)
         except FileExistsError:
-            raise Misuse(
-                f"there is a circle '{membership.name}' already", "choose another --name"
-            ) from None
+            raise _taken(membership.name) from None
 
     def rename(self, membership: Membership, name: str) -> Membership:
         """Give a circle another name; an interruption leaves it under one of the two."""
-        if any(known.name == name for known in self.memberships()):
-            raise Misuse(f"there is a circle '{name}' already", "choose another name")
+        self.check_free(name)
         usual, renamed = self.usual(), replace(membership, name=name)
         self.keep(renamed, new=True)
         if (cursors := self._cursors_of(membership)).exists():
@@ -148,13 +178,53 @@ class Home:
             except OSError as error:
                 raise _unusable(error, path) from None
 
+    def check_free(self, name: str) -> None:
+        """Raise `Misuse` if a circle has that name."""
+        if name in self.names():
+            raise Misuse(f"there is a circle '{name}' already", "choose another name")
+
     def free_name(self) -> str:
         """Return a name that no circle has."""
-        taken = {membership.name for membership in self.memberships()}
+        taken = set(self.names())
         number = 1
         while (name := DEFAULT_NAME if number == 1 else f"{DEFAULT_NAME}-{number}") in taken:
             number += 1
         return name
+
+    # --- circles of version 2 -------------------------------------------------
+
+    def place_for(self, name: str) -> Path:
+        """Return where a new circle of version 2 is kept; raises `Misuse` if the name is taken."""
+        if name in self.names():
+            raise _taken(name)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._circles.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _unusable(error, self._circles) from None
+        return self.file_of(name)
+
+    def rename_ours(self, name: str, to: str) -> None:
+        """Give a circle of version 2 another name; nothing has it open."""
+        self.check_free(to)
+        was_usual = self.usual_name() == name
+        self.file_of(name).rename(self.file_of(to))
+        self._sweep(name)
+        if was_usual:
+            self.use(to)
+
+    def forget_ours(self, name: str) -> None:
+        """Remove a circle of version 2, and that it was the default."""
+        if self._used() == name:
+            self._default.unlink(missing_ok=True)
+        self.file_of(name).unlink(missing_ok=True)
+        self._sweep(name)
+
+    def _sweep(self, name: str) -> None:
+        """Remove what SQLite and the lock have left beside a file."""
+        for beside in ("-wal", "-shm", "-lock", "-lock-journal"):
+            path = self.file_of(name)
+            path.with_name(path.name + beside).unlink(missing_ok=True)
 
     # --- cursors --------------------------------------------------------------
 
@@ -229,8 +299,12 @@ def _place(membership: Membership, base_url: str) -> str:
     return f"{base_url} {membership.circle.circle_hint}"
 
 
-def _names(found: list[Membership]) -> str:
-    return ", ".join(membership.name for membership in found) or "there is none at all yet"
+def _taken(name: str) -> Misuse:
+    return Misuse(f"there is a circle '{name}' already", "choose another --name")
+
+
+def _names(found: list[str]) -> str:
+    return ", ".join(found) or "there is none at all yet"
 
 
 def _unusable(error: OSError, path: Path) -> Failure:

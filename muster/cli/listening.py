@@ -20,6 +20,7 @@ from muster.cli.sending import ATTEMPTS, told
 from muster.errors import InvalidSignature, Refused
 from muster.felund.client import Client
 from muster.felund.crypto import CONTROL, Note
+from muster.felund.records import Peer
 from muster.felund.sockets import Unreachable
 from muster.felund.subscription import Event, Joined, Left, Subscription
 
@@ -43,6 +44,32 @@ def listen(arguments: argparse.Namespace) -> int:
     return output.OK
 
 
+def peers(arguments: argparse.Namespace) -> int:
+    """Show who is there, as far as nodes of a felund circle say it."""
+    home = Home.from_environment()
+    membership = home.chosen(arguments.circle)
+    found = asyncio.run(_peers(membership, home.node_id()))
+    for peer in found:
+        places = [f"{one.host}:{one.port}" for one in peer.endpoints]
+        if arguments.json:
+            output.dump({"node_id": peer.node_id, "endpoints": places, "here": True})
+        else:
+            output.show(f"{output.name(peer.node_id, most=24)}  {' '.join(places)}".rstrip())
+    if not found and not arguments.json:
+        output.say("nobody else is there")
+    return output.OK
+
+
+async def _peers(membership: Membership, node_id: str) -> tuple[Peer, ...]:
+    base, circle = membership.base_url, membership.circle
+    async with open_client(base, circle, node_id, attempts=ATTEMPTS) as client:
+        with explained(base, circle.circle_hint):
+            await client.register(ttl_s=30)
+            found = (await client.all_peers()).peers
+            await client.unregister()
+            return found
+
+
 @dataclass
 class Listener:
     """One `muster listen`: shows events, stays registered, remembers how far it came."""
@@ -61,7 +88,7 @@ class Listener:
         """Listen until Ctrl-C, SIGTERM, or a refusal that is not retryable."""
         node_id = self.home.node_id()
         opened = open_client(self.base, self.membership.circle, node_id, attempts=ATTEMPTS)
-        async with opened as client, _stopping() as stop:
+        async with opened as client, stopping() as stop:
             with explained(self.base, self.membership.circle.circle_hint):
                 await client.register(ttl_s=TTL_S)
                 try:
@@ -217,7 +244,7 @@ class Listener:
 
 
 @asynccontextmanager
-async def _stopping() -> AsyncIterator[asyncio.Event]:
+async def stopping() -> AsyncIterator[asyncio.Event]:
     """Turn Ctrl-C and SIGTERM into an event, so that there is time to say goodbye."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -24,14 +24,19 @@ def send(arguments: argparse.Namespace) -> int:
     home = Home.from_environment()
     membership = home.chosen(arguments.circle)
     base = base_url(arguments.base or membership.base_url)
-    text = _text(arguments.text)
+    text = text_of(arguments.text)
     name = _utf8(arguments.name or os.environ.get("MUSTER_NAME") or _user(), "your name")
-    note = asyncio.run(_send(membership, base, home.node_id(), text, name=name))
+    note = say_in(membership, base, home.node_id(), text, name=name)
     if arguments.json:
         output.dump({"circle": membership.name, **told(note)})
     else:
         output.show(f"sent to '{membership.name}'")
     return output.OK
+
+
+def say_in(membership: Membership, base: str, node_id: str, text: str, *, name: str) -> Note:
+    """Leave a text in a felund circle's mailbox."""
+    return asyncio.run(_send(membership, base, node_id, text, name=name))
 
 
 async def _send(membership: Membership, base: str, node_id: str, text: str, *, name: str) -> Note:
@@ -49,7 +54,8 @@ async def _send(membership: Membership, base: str, node_id: str, text: str, *, n
                 return note
 
 
-def _text(words: list[str]) -> str:
+def text_of(words: list[str]) -> str:
+    """Return the text that is meant; ``-`` reads it from stdin. Raises `Misuse`."""
     text = reading.text().rstrip("\n") if words == ["-"] else " ".join(words)
     if not text.strip():
         raise Misuse("there is nothing to send", "muster send TEXT")

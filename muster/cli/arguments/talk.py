@@ -11,17 +11,15 @@ from muster.cli.arguments.table import add_json, verb
 
 
 def add_chat(commands: Any) -> None:
-    """Add `send` and `listen`."""
-    send = verb(commands, "send", "muster.cli.sending:send", "say something in a circle", once=True)
+    """Add `send`, `listen` and `peers`."""
+    send = verb(commands, "send", "muster.cli.which:send", "say something in a circle", once=True)
     send.add_argument(
         "text", metavar="TEXT", nargs="+", help="the text, or - to read it from stdin"
     )
     send.add_argument(
         "--name", metavar="NAME", help="how you are called (MUSTER_NAME, else your user name)"
     )
-    listen = verb(
-        commands, "listen", "muster.cli.listening:listen", "show what is said in a circle"
-    )
+    listen = verb(commands, "listen", "muster.cli.which:listen", "show what is said in a circle")
     listen.add_argument(
         "--since",
         metavar="WHEN",
@@ -30,8 +28,11 @@ def add_chat(commands: Any) -> None:
     )
     for command in (send, listen):
         add_circle(command)
-        add_base(command, "the service, if not where the circle meets")
+        add_base(command, "the service, if not where a felund circle meets")
         add_json(command)
+    peers = verb(commands, "peers", "muster.cli.which:peers", "show who is in a circle now")
+    add_circle(peers)
+    add_json(peers)
 
 
 def add_looking(commands: Any) -> None:
