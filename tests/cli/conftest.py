@@ -25,7 +25,7 @@ def terminal(tmp_path: Path, base: str) -> Callable[[str], Terminal]:
 def one(terminal: Callable[[str], Terminal]) -> Terminal:
     """A terminal with a circle."""
     opened = terminal("one")
-    opened.run("circle", "new")
+    opened.run("circle", "new", "--felund")
     return opened
 
 

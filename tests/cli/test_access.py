@@ -44,7 +44,7 @@ def soon(done: Callable[[], object], *, within_s: float = 3.0) -> None:
 
 
 def test_a_circle_is_let_in_by_what_the_command_says_and_at_once(ann: Terminal, data: Path) -> None:
-    said = ann.run("circle", "new", "--name", "friends").stderr
+    said = ann.run("circle", "new", "--felund", "--name", "friends").stderr
     found = re.search(
         r"this service is closed; .*: muster (access allow \S+ --name friends)\n", said
     )
@@ -75,7 +75,7 @@ def test_a_circle_is_let_in_by_what_the_command_says_and_at_once(ann: Terminal, 
 
 
 def test_an_invite_lets_in_its_circle_and_may_come_by_stdin(ann: Terminal, data: Path) -> None:
-    ann.run("circle", "new")
+    ann.run("circle", "new", "--felund")
     code = ann.run("circle", "invite").stdout.strip()
     words = ("access", "allow", "-", "--for", "2h", "--json", "--data", str(data))
 
@@ -170,7 +170,7 @@ def test_the_doctor_says_how_to_be_let_in_and_is_green_once_it_is(
 ) -> None:
     shown = ann.run("doctor", closed, expect=1).stdout
     assert "--circle NAME takes one of yours that 'muster access allow' has let in" in shown
-    ann.run("circle", "new", "--name", "doctor")
+    ann.run("circle", "new", "--felund", "--name", "doctor")
     shown = ann.run("doctor", closed, "--circle", "doctor", expect=1).stdout
     found = re.search(r"muster (access allow [0-9a-f]{16})", shown)
     assert found

@@ -139,7 +139,7 @@ def test_a_service_that_is_not_there_has_a_hint(one: Terminal, words: tuple[str,
 def test_listening_outlives_the_service(tmp_path: Path) -> None:
     port = _free_port()
     one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
-    one.run("circle", "new")
+    one.run("circle", "new", "--felund")
     with ExitStack() as stack:
         with serving(tmp_path, port=port):
             listening = stack.enter_context(one.running("listen"))
@@ -155,7 +155,7 @@ def test_listening_outlives_the_service(tmp_path: Path) -> None:
 def test_listening_outlives_a_front_end_at_work(tmp_path: Path) -> None:
     port = _free_port()
     one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
-    one.run("circle", "new")
+    one.run("circle", "new", "--felund")
     with ExitStack() as stack:
         with serving(tmp_path, port=port):
             listening = stack.enter_context(one.running("listen"))
@@ -196,7 +196,7 @@ def test_a_place_beyond_the_mailbox_that_was_kept_heals(
 def test_listening_outlives_the_service_s_data(tmp_path: Path) -> None:
     port = _free_port()
     one = Terminal(tmp_path / "one", f"http://127.0.0.1:{port}")
-    one.run("circle", "new")
+    one.run("circle", "new", "--felund")
     with ExitStack() as stack:
         with serving(tmp_path / "first", port=port):
             listening = stack.enter_context(one.running("listen"))

@@ -31,8 +31,8 @@ def test_a_circle_travels_by_invite(one: Terminal, two: Terminal, base: str) -> 
 def test_a_secret_is_shown_by_invite_alone(terminal: Open) -> None:
     opened = terminal("home")
     shown = [
-        opened.run("circle", "new"),
-        opened.run("circle", "new", "--name", "second", "--json"),
+        opened.run("circle", "new", "--felund"),
+        opened.run("circle", "new", "--felund", "--name", "second", "--json"),
         opened.run("circle", "list"),
         opened.run("circle", "list", "--json"),
         opened.run("send", "--circle", "second", "hello"),
@@ -78,7 +78,7 @@ def test_a_damaged_node_is_said(one: Terminal, content: str) -> None:
 
 def test_a_home_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    line = Terminal(tmp_path / "file" / "home").fails("circle", "new")
+    line = Terminal(tmp_path / "file" / "home").fails("circle", "new", "--felund")
     assert "MUSTER_HOME chooses another place" in line
 
 
@@ -86,8 +86,8 @@ def test_several_circles_ask_for_a_choice(terminal: Open) -> None:
     opened = terminal("home")
     assert "there is no circle yet" in opened.fails("send", "hello", expect=2)
     assert "There is no circle yet" in opened.run("circle", "list").stderr
-    opened.run("circle", "new")
-    told = opened.run("circle", "new").stdout
+    opened.run("circle", "new", "--felund")
+    told = opened.run("circle", "new", "--felund").stdout
     assert "'circle-2'" in told
     assert "muster circle invite --circle circle-2" in told
     assert "muster circle use circle-2" in told
@@ -109,7 +109,7 @@ def test_without_a_circle_the_way_in_is_said(terminal: Open) -> None:
 def test_a_service_that_is_not_there_is_warned_of(terminal: Open, how: str) -> None:
     opened = terminal("home")
     words = {"argument": [NOWHERE], "option": ["--base", NOWHERE]}.get(how, [])
-    made = opened.run("circle", "new", *words, MUSTER_BASE=NOWHERE if not words else opened.base)
+    made = opened.run("circle", "new", "--felund", *words, MUSTER_BASE=NOWHERE if not words else opened.base)
     assert f"meets at {NOWHERE}" in made.stdout
     assert "warning: nothing listens at 127.0.0.1:9" in made.stderr
     assert "muster circle use circle --base URL" in made.stderr
@@ -130,7 +130,7 @@ def test_inviting_and_joining_warn_too(one: Terminal, terminal: Open) -> None:
 
 
 def test_what_is_no_muster_is_warned_of(terminal: Open, base: str) -> None:
-    made = terminal("home").run("circle", "new", f"{base}/elsewhere")
+    made = terminal("home").run("circle", "new", "--felund", f"{base}/elsewhere")
     assert "does not answer as Muster does" in made.stderr
 
 
@@ -145,8 +145,8 @@ def test_a_service_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
 
 def test_a_default_circle_is_used_until_another_is(terminal: Open) -> None:
     opened = terminal("home")
-    opened.run("circle", "new", "--name", "old")
-    opened.run("circle", "new", "--name", "family")
+    opened.run("circle", "new", "--felund", "--name", "old")
+    opened.run("circle", "new", "--felund", "--name", "family")
     assert "'family'" in opened.run("circle", "use", "family").stdout
     assert "sent to 'family'" in opened.run("send", "x").stdout
     assert "sent to 'old'" in opened.run("send", "x", "--circle", "old").stdout
@@ -161,7 +161,7 @@ def test_a_default_circle_is_used_until_another_is(terminal: Open) -> None:
 
 def test_a_renamed_circle_is_the_same_one(one: Terminal) -> None:
     hint = json.loads(_lines(one)[0])["circle_hint"]
-    one.run("circle", "new", "--name", "other")
+    one.run("circle", "new", "--felund", "--name", "other")
     one.run("circle", "use", "circle")
     with one.running("listen") as listening:
         listening.until(r"^\* listening")
@@ -222,8 +222,8 @@ def test_who_leaves_is_unregistered_and_forgotten(one: Terminal) -> None:
 
 def test_a_circle_can_be_left_whose_service_is_gone(terminal: Open) -> None:
     opened = terminal("home")
-    opened.run("circle", "new", NOWHERE)
-    opened.run("circle", "new", "--name", "other")
+    opened.run("circle", "new", "--felund", NOWHERE)
+    opened.run("circle", "new", "--felund", "--name", "other")
     opened.run("circle", "use", "circle")
     left = opened.run("circle", "leave", "circle", "--yes")
     assert "could not be told: nothing listens" in left.stderr
@@ -233,19 +233,19 @@ def test_a_circle_can_be_left_whose_service_is_gone(terminal: Open) -> None:
 
 
 def test_a_name_is_taken_once(one: Terminal) -> None:
-    line = one.fails("circle", "new", "--name", "circle", expect=2)
+    line = one.fails("circle", "new", "--felund", "--name", "circle", expect=2)
     assert "there is a circle 'circle' already; choose another --name" in line
 
 
 @pytest.mark.parametrize("name", ["../up", ".hidden", "a b", "x" * 33, "ä"])
 def test_a_name_is_a_file_s_name(terminal: Open, name: str) -> None:
     assert "cannot name a circle" in terminal("home").fails(
-        "circle", "new", "--name", name, expect=2
+        "circle", "new", "--felund", "--name", name, expect=2
     )
 
 
 def test_a_name_given_for_a_url_is_explained(terminal: Open) -> None:
-    line = terminal("home").fails("circle", "new", "family", expect=2)
+    line = terminal("home").fails("circle", "new", "--felund", "family", expect=2)
     assert "muster circle new --name family" in line
 
 
@@ -253,7 +253,7 @@ def test_a_name_given_for_a_url_is_explained(terminal: Open) -> None:
     "url", ["ftp://host", "host:80", "http://", "http://u:p@host/", "http://h/?q"]
 )
 def test_a_wrong_url_is_explained(terminal: Open, url: str) -> None:
-    assert "URL" in terminal("home").fails("circle", "new", url, expect=2)
+    assert "URL" in terminal("home").fails("circle", "new", "--felund", url, expect=2)
 
 
 def test_joining_again_changes_nothing(one: Terminal, two: Terminal) -> None:

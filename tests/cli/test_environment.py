@@ -55,7 +55,7 @@ def test_what_is_wrong_with_the_environment_is_named(
     home: Terminal, words: tuple[str, ...], name: str, value: str
 ) -> None:
     setting = {"MUSTER_BASE": "https://service.invalid", name: value}
-    warned = home.run("circle", "new", expect=0, **setting).stderr
+    warned = home.run("circle", "new", "--felund", expect=0, **setting).stderr
     line = home.fails(*words, expect=2, **setting)
 
     assert warned.startswith(f"muster: warning: {name} ")
@@ -91,7 +91,7 @@ def _invite(peer: str) -> str:
 
 
 def test_every_verb_refuses_such_a_url(home: Terminal) -> None:
-    home.run("circle", "new")
+    home.run("circle", "new", "--felund")
     url = BAD[0]
     for words in (
         ("info", url),
@@ -125,7 +125,7 @@ def test_every_verb_refuses_such_a_url(home: Terminal) -> None:
 
 
 def test_a_url_that_was_kept_by_an_earlier_version_is_named(home: Terminal) -> None:
-    home.run("circle", "new")
+    home.run("circle", "new", "--felund")
     (kept,) = (home.home / "circles").iterdir()
     kept.write_text(kept.read_text().replace("http://127.0.0.1:9", BAD[0]))
     for words in (("send", "hello"), ("listen",), ("circle", "invite")):

@@ -86,7 +86,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def test_no_text_of_an_answer_is_obeyed(liar: Liar, run: Run, words: tuple[str, ...]) -> None:
     verb = words[0]
     if verb == "send":
-        run("circle", "new", liar.base)
+        run("circle", "new", "--felund", liar.base)
     else:
         words = (*words, liar.base)
     if verb == "bootstrap":
@@ -116,7 +116,7 @@ def test_no_text_of_an_answer_is_obeyed(liar: Liar, run: Run, words: tuple[str, 
 
 @pytest.mark.parametrize("code", ["RATE_LIMITED", "INVALID_SIGNATURE", "UNHEARD_OF", HOSTILE])
 def test_no_refusal_forges_a_line(liar: Liar, run: Run, code: str) -> None:
-    run("circle", "new", liar.base)
+    run("circle", "new", "--felund", liar.base)
     liar.refuses = {"ok": False, "code": code, "message": HOSTILE, "detail": HOSTILE}
     for words in (
         ("info", liar.base),

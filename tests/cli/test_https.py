@@ -43,7 +43,7 @@ def member(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_doctor_is_green_in_a_circle_that_was_let_in(
     running: Running, secure: str, member: Terminal
 ) -> None:
-    made = member.run("circle", "new", secure, "--name", "doctor")
+    made = member.run("circle", "new", "--felund", secure, "--name", "doctor")
     assert "muster access allow" in made.stdout + made.stderr
     code = member.run("circle", "invite").stdout.split()[0]
     data = os.fspath(Path(running.until(r"^  data +(\S+)")[1]))

@@ -102,7 +102,7 @@ def test_what_needs_the_tools_for_aws_says_so(installed: Installed, verb: str) -
 
 
 def test_what_members_do_needs_no_checkout(installed: Installed) -> None:
-    made = installed.run("circle", "new", "--json")
+    made = installed.run("circle", "new", "--felund", "--json")
     assert made.returncode == 0, made.stderr
     name = json.loads(made.stdout)["circle"]
 
@@ -129,7 +129,7 @@ def test_what_members_do_needs_no_checkout(installed: Installed) -> None:
 def test_what_fails_there_fails_for_its_own_reason(
     installed: Installed, words: tuple[str, ...], said: str
 ) -> None:
-    installed.run("circle", "new")
+    installed.run("circle", "new", "--felund")
     done = installed.run(*words)
 
     assert done.returncode == 1
@@ -150,7 +150,7 @@ def test_what_fails_there_fails_for_its_own_reason(
 def test_a_library_that_is_missing_is_named_with_what_installs_it(
     installed: Installed, libraries: Path, base: str, library: str, words: tuple[str, ...]
 ) -> None:
-    installed.run("circle", "new")
+    installed.run("circle", "new", "--felund")
     (libraries / library).unlink()
     said = installed.misuse(*words, *([base] if "doctor" in words else []))
 

@@ -358,7 +358,7 @@ def test_odd_columns_do_no_harm(one: Terminal, columns: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("circle", "new"),
+        ("circle", "new", "--felund"),
         ("circle", "list"),
         ("send", "hello"),
         ("listen",),
@@ -453,7 +453,7 @@ def test_odd_words_are_refused_or_taken_and_never_a_traceback(
         ("send", odd),
         ("send", "hello", "--name", odd),
         ("send", "hello", "--circle", odd),
-        ("circle", "new", "--name", odd),
+        ("circle", "new", "--felund", "--name", odd),
         ("circle", "join", odd),
         ("circle", "use", odd),
         ("circle", "rename", "circle", odd),

@@ -116,7 +116,7 @@ def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
         assert done.returncode != 0
         mine = environment | {"MUSTER_HOME": str(tmp_path / "home")}
         base, folder = f"http://127.0.0.1:{port}", command[command.index("--data") + 1]
-        words = [command[0], "circle", "new", base, "--json"]
+        words = [command[0], "circle", "new", "--felund", base, "--json"]
         made = json.loads(subprocess.run(words, env=mine, capture_output=True, check=True).stdout)
         words = [command[0], "access", "allow", made["circle_hint"], "--data", folder]
         subprocess.run(words, env=mine, capture_output=True, check=True)
