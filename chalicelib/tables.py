@@ -323,6 +323,15 @@ CODE = "code "
 """What the sort key of an access code begins with: no circle has such a name."""
 
 
+CODE_ID_CHARS = 8
+"""So much of its hash names an access code, to people too."""
+
+
+def code_key(code: str) -> str:
+    """Return under which name an access code is kept."""
+    return CODE + hashlib.sha256(code.encode()).hexdigest()[:CODE_ID_CHARS]
+
+
 def codes(stores: Stores, *, limit: int, now: int) -> tuple[str, ...]:
     """Return the access codes that open the service, those made first if there are more."""
     items = stores.guard.after("access", CODE, limit=limit, now=now).items

@@ -211,7 +211,7 @@ def _finish(
         _show_result(outputs, report)
         if build.after.parameters["Access"] == "closed":
             stage = arguments.stage
-            output.show(f"It is closed; a circle: muster access allow CODE --stage {stage}")
+            output.show(f"It is closed; to let people in: muster access new --stage {stage}")
     return output.OK if good else output.FAILED
 
 
@@ -301,7 +301,22 @@ def service_keys(base: str) -> dict[str, str]:
         told = httpx2.get(url, timeout=10, **network.options(url)).json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         return {}
-    return {f"ServiceKey {key['kid']}": key["verify_key"] for key in told.get("keys", ())}
+    found = {f"ServiceKey {key['kid']}": key["verify_key"] for key in told.get("keys", ())}
+    return found | _address(base)
+
+
+def _address(base: str) -> dict[str, str]:
+    """Return the service's address for circles of version 2: its URL and its name."""
+    import httpx2
+
+    from muster import network
+
+    url = f"{base}/v2/info"
+    try:
+        told = httpx2.get(url, timeout=10, **network.options(url)).json()
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
+        return {}
+    return {"Address": f"{base}#{told['service_id']}"} if "service_id" in told else {}
 
 
 # --- showing ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import resource
+import secrets
 import shlex
 import shutil
 import socket
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
-from chalicelib import log, variables
+from capsules.keys import VerifyKey
+from chalicelib import log, tables, variables
 from chalicelib.community.keyring import Unusable
 from chalicelib.community.publisher import EVERY_S
 from chalicelib.local import certificate
@@ -35,6 +37,7 @@ from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
 from chalicelib.variables import WrongValue
+from muster import keys
 
 __all__ = ["Bounds", "Chosen", "LocalHost", "build", "read", "serve"]
 
@@ -132,7 +135,10 @@ def serve(
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds, shown=shown)
         base = base_url(host, listener.getsockname()[1], scheme="https" if shown else "http")
         published = _publish(app, directory, base, every_s=publish_every_s)
-        print(_greeting(settings, base, directory, published), flush=True)
+        address = f"{base}#{_service_id(app)}"
+        if settings.access == "closed":
+            address += _first_code(stores)
+        print(_greeting(settings, base, directory, published, address), flush=True)
         if files < bounds.connections + SPARE_FILES:
             _log.warning("only %d files may be open; not every connection will find room", files)
         server.run(app, listener)
@@ -225,22 +231,43 @@ def _publish(app: LocalHost, directory: Path, base: str, *, every_s: int) -> str
     return notice(keys, base, made=made, now=now)
 
 
-def _greeting(settings: Settings, base: str, directory: Path, published: str) -> str:
+def _service_id(app: LocalHost) -> str:
+    """Return by what name circles of version 2 know the service, whatever its URL is."""
+    signer = app.service.signer(now=int(time.time()))
+    return keys.service_id(VerifyKey(signer.verify_key)).hex()
+
+
+def _first_code(stores: Stores) -> str:
+    """Make an access code if there is none yet; return what it adds to the address."""
+    now = int(time.time())
+    if tables.codes(stores, limit=1, now=now):
+        return ""
+    code = secrets.token_urlsafe(16)
+    allowed = tables.Allowed("the first", now, code)
+    tables.allow(stores, tables.code_key(code), allowed, until=tables.FOREVER)
+    return f"&access={code}"
+
+
+def _greeting(settings: Settings, base: str, directory: Path, published: str, address: str) -> str:
     """Say where it listens and what to try."""
     muster = _command()
     first = f"See two peers meet:       {muster} doctor {base}"
+    shown = shlex.quote(address)
     if settings.access == "closed":
         data = "" if str(directory) == DATA else f" --data {shlex.quote(str(directory))}"
-        first = f"Let a circle in:          {muster} access allow CODE{data}"
+        first = f"Let people in:            {muster} access new{data}, or allow CODE for one circle"
+        if "&access=" in address:
+            first += "\n  This once, the address above has a code that lets in whoever is given it."
     return f"""\
 Muster {settings.version} listens on {base}
   look      {base}/
+  address   {address}
   data      {directory}
   access    {_ACCESS[settings.access]}
   unsigned  {settings.unsigned}
 {published}
 {first}
-Talk, in one terminal:    {muster} circle new {base}, then {muster} listen
+Talk, in one terminal:    {muster} circle new {shown}, then {muster} listen
       and in another:     {muster} circle join CODE, then {muster} send "hello"
 """
 

@@ -135,7 +135,10 @@ class CircleFile:
         """Open a circle's file; raises `Unusable`."""
         if not path.is_file():
             raise Unusable(f"there is no circle in {path}")
-        database = _opened(path)
+        try:
+            database = _opened(path)
+        except sqlite3.DatabaseError as error:
+            raise _damaged(path, error) from None
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
@@ -146,9 +149,7 @@ class CircleFile:
             return cls(database, path)
         except (sqlite3.DatabaseError, ValueError, LookupError) as error:
             database.close()
-            raise Unusable(
-                f"{path} is damaged: {error}", "restore it, or join again with an invite"
-            ) from None
+            raise _damaged(path, error) from None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -547,6 +548,10 @@ class CircleFile:
         ]
 
 
+def _damaged(path: Path, error: Exception) -> Unusable:
+    return Unusable(f"{path} is damaged: {error}", "restore it, or join again with an invite")
+
+
 def _draft(row: tuple[Any, ...]) -> Draft:
     number, channel, kind, body, hashed, services = row
     return Draft(number, bytes(channel), kind, json.loads(body), hashed, services)
@@ -556,9 +561,12 @@ def _opened(path: Path | None) -> sqlite3.Connection:
     database = sqlite3.connect(
         path or ":memory:", timeout=10, isolation_level=None, check_same_thread=False
     )
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA trusted_schema = OFF")
+    try:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
+            database.execute(f"PRAGMA {pragma}")
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
     return database
 
 

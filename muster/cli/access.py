@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -33,7 +32,7 @@ NAME_CHARS = 64
 SHOWN_CHARS = 6
 """So much of a hint is shown to people: whoever knows all of it may call as that circle."""
 
-CODE, CODE_BYTES, CODE_ID_CHARS = "code-", 16, 8
+CODE, CODE_BYTES, CODE_ID_CHARS = "code-", 16, tables.CODE_ID_CHARS
 """An access code is so many random bytes; people are shown `code-` and the start of its hash."""
 
 _CODE_ID = re.compile(rf"{CODE}[0-9a-f]{{{CODE_ID_CHARS}}}")
@@ -58,7 +57,7 @@ def new(arguments: argparse.Namespace) -> int:
     """Make an access code: whoever has it may use the service for circles of version 2."""
     code, name, now = secrets.token_urlsafe(CODE_BYTES), _name(arguments.name), int(time.time())
     until = _until(arguments.lasting, now=now)
-    entry = tables.Entry(_code_key(code), tables.Allowed(name, now, code), until)
+    entry = tables.Entry(tables.code_key(code), tables.Allowed(name, now, code), until)
     with _stores(arguments) as stores:
         seed = tables.service_seed(stores, os.urandom(KEY_BYTES), now=now)
         tables.allow(stores, entry.circle_hint, entry.allowed, until=until)
@@ -187,10 +186,6 @@ def _named_so(text: str) -> str:
     if _CODE_ID.fullmatch(text):
         return tables.CODE + text.removeprefix(CODE)
     return _circle(text)
-
-
-def _code_key(code: str) -> str:
-    return tables.CODE + hashlib.sha256(code.encode()).hexdigest()[:CODE_ID_CHARS]
 
 
 def _is_code(entry: tables.Entry) -> bool:

@@ -109,7 +109,9 @@ def test_without_a_circle_the_way_in_is_said(terminal: Open) -> None:
 def test_a_service_that_is_not_there_is_warned_of(terminal: Open, how: str) -> None:
     opened = terminal("home")
     words = {"argument": [NOWHERE], "option": ["--base", NOWHERE]}.get(how, [])
-    made = opened.run("circle", "new", "--felund", *words, MUSTER_BASE=NOWHERE if not words else opened.base)
+    made = opened.run(
+        "circle", "new", "--felund", *words, MUSTER_BASE=NOWHERE if not words else opened.base
+    )
     assert f"meets at {NOWHERE}" in made.stdout
     assert "warning: nothing listens at 127.0.0.1:9" in made.stderr
     assert "muster circle use circle --base URL" in made.stderr

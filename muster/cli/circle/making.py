@@ -116,9 +116,14 @@ def join(arguments: argparse.Namespace) -> int:
     circle.close()
     with opened(home, name) as circle:
         heard = asyncio.run(_introduce(circle))
-        if arguments.json:
+        if arguments.json and not circle.is_out:
             output.dump({**told(circle, name), "reached": heard})
             return output.OK
+        if circle.is_out:
+            raise Failure(
+                "the circle has changed its keys since this invite was made",
+                "ask for a new one, and join with it",
+            )
         where = ", ".join(one.url for one in circle.services) or "no service"
         output.show(f"You are in: circle '{name}' meets at {where}")
         if not heard and circle.services:

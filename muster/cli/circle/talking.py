@@ -157,6 +157,8 @@ class _Listener:
     async def run(self, *, since: float | None) -> None:
         """Listen until Ctrl-C or SIGTERM."""
         self._show_kept(since)
+        if self.circle.is_out:
+            self._remark("the founder has gone on without you: you read nothing new here")
         async with self.circle.connect(name=called()) as here, stopping() as stop:
             following = asyncio.create_task(self._follow(here))
             stopped = asyncio.create_task(stop.wait())

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from muster.cli import hints
-from muster.cli.doctor import beacon, steps
+from muster.cli.doctor import beacon, steps, version2
 from muster.cli.doctor.visit import Make, Step, Visit
 from muster.cli.output import Failure
 from muster.errors import Refused
@@ -26,7 +26,7 @@ from muster.felund.sockets import Unreachable
 
 DEADLINE_S = 10.0
 
-STEPS = (*steps.STEPS, *beacon.STEPS)
+STEPS = (*steps.STEPS, *version2.STEPS, *beacon.STEPS)
 
 Status = Literal["ok", "failed", "skipped"]
 
