@@ -18,11 +18,15 @@ import pytest
 from chalicelib.community import key_files, keyring
 from chalicelib.community.keyring import RootKey
 from chalicelib.store.sqlite import open_sqlite
+from muster import circle as circles
+from muster import keys
+from muster.circle.peers import Member
 from muster.cli import main
 from muster.cli.home import Home, Membership
 from muster.felund.circle import Circle
 from muster.felund.invite import Invite
 from tests.cli.terminal import MUSTER, Terminal
+from tests.support import members2
 from tests.support.community import key
 
 FULL = Path("/dev/full")
@@ -33,6 +37,8 @@ REPORTS = {
     "--help": (),
     "circle list": (),
     "circle invite": (),
+    "circle services list": ("--circle", "ours"),
+    "peers": ("--circle", "ours"),
     "doctor": (),
     "info": (),
     "watch": ("--json", "--after", "2"),
@@ -56,6 +62,11 @@ DEEDS = {
     "circle use": ("circle",),
     "circle rename": ("circle", "renamed"),
     "circle leave": ("circle", "--yes"),
+    "circle services add": ("{address}", "--circle", "ours"),
+    "circle services remove": ("{base}", "--circle", "ours"),
+    "circle rekey": ("--circle", "ours", "--yes", "--json"),
+    "circle founder give": ("Bob", "--circle", "ours"),
+    "circle upgrade": ("--circle", "circle", "--json"),
     "keygen root": ("--out", "{folder}/fresh.key"),
     "keygen capsule": ("--root", "{root}", "--out", "{folder}/online/"),
     "capsule rotate": ("--online", "--root", "{root}", "--keys", "{keys}"),
@@ -95,6 +106,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, base: str) -> Path:
     folder = tmp_path_factory.mktemp("made")
     mine = Membership("circle", Circle.new(), base)
     Home(folder / "home").keep(mine, new=True)
+    ours = circles.Circle.new(
+        Home(folder / "home").place_for("ours"), services=[members2.address(base)]
+    )
+    bob = keys.Member.new(ours.id)
+    ours.file.introduce(Member(bob.id, bob.public, bob.box_public, "Bob", b"", 0, 1))
+    ours.close()
+    Home(folder / "home").use("circle")
     (folder / "code").write_text(Invite(Circle.new(), base).code())
     root = RootKey.first(key("root"), now=1_700_000_000)
     key_files.keep_new(folder / "root.key", root.encode())
@@ -112,6 +130,7 @@ def stage(made: Path, base: str, tmp_path: Path) -> Stage:
     folder = Path(shutil.copytree(made, tmp_path / "stage"))
     places = {
         "base": base,
+        "address": members2.address(base).text,
         "code": (folder / "code").read_text(),
         "root": folder / "root.key",
         "keys": folder / "publishing.key",
@@ -454,6 +473,12 @@ def test_odd_words_are_refused_or_taken_and_never_a_traceback(
         ("send", "hello", "--name", odd),
         ("send", "hello", "--circle", odd),
         ("circle", "new", "--felund", "--name", odd),
+        ("circle", "new", "--name", odd),
+        ("circle", "services", "add", odd),
+        ("circle", "rekey", "--without", odd, "--circle", "ours"),
+        ("circle", "founder", "give", odd, "--circle", "ours"),
+        ("send", "--circle", "ours", odd),
+        ("peers", "--circle", odd),
         ("circle", "join", odd),
         ("circle", "use", odd),
         ("circle", "rename", "circle", odd),

@@ -257,7 +257,7 @@ def old_service() -> Iterator[str]:
     """A service of before version 2: it answers what it does not know with 404, unsigned."""
 
     class Old(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             known = self.path in ("/v1/health", "/v1/info")
             body = b'{"ok":true,"time":1790000000}' if known else b'{"detail":"Not Found"}'
             self.send_response(200 if known else 404)
@@ -265,7 +265,7 @@ def old_service() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
             pass

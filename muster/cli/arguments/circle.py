@@ -118,7 +118,11 @@ def _add_services(verbs: Any) -> None:
         added, "add", "muster.cli.circle.keeping:services_add", "meet at one more", once=True
     )
     remove = verb(
-        added, "remove", "muster.cli.circle.keeping:services_remove", "meet there no longer"
+        added,
+        "remove",
+        "muster.cli.circle.keeping:services_remove",
+        "meet there no longer",
+        once=True,
     )
     for one in (add, remove):
         one.add_argument(
