@@ -97,10 +97,16 @@ def unseal(epoch: Epoch, node: bytes, to: bytes, sealed: bytes) -> Signal:
 
     Raises `Refused`. Its time, and whether it came before, is the caller's to say.
     """
+    return opened(epoch, node, to, sealed)[0]
+
+
+def opened(epoch: Epoch, node: bytes, to: bytes, sealed: bytes) -> tuple[Signal, bytes]:
+    """Do the same; return the text too, from which two nodes derive the keys of a session."""
     if len(sealed) > seals.SIGNAL_BYTES or len(sealed) % seals.STEP_BYTES:
         raise Refused(Reason.MALFORMED, "a sealed signal has a multiple of 256 bytes, 16 KiB most")
     bound = seals.for_signal(epoch.hint, node, to)
-    signal = Signal.from_said(epoch, seals.unseal(epoch.seal_key("signal"), sealed, bound))
+    said = seals.unseal(epoch.seal_key("signal"), sealed, bound)
+    signal = Signal.from_said(epoch, said)
     if signal.node_id != node or signal.to != to:
         raise Refused(Reason.WRONG_NODE, "the signal is between other nodes")
-    return signal
+    return signal, said.text

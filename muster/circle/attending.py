@@ -516,19 +516,17 @@ class Attendant:
                 if name in self._seen_signals:
                     continue
                 self._seen_signals.append(name)
-                signal = signals.unseal(
+                signal, text = signals.opened(
                     self.node.epoch, bytes.fromhex(one.from_), self.node.id, sealed
                 )
                 signal.check_time(now_ms=self._connection.now_ms())
             except (NotBelieved, ValueError):
                 continue  # of a member who plays, or too old: nobody waits for it
-            self._connection.signalled(signal)
+            self._connection.signalled(signal, text)
 
     def _take_frame(self, frame: shapes.PassedFrame) -> None:
         with suppress(ValueError):
-            self._connection.passed(
-                bytes.fromhex(frame.from_), base64url.decode(frame.payload), self
-            )
+            self._connection.passed(bytes.fromhex(frame.from_), base64url.decode(frame.payload))
 
 
 def _mark(entry: Entry) -> bytes:

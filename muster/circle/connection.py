@@ -24,7 +24,9 @@ from muster.backoff import Rim
 from muster.circle import events
 from muster.circle.attending import Attendant
 from muster.circle.circle import MAIL_MS, TEXT, Circle
+from muster.circle.direct import Direct
 from muster.circle.events import Event
+from muster.circle.links import Link, Links
 from muster.circle.peers import Peer
 from muster.errors import Hinted
 from muster.exchange import Closed
@@ -32,6 +34,7 @@ from muster.invites import ServiceAddress
 from muster.keys import Node
 from muster.presences import Endpoint, Presence
 from muster.records import GENERAL
+from muster.seals import Said as RecordSaid
 from muster.signals import Signal
 from muster.texts import AHEAD_MS
 
@@ -85,8 +88,9 @@ class Connection:
         self._tasks: list[asyncio.Task[None]] = []
         self._speaking = asyncio.Lock()
         self._closed = False
-        self.on_frame: Callable[[bytes, bytes, Attendant], None] | None = None
-        self.on_signal: Callable[[Signal], bool] | None = None
+        self.links = Links(self, lambda link: self.tell(events.Linked(link)))
+        self._direct = Direct(self)
+        self.links.dial = self._direct.improve
 
     async def __aenter__(self) -> Self:
         self.circle.file.lock()
@@ -97,12 +101,15 @@ class Connection:
         self._tasks = [
             asyncio.create_task(self._supervise()),
             asyncio.create_task(self._watch_drafts()),
+            asyncio.create_task(self._direct.seek()),
         ]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._closed = True
-        for task in self._tasks[:2]:
+        await self.links.aclose()
+        await self._direct.aclose()
+        for task in self._tasks[:3]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         attending = list(self._attending.values())
@@ -190,15 +197,35 @@ class Connection:
         if hashed is not None and not await self._until_left(hashed, READY_S):
             raise NotLeft(f"no service has taken record {seq} so far", "it is left as soon as one")
 
+    async def link(self, to: Peer) -> Link:
+        """Open a link to a node that is there; raises `links.NoLink`."""
+        return await self.links.open(to.node_id)
+
+    async def listen(self, host: str, port: int = 0, *, shown: str = "") -> Endpoint:
+        """Be reached directly at a port of this machine, and tell the others where.
+
+        *shown* is the host or address by which they reach it. Raises `OSError`.
+        """
+        taken = await self._direct.listen(host, port)
+        endpoint = Endpoint("tcp", shown or host, taken)
+        self.place(endpoints=(*(one for one in self._endpoints if one != endpoint), endpoint))
+        return endpoint
+
+    @property
+    def met(self) -> frozenset[bytes]:
+        """The nodes that are met directly now, without a service."""
+        return self._direct.met
+
     async def signal(
         self, to: bytes, kind: str, body: dict[str, Any], *, session: bytes, ttl_s: int = 120
-    ) -> None:
-        """Leave a signal for a node, at all services that are reached."""
+    ) -> bytes:
+        """Leave a signal for a node, at all services that are reached; return its text."""
         node = self.node
         made = Signal(node.public, to, session, kind, self.now_ms(), body)
         sealed = signals.seal(node, made, nonce=self.rim.entropy(12))
         for attendant in self.attendants:
             attendant.signal(to, sealed, ttl_s=ttl_s)
+        return made.said(node).text
 
     async def ready(self, seconds: float = READY_S) -> bool:
         """Wait until every service was read, or has failed; say whether one was read."""
@@ -246,6 +273,7 @@ class Connection:
             for draft in self.circle.file.drafts():
                 said = self.circle.record(draft)
                 self.tell(said)
+                self._pass_on(said.hash)
                 found = said if draft.id == wanted else found
         if found is None and wanted:
             done = self.circle.file.drafted(wanted)  # another task was first
@@ -258,12 +286,12 @@ class Connection:
         """Wait until a service has taken a record."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.circle.file.at_services(hashed):
+                while not (self.circle.file.at_services(hashed) or self._direct.met):
                     self._spoken.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(0.5):
                             await self._spoken.wait()
-        return bool(self.circle.file.at_services(hashed))
+        return bool(self.circle.file.at_services(hashed) or self._direct.met)
 
     async def _watch_drafts(self) -> None:
         """Say what other processes of this home have left to be said."""
@@ -283,6 +311,8 @@ class Connection:
         """Yield what follows from records, and act on it."""
         for event in found:
             self.tell(event)
+            if isinstance(event, events.Said):
+                self._pass_on(event.hash)
             if isinstance(event, events.Rekeyed | events.Services | events.LeftOut):
                 self._changed.set()
 
@@ -325,7 +355,7 @@ class Connection:
 
     def look_round(self) -> None:
         """See who is there no longer, at any service."""
-        there: set[bytes] = set()
+        there: set[bytes] = set(self._direct.met)
         for attendant in self.attendants:
             there |= attendant.there.keys()
         for node_id in list(self._peers):
@@ -352,15 +382,35 @@ class Connection:
                 member = keys.member_id(author)
                 self.tell(events.Forked(member, self.circle.name_of(member), seq))
 
-    def signalled(self, signal: Signal) -> None:
+    def take_direct(self, said: RecordSaid, epoch: int, source: bytes) -> None:
+        """Take a record that a node has told directly; raises `capsules.errors.Refused`."""
+        with self.circle.file.writing():
+            hashed, found = self.circle.take_record(said, epoch)
+        if found:
+            for event in found:
+                self.tell(event)
+            self._pass_on(hashed, source)
+            if any(isinstance(event, events.Services) for event in found):
+                self._changed.set()
+
+    def _pass_on(self, hashed: bytes, source: bytes = b"") -> None:
+        """Tell those that are met directly what they may not have yet."""
+        if self._direct.met and (kept := self.circle.file.record(hashed)):
+            self._direct.tell(kept.said, kept.record, source)
+
+    def direct_changed(self) -> None:
+        """See who is there, when a direct meeting has begun or ended."""
+        self._spoken.set()
+        self.look_round()
+
+    def signalled(self, signal: Signal, text: bytes) -> None:
         """Take a signal for this node."""
-        if self.on_signal is None or not self.on_signal(signal):
+        if not self.links.signalled(signal, text):
             self.tell(events.Signalled(signal))
 
-    def passed(self, sender: bytes, payload: bytes, by: Attendant) -> None:
+    def passed(self, sender: bytes, payload: bytes) -> None:
         """Take a frame that another node's socket has passed."""
-        if self.on_frame is not None:
-            self.on_frame(sender, payload, by)
+        self.links.passed(sender, payload)
 
     async def frame(self, to: bytes, payload: bytes) -> None:
         """Pass bytes to another node by the first service that can; raises `Closed`."""
@@ -383,6 +433,7 @@ class Connection:
             await self._changed.wait()
             self._changed.clear()
             self._attend()
+            await self._direct.refresh()
 
     def meet_elsewhere(self) -> None:
         """Take note that services were added or removed."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from muster.circle.links import Link
 from muster.circle.peers import Peer
 from muster.signals import Signal
 
@@ -137,6 +138,13 @@ class Signalled:
     signal: Signal
 
 
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Another node has opened a link to this one."""
+
+    link: Link
+
+
 Event = (
     Said
     | Joined
@@ -152,4 +160,5 @@ Event = (
     | Founder
     | Services
     | Signalled
+    | Linked
 )

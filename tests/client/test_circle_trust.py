@@ -278,8 +278,8 @@ def test_those_who_stay_follow_a_rekey_and_who_is_left_out_reads_no_more(
     async def scene() -> None:
         ann = Circle.new(services=[address(server.base)])
         bob, eve, late = joined(ann), joined(ann), joined(ann)
-        async with present(late, "Late") as lates:
-            await lates.here.say("I shall be late")
+        async with present(late, "Late") as latecomer:
+            await latecomer.here.say("I shall be late")
         async with (
             present(ann, "Ann") as hers,
             present(bob, "Bob") as his,
@@ -294,8 +294,8 @@ def test_those_who_stay_follow_a_rekey_and_who_is_left_out_reads_no_more(
             await his.reads("Eve is gone")
             with pytest.raises(NotLeft, match="left this member out"):
                 await eves.here.say("hello?")
-            async with present(late, "Late") as lates:
-                await lates.reads("let us talk about Ann", "Eve is gone")
+            async with present(late, "Late") as latecomer:
+                await latecomer.reads("let us talk about Ann", "Eve is gone")
                 assert "Eve is gone" not in texts_of(eve)
                 with pytest.raises(NotFounder):
                     await his.here.rekey()

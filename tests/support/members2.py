@@ -72,6 +72,10 @@ class Present:
     async def reads(self, *texts: str) -> None:
         await self.until(lambda told: set(texts) <= set(self.texts), f"one of {texts}")
 
+    async def says_at_least(self, count: int) -> None:
+        """Wait until so many different texts were told."""
+        await self.until(lambda told: len(set(self.texts)) >= count, f"{count} texts")
+
     async def sees(self, *names: str) -> None:
         await self.until(
             lambda told: set(names) <= {peer.name for peer in self.here.peers}, f"one of {names}"
