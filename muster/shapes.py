@@ -73,6 +73,8 @@ class Want(Record, frozen=True, kw_only=True):
     peers: bool = False
     messages: Count = 0
     signals: Count = 0
+    ice: bool = False
+    """Whether the STUN and TURN servers that the operator knows."""
 
 
 class Sync(Record, frozen=True, kw_only=True):
@@ -120,6 +122,22 @@ class Entry(Record, frozen=True, kw_only=True):
     messages: tuple[Sealed, ...]
 
 
+class RtcIceServer(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A STUN or TURN server, as RTCPeerConnection takes it."""
+
+    urls: tuple[str, ...]
+    username: str = ""
+    credential: str = ""
+
+
+class Ice(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How to find a way between two nodes; to be asked for again before *until_ms*."""
+
+    servers: tuple[RtcIceServer, ...]
+    until_ms: Count | UnsetType = UNSET
+    """When the first login ends; absent where none does."""
+
+
 class Synced(Record, frozen=True, kw_only=True):
     """What was refused, and what the caller wanted; a quiet one says no more than the first."""
 
@@ -129,6 +147,7 @@ class Synced(Record, frozen=True, kw_only=True):
     signals: tuple[SealedSignal, ...] | UnsetType = UNSET
     entries: tuple[Entry, ...] | UnsetType = UNSET
     more: tuple[str, ...] | UnsetType = UNSET
+    ice: Ice | UnsetType = UNSET
     next_s: Count | UnsetType = UNSET
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-from base64 import b64encode
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -15,7 +12,6 @@ from muster.felund import assist_records as wire
 
 MIN_TTL_S, MAX_TTL_S = 60, 3600
 MIN_KEEPALIVE_S, MAX_KEEPALIVE_S = 5, 120
-MIN_TURN_TTL_S = 60
 UFRAG_BYTES, PASSWORD_BYTES = 8, 32
 ENTROPY_BYTES = UFRAG_BYTES + PASSWORD_BYTES
 
@@ -52,18 +48,13 @@ def foundation(ip: str) -> str:
 
 
 def _server(server: IceServerPlan, ufrag: str, *, ttl_s: int, now: int) -> wire.IceServer:
-    username, credential, expires_at, left_s = server.username, server.password, None, 0
-    if server.secret:  # coturn's use-auth-secret: the name says how long it is good
-        left_s = max(MIN_TURN_TTL_S, ttl_s)
-        username = f"{now + left_s}:{ufrag}"
-        made = hmac.digest(server.secret.encode(), username.encode(), hashlib.sha1)
-        credential, expires_at = b64encode(made).decode(), instant(now + left_s)
+    login = server.login(ufrag, ttl_s=ttl_s, now=now)
     return wire.IceServer(
         urls=server.urls,
-        ttl_secs=left_s,
-        username=username,
-        credential=credential,
-        expires_at=expires_at,
+        ttl_secs=login.until - now if login.until else 0,
+        username=login.username,
+        credential=login.credential,
+        expires_at=instant(login.until) if login.until else None,
         realm=server.realm or None,
     )
 

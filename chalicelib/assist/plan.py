@@ -7,9 +7,12 @@ ICE servers are such as browsers take (RFC 7064, RFC 7065, RTCPeerConnection).
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 import re
-from typing import Annotated, Literal
+from base64 import b64encode
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +23,8 @@ from muster.felund.assist_records import Fingerprint, Label, Name, Transport
 
 DAY_S = 24 * 3600
 MOST_BYTES = 1024 * 1024
+
+LEAST_TURN_TTL_S = 60
 
 MOST_USERNAME_BYTES = 508
 """RFC 8489, 14.3; Chromium throws where it is longer."""
@@ -32,6 +37,14 @@ _TURN = re.compile(rf"turns?:{variables.HOST_PORT}(?:\?transport=(?:udp|tcp))?")
 
 _Port = Annotated[int, Meta(ge=1, le=65535)]
 _Seconds = Annotated[int, Meta(le=MOST_S)]
+
+
+class Login(NamedTuple):
+    """A name and a word for a TURN server, and until when they are good; 0 for ever."""
+
+    username: str
+    credential: str
+    until: int
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +83,18 @@ class IceServerPlan(_Part, frozen=True, kw_only=True):
             raise ValueError("a turn: server has a secret, or a username and a password")
         if len(self.username.encode()) > MOST_USERNAME_BYTES:
             raise ValueError(f"a username has at most {MOST_USERNAME_BYTES} bytes")
+
+    def login(self, name: str, *, ttl_s: int, now: int) -> Login:
+        """Return what a client shows the server, and for how long that is good.
+
+        With a shared secret it is made for *name*, as coturn's use-auth-secret has it.
+        """
+        if not self.secret:
+            return Login(self.username, self.password, 0)
+        until = now + max(LEAST_TURN_TTL_S, ttl_s)
+        username = f"{until}:{name}"
+        made = hmac.digest(self.secret.encode(), username.encode(), hashlib.sha1)
+        return Login(username, b64encode(made).decode(), until)
 
 
 class LitePlan(_Part, frozen=True, kw_only=True):

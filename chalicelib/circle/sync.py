@@ -77,9 +77,24 @@ def sync(service: Service, call: Call, ask: shapes.Sync) -> Done:
         entries=found.entries,
         signals=found.signals,
         more=tuple(found.more),
+        ice=_ice(service, now=call.now) if want.ice else UNSET,
         next_s=NEXT_S,
     )
     return Done(answer, tuple(turn.effects))
+
+
+def _ice(service: Service, *, now: int) -> shapes.Ice:
+    """Return the operator's STUN and TURN servers, with logins made for this answer."""
+    plan, name = service.plan, service.entropy(8).hex()
+    logins = [one.login(name, ttl_s=plan.turn_ttl_s, now=now) for one in plan.ice_servers]
+    ends = [login.until for login in logins if login.until]
+    return shapes.Ice(
+        servers=tuple(
+            shapes.RtcIceServer(urls=server.urls, username=login.username, credential=login.credential)
+            for server, login in zip(plan.ice_servers, logins, strict=True)
+        ),
+        until_ms=min(ends) * 1000 if ends else UNSET,
+    )
 
 
 def info(service: Service, call: Call, ask: shapes.NoParameters) -> shapes.ServiceInfo:

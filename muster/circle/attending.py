@@ -30,7 +30,7 @@ from muster.exchange import Closed, Unreachable
 from muster.invites import ServiceAddress
 from muster.keys import Node
 from muster.presences import Presence
-from muster.shapes import Entry, SealedPeer, SealedSignal, Synced
+from muster.shapes import Entry, Ice, SealedPeer, SealedSignal, Synced
 
 if TYPE_CHECKING:
     from muster.circle.connection import Connection
@@ -116,6 +116,11 @@ class Attendant:
         if self._socket is None:
             raise Closed("there is no socket at this service")
         await self._socket.frame(to, payload)
+
+    async def ice(self) -> Ice:
+        """Ask for the service's STUN and TURN servers; raises `Closed` or what it refuses."""
+        answer = await self.service.sync({"want": {"ice": True}})
+        return answer.ice if isinstance(answer.ice, Ice) else Ice(servers=())
 
     # --- the life of it -------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from muster.keys import Node
 from muster.presences import Endpoint, Presence
 from muster.records import GENERAL
 from muster.seals import Said as RecordSaid
+from muster.shapes import Ice
 from muster.signals import Signal
 from muster.texts import AHEAD_MS
 
@@ -226,6 +227,24 @@ class Connection:
         for attendant in self.attendants:
             attendant.signal(to, sealed, ttl_s=ttl_s)
         return made.said(node).text
+
+    async def ice(self) -> Ice:
+        """Ask for STUN and TURN servers, with logins, at the first service that has some.
+
+        Raises `NotLeft` where no service can be asked.
+        """
+        found, trouble = None, "no service can be asked"
+        for attendant in self.attendants:
+            try:
+                found = await attendant.ice()
+            except (Closed, Hinted) as error:
+                trouble = str(error)
+            else:
+                if found.servers:
+                    return found
+        if found is None:
+            raise NotLeft(trouble, "try again when one is reached")
+        return found
 
     async def ready(self, seconds: float = READY_S) -> bool:
         """Wait until every service was read, or has failed; say whether one was read."""

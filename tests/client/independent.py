@@ -1,10 +1,10 @@
 """A client of version 2 from docs/protocol2.md alone: what the page does not say shows here."""
 
 import base64
-import hashlib
 import json
 import os
 import time
+from hashlib import sha256
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from websockets.sync.client import ClientConnection, connect
 
 
 def b64(raw: bytes) -> str:
@@ -27,12 +28,8 @@ def label(what: str) -> bytes:
     return f"muster2 {what}\n".encode()
 
 
-def sha256(raw: bytes) -> bytes:
-    return hashlib.sha256(raw).digest()
-
-
 def identify(what: str, key: bytes) -> bytes:
-    return sha256(label(what) + key)[:16]
+    return sha256(label(what) + key).digest()[:16]
 
 
 def derive(secret: bytes, salt: bytes, what: str) -> bytes:
@@ -49,8 +46,6 @@ def canonical(value: dict[str, Any]) -> bytes:
 
 
 class Member:
-    """One member of one circle at its first service."""
-
     def __init__(self, code: str, name: str) -> None:
         invite = json.loads(unb64(code.removeprefix("muster2.")))
         self.name, self.secret = name, os.urandom(32)
@@ -60,10 +55,11 @@ class Member:
         self.circle_key, self.circle = signer(derive(epoch_secret, salt, "circle key"))
         self.hint = identify("hint", self.circle)
         self.seal_keys = {
-            kind: derive(epoch_secret, salt, f"seal {kind}") for kind in ("presence", "record")
+            k: derive(epoch_secret, salt, "seal " + k) for k in ("presence", "record")
         }
         self.member_key, self.member = signer(derive(self.secret, self.circle_id, "member key"))
         self.node_key, self.node = signer(derive(self.secret, self.hint, "node key"))
+        self.node_id = identify("node", self.node)
         box = X25519PrivateKey.from_private_bytes(derive(self.secret, self.circle_id, "box key"))
         self.box = box.public_key().public_bytes_raw()
         self.url, _, fragment = invite["services"][0].partition("#")
@@ -72,55 +68,67 @@ class Member:
         self.prev: str | None = None
 
     def call(self, **asked: Any) -> Any:
-        """Sync once; the answer is checked."""
-        body, at = json.dumps(asked).encode(), int(time.time() * 1000)
-        until = (at + 7 * 86_400_000).to_bytes(8, "big")
-        vouched = self.circle_key.sign(label("credential") + self.node + until)
-        credential = self.circle + self.node + until + vouched
-        lines = ("POST /v2/sync", self.service.hex(), sha256(body).hex(), sha256(credential).hex())
-        signed = label("call") + "".join(f"{line}\n" for line in (*lines, at)).encode()
-        proof = at.to_bytes(8, "big") + self.node_key.sign(signed)
-        header = {"Authorization": f"Muster2 {b64(credential)}.{b64(proof)}"}
+        body = json.dumps(asked).encode()
+        header, proof = self.header("POST /v2/sync", body)
         request = Request(self.url + "/v2/sync", data=body, headers=header)  # noqa: S310
         with urlopen(request, timeout=20) as reply:  # noqa: S310 - the service of the invite
             answer, status, said = unb64(reply.headers["Muster-Answer"]), reply.status, reply.read()
         assert identify("service", answer[:32]) == self.service
         when = int.from_bytes(answer[32:40], "big")
-        told = (sha256(proof).hex(), status, sha256(said).hex(), when)
+        told = (sha256(proof).hexdigest(), status, sha256(said).hexdigest(), when)
         line = label("answer") + "".join(f"{one}\n" for one in told).encode()
         Ed25519PublicKey.from_public_bytes(answer[:32]).verify(answer[40:], line)
         return json.loads(said)
 
+    def header(self, call: str, body: bytes) -> tuple[dict[str, str], bytes]:
+        at = time.time_ns() // 10**6
+        until = (at + 7 * 86_400_000).to_bytes(8, "big")
+        vouched = self.circle_key.sign(label("credential") + self.node + until)
+        credential = self.circle + self.node + until + vouched
+        lines = (
+            call,
+            self.service.hex(),
+            sha256(body).hexdigest(),
+            sha256(credential).hexdigest(),
+            at,
+        )
+        signed = label("call") + "".join(f"{line}\n" for line in lines).encode()
+        proof = at.to_bytes(8, "big") + self.node_key.sign(signed)
+        return {"Authorization": f"Muster2 {b64(credential)}.{b64(proof)}"}, proof
+
+    def open(self) -> ClientConnection:
+        with urlopen(self.url + "/v2/info", timeout=20) as reply:  # noqa: S310
+            where = json.loads(reply.read())["socket"]
+        header, _ = self.header("GET /v2/socket", b"")
+        return connect(where, additional_headers=header, proxy=None)
+
     def seal(self, kind: str, key: Ed25519PrivateKey, text: bytes, bound: bytes, size: int) -> str:
         plain = len(text).to_bytes(4, "big") + key.sign(label(kind) + text) + text
+        filled = plain.ljust((size or -(-(len(plain) + 28) // 256) * 256) - 28, b"\0")
         nonce = os.urandom(12)
-        full = size or -(-(len(plain) + 28) // 256) * 256
-        filled = plain + bytes(full - 28 - len(plain))
         return b64(nonce + AESGCM(self.seal_keys[kind]).encrypt(nonce, filled, label(kind) + bound))
 
     def unseal(self, kind: str, sealed: str, bound: bytes, who: str) -> Any:
-        """Open and check; *who* is the member of the text that signed it."""
         raw = unb64(sealed)
         plain = AESGCM(self.seal_keys[kind]).decrypt(raw[:12], raw[12:], label(kind) + bound)
         text = plain[68 : 68 + int.from_bytes(plain[:4], "big")]
         found = json.loads(text)
-        assert canonical(found) == text
-        assert (found["is"], found["circle"]) == (kind, self.circle_id.hex())
+        told = canonical(found), found["is"], found["circle"]
+        assert told == (text, kind, self.circle_id.hex())
         key = Ed25519PublicKey.from_public_bytes(unb64(found[who]))
         key.verify(plain[4:68], label(kind) + text)
         return found
 
     def text(self, what: str, **members: Any) -> bytes:
-        at = int(time.time() * 1000)
-        return canonical({"is": what, "circle": self.circle_id.hex(), "at_ms": at, **members})
+        said = {"is": what, "circle": self.circle_id.hex(), "at_ms": time.time_ns() // 10**6}
+        return canonical(said | members)
 
     def arrive(self) -> Any:
         bond = self.member_key.sign(label("bond") + self.hint + self.node + self.box)
         keys = {"node": self.node, "member": self.member, "box": self.box, "bond": bond}
         said = {name: b64(raw) for name, raw in keys.items()}
         text = self.text("presence", name=self.name, endpoints=[], abilities=[], **said)
-        bound = self.hint + identify("node", self.node)
-        sealed = self.seal("presence", self.node_key, text, bound, 640)
+        sealed = self.seal("presence", self.node_key, text, self.hint + self.node_id, 640)
         return self.call(presence={"sealed": sealed, "ttl_s": 120})
 
     def say(self, words: str) -> Any:
@@ -128,21 +136,17 @@ class Member:
         place = {"epoch": self.epoch, "author": b64(self.member), "seq": self.seq}
         body = {"channel": "00" * 16, "kind": "text", "body": {"text": words}}
         text = self.text("record", prev=self.prev, **place, **body)
-        self.prev = sha256(label("record") + text).hex()
-        return self.call(
-            send={"messages": [self.seal("record", self.member_key, text, self.hint, 0)]}
-        )
+        self.prev = sha256(label("record") + text).hexdigest()
+        sealed = self.seal("record", self.member_key, text, self.hint, 0)
+        return self.call(send={"messages": [sealed]})
 
     def read(self) -> tuple[list[str], list[str]]:
-        """Return the names of who is there, and the texts that are new."""
-        want = {"peers": True, "messages": 200}
+        want, texts, names = {"peers": True, "messages": 200}, [], []
         found = self.call(want=want, after={"messages": self.cursor})
-        texts = []
         for entry in found["entries"]:
             self.cursor = entry["number"]
             texts += [self.unseal("record", one, self.hint, "author") for one in entry["messages"]]
-        there = [
-            self.unseal("presence", p["sealed"], self.hint + bytes.fromhex(p["node_id"]), "node")
-            for p in found["peers"]
-        ]
-        return [one["name"] for one in there], [one["body"]["text"] for one in texts]
+        for peer in found["peers"]:
+            bound = self.hint + bytes.fromhex(peer["node_id"])
+            names.append(self.unseal("presence", peer["sealed"], bound, "node")["name"])
+        return names, [one["body"]["text"] for one in texts]

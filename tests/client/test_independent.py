@@ -10,7 +10,7 @@ import pytest
 from muster.invites import Invite, ServiceAddress
 from tests.client import independent
 from tests.support.local import running
-from tests.support.version2 import Node, founded, passing
+from tests.support.version2 import Node, founded, opened, passing
 
 
 @pytest.fixture
@@ -41,6 +41,22 @@ def test_a_client_from_the_page_alone_joins_talks_and_reads(base: str) -> None:
     found = ours.sync(want={"peers": True, "messages": 9})
     assert sorted(ours.names(found)) == ["Ann", "Bob"]
     assert ours.texts(found) == texts
+
+
+def test_it_passes_a_frame_to_a_node_of_ours_and_takes_one(base: str) -> None:
+    founder, epoch = founded()
+    told = json.loads(passing(base)("GET", "/v2/info", {}, b"")[2])
+    address = ServiceAddress(base, bytes.fromhex(told["service_id"]))
+    ann = independent.Member(Invite(founder, epoch, (address,)).code, "Ann")
+    ours = Node(epoch, passing(base), lambda: int(time.time() * 1000))
+
+    with opened(ours, base) as socket, ann.open() as hers:
+        hers.send(json.dumps({"t": "FRAME", "n": 1, "to": ours.id, "payload": "AAAA"}))
+        heard = socket.hear()
+        assert (heard["from"], heard["payload"]) == (ann.node_id.hex(), "AAAA")
+        assert json.loads(hers.recv(timeout=20)) == {"t": "TAKEN", "n": 1}
+        socket.say(t="FRAME", n=2, to=heard["from"], payload="BBBB")
+        assert json.loads(hers.recv(timeout=20))["payload"] == "BBBB"
 
 
 def test_it_is_short_and_imports_nothing_of_ours() -> None:

@@ -1,6 +1,8 @@
 """The one call of version 2 on SQLite and a fixed clock: what a node says and what it reads."""
 
+import hmac
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -331,3 +333,36 @@ def test_names_are_those_that_readers_compute(here: World, pair: tuple[Node, Nod
     (item,) = here.service.stores.mail.after(pk, "", limit=9, now=here.now).items
 
     assert sealed_id(base64url.decode(message)).hex().encode() in item.body
+
+
+# --- ice --------------------------------------------------------------------------------
+
+PLAN = {
+    "ice_servers": [
+        {"urls": ["stun:stun.example:3478"]},
+        {"urls": ["turn:turn.example:3478"], "secret": "s3cret"},
+        {"urls": ["turn:other.example:3478"], "username": "u", "password": "p"},
+    ],
+    "turn_ttl_s": 600,
+}
+
+
+def test_a_node_that_wants_ice_gets_the_operator_s_servers_with_logins() -> None:
+    here = world(assist=json.dumps(PLAN))
+    found = node(here).sync(want={"ice": True})["ice"]
+
+    stun, turn, fixed = found["servers"]
+    assert stun == {"urls": ["stun:stun.example:3478"]}
+    assert (fixed["username"], fixed["credential"]) == ("u", "p")
+    until = found["until_ms"] // 1000
+    assert until == here.now + 600
+    assert turn["username"].startswith(f"{until}:")
+    made = hmac.digest(b"s3cret", turn["username"].encode(), "sha1")
+    assert turn["credential"] == b64encode(made).decode()
+
+
+def test_ice_is_empty_where_the_operator_planned_nothing_and_absent_where_nobody_asks(
+    here: World,
+) -> None:
+    assert node(here).sync(want={"ice": True})["ice"] == {"servers": []}
+    assert "ice" not in node(here).sync(want={"peers": True})
