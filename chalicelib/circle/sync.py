@@ -88,10 +88,11 @@ def _ice(service: Service, *, now: int) -> shapes.Ice:
     plan, name = service.plan, service.entropy(8).hex()
     logins = [one.login(name, ttl_s=plan.turn_ttl_s, now=now) for one in plan.ice_servers]
     ends = [login.until for login in logins if login.until]
+    pairs = zip(plan.ice_servers, logins, strict=True)
     return shapes.Ice(
         servers=tuple(
-            shapes.RtcIceServer(urls=server.urls, username=login.username, credential=login.credential)
-            for server, login in zip(plan.ice_servers, logins, strict=True)
+            shapes.RtcIceServer(urls=one.urls, username=login.username, credential=login.credential)
+            for one, login in pairs
         ),
         until_ms=min(ends) * 1000 if ends else UNSET,
     )

@@ -49,14 +49,11 @@ class Member:
     def __init__(self, code: str, name: str) -> None:
         invite = json.loads(unb64(code.removeprefix("muster2.")))
         self.name, self.secret = name, os.urandom(32)
-        self.epoch, epoch_secret = invite["epoch"], unb64(invite["secret"])
+        self.epoch, self.epoch_secret = invite["epoch"], unb64(invite["secret"])
         self.circle_id = identify("circle", unb64(invite["circle"]))
-        salt = self.circle_id + self.epoch.to_bytes(4, "big")
-        self.circle_key, self.circle = signer(derive(epoch_secret, salt, "circle key"))
+        self.salt = self.circle_id + self.epoch.to_bytes(4, "big")
+        self.circle_key, self.circle = signer(derive(self.epoch_secret, self.salt, "circle key"))
         self.hint = identify("hint", self.circle)
-        self.seal_keys = {
-            k: derive(epoch_secret, salt, "seal " + k) for k in ("presence", "record")
-        }
         self.member_key, self.member = signer(derive(self.secret, self.circle_id, "member key"))
         self.node_key, self.node = signer(derive(self.secret, self.hint, "node key"))
         self.node_id = identify("node", self.node)
@@ -99,22 +96,23 @@ class Member:
     def open(self) -> ClientConnection:
         with urlopen(self.url + "/v2/info", timeout=20) as reply:  # noqa: S310
             where = json.loads(reply.read())["socket"]
-        header, _ = self.header("GET /v2/socket", b"")
-        return connect(where, additional_headers=header, proxy=None)
+        return connect(where, additional_headers=self.header("GET /v2/socket", b"")[0], proxy=None)
+
+    def cipher(self, kind: str) -> AESGCM:
+        return AESGCM(derive(self.epoch_secret, self.salt, f"seal {kind}"))
 
     def seal(self, kind: str, key: Ed25519PrivateKey, text: bytes, bound: bytes, size: int) -> str:
         plain = len(text).to_bytes(4, "big") + key.sign(label(kind) + text) + text
         filled = plain.ljust((size or -(-(len(plain) + 28) // 256) * 256) - 28, b"\0")
         nonce = os.urandom(12)
-        return b64(nonce + AESGCM(self.seal_keys[kind]).encrypt(nonce, filled, label(kind) + bound))
+        return b64(nonce + self.cipher(kind).encrypt(nonce, filled, label(kind) + bound))
 
     def unseal(self, kind: str, sealed: str, bound: bytes, who: str) -> Any:
         raw = unb64(sealed)
-        plain = AESGCM(self.seal_keys[kind]).decrypt(raw[:12], raw[12:], label(kind) + bound)
+        plain = self.cipher(kind).decrypt(raw[:12], raw[12:], label(kind) + bound)
         text = plain[68 : 68 + int.from_bytes(plain[:4], "big")]
-        found = json.loads(text)
-        told = canonical(found), found["is"], found["circle"]
-        assert told == (text, kind, self.circle_id.hex())
+        found, head = json.loads(text), (text, kind, self.circle_id.hex())
+        assert (canonical(found), found["is"], found["circle"]) == head
         key = Ed25519PublicKey.from_public_bytes(unb64(found[who]))
         key.verify(plain[4:68], label(kind) + text)
         return found
