@@ -12,12 +12,19 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from multiprocessing import Pool
+from typing import Any, NamedTuple
 
+from capsules.keys import SigningKey
+from muster import keys, presences
+from muster.base64url import encode
+from muster.calls import SYNC, Authorization, Credential, Proof
 from muster.felund import frames
 from tools.bench import servers
 from tools.bench.figures import latencies
@@ -34,6 +41,11 @@ HONEST_FRAMES = 300
 PING = masked(frames.encode(frames.Ping()).encode())
 """Keeps a seat from being idle."""
 
+CIRCLES, SYNCS, CALLERS = 1_000, 10, 4
+"""So many circles, of which each makes so many calls, by so many processes at a time."""
+
+HONEST_SYNCS = 500
+
 STRANGERS = 12
 POSTS = 32
 POST_BYTES = 700_000
@@ -46,14 +58,16 @@ GENEROUS = {name: str(10**9) for name in servers.UNBOUND if "BURST" in name or "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for, and print it."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench.strangers", description=__doc__)
-    parser.add_argument("--only", choices=("seats", "disk"))
+    parser.add_argument("--only", choices=("seats", "disk", "circles"))
     parser.add_argument("--seats", type=int, default=SEATS)
     chosen = parser.parse_args(arguments)
     report = {}
-    if chosen.only != "disk":
+    if chosen.only in (None, "seats"):
         report["seats_that_do_not_read"] = seats(chosen.seats)
-    if chosen.only != "seats":
+    if chosen.only in (None, "disk"):
         report["strangers_fill_the_disk"] = disk()
+    if chosen.only in (None, "circles"):
+        report["a_thousand_circles_of_version_2"] = circles()
     print(json.dumps(report, indent=2))
     return 0
 
@@ -232,6 +246,102 @@ def _ask(port: int, address: str, call: Ready) -> bool:
         answer = line.getresponse()
         answer.read()
         return answer.status == 200
+
+
+# --- circles of version 2 ---------------------------------------------------------------
+
+
+class Bare(NamedTuple):
+    """A call as it goes over the wire, and the address that it comes from."""
+
+    address: str
+    raw: bytes
+
+
+def circles() -> dict[str, Any]:
+    """Let a thousand self-made circles sync as they may, and a circle that was first go on."""
+    with servers.muster({"MUSTER_ACCESS": "open"}) as server:
+        service = _service_id(server.port)
+        ours = _syncs(service, "127.0.0.1", HONEST_SYNCS * 2 + 50)
+        for call in ours[:50]:
+            _exchange(server.port, call)
+        quiet = [_exchange(server.port, call)[1] for call in ours[50 : 50 + HONEST_SYNCS]]
+        calls = [
+            call
+            for number in range(CIRCLES)
+            for call in _syncs(service, f"127.1.{number // 250}.{number % 250 + 1}", SYNCS)
+        ]
+        before = server.memory_bytes() or 0
+        with Pool(CALLERS) as pool:
+            flood = pool.starmap_async(
+                _flood_syncs, [(server.port, calls[one::CALLERS]) for one in range(CALLERS)]
+            )
+            loud = []
+            for call in ours[50 + HONEST_SYNCS :]:
+                loud.append(_exchange(server.port, call))
+                time.sleep(0.01)
+                if flood.ready():
+                    break
+            answers = Counter(status for part in flood.get(120) for status in part)
+        grown = (server.memory_bytes() or 0) - before
+    return {
+        "circles": CIRCLES,
+        "calls": len(calls),
+        "answers": {str(status): count for status, count in sorted(answers.items())},
+        "grown_mib": round(grown / 2**20, 1),
+        "honest_quiet": latencies(quiet),
+        "honest_meanwhile": latencies([took for _, took in loud]),
+        "honest_accepted": f"{sum(status == 200 for status, _ in loud)} of {len(loud)}",
+    }
+
+
+def _service_id(port: int) -> bytes:
+    line = http.client.HTTPConnection("127.0.0.1", port, 30)
+    with contextlib.closing(line):
+        line.request("GET", "/v2/info")
+        return bytes.fromhex(json.loads(line.getresponse().read())["service_id"])
+
+
+def _syncs(service: bytes, address: str, count: int) -> list[Bare]:
+    """Sign syncs of one node of a circle of its own: presence, peers and messages."""
+    founder = SigningKey(os.urandom(32)).verify_key
+    epoch = keys.Epoch.first(founder)
+    node = keys.Member.new(epoch.circle_id).node(epoch)
+    now_ms = int(time.time() * 1000)
+    presence = presences.Presence.of(node, name="bench", at_ms=now_ms)
+    sealed = encode(presences.seal(node, presence, nonce=os.urandom(12)))
+    asked = {"presence": {"sealed": sealed}, "want": {"peers": True, "messages": 9}}
+    body = json.dumps(asked).encode()
+    made = Credential.make(epoch.circle_key, node.public, expires_ms=now_ms + 86_400_000)
+    found = []
+    for number in range(count):
+        proof = Proof.make(
+            node.key, made, call=SYNC, service=service, body=body, at_ms=now_ms + number
+        )
+        head = (
+            "POST /v2/sync HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n"
+            f"Authorization: {Authorization(made.raw, proof).header}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        found.append(Bare(address, head.encode() + body))
+    return found
+
+
+def _exchange(port: int, call: Bare) -> tuple[int, float]:
+    """Make a call on a connection of its own; return its status and how long it took."""
+    started = time.perf_counter()
+    with socket.create_connection(
+        ("127.0.0.1", port), 30, source_address=(call.address, 0)
+    ) as line:
+        line.sendall(call.raw)
+        answer = b""
+        while data := line.recv(65536):
+            answer += data
+    return int(answer[9:12] or b"0"), time.perf_counter() - started
+
+
+def _flood_syncs(port: int, calls: list[Bare]) -> list[int]:
+    return [_exchange(port, call)[0] for call in calls]
 
 
 if __name__ == "__main__":
