@@ -12,6 +12,7 @@ events are hints: places in a mailbox move by syncs alone.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,7 +25,7 @@ from muster.base64url import encode
 from muster.circle import events
 from muster.circle.circle import MAIL_MS
 from muster.circle.events import Event, Status
-from muster.circle.service import Forged, Service, ServiceSocket, fits
+from muster.circle.service import DAY_MS, Forged, Service, ServiceSocket, fits
 from muster.errors import Hinted, Outdated, PayloadTooLarge, Refused
 from muster.exchange import Closed, Unreachable
 from muster.invites import ServiceAddress
@@ -97,6 +98,11 @@ class Attendant:
         return self.service.address.url
 
     @property
+    def message_bytes(self) -> int:
+        """How large a sealed record the service takes; 0 while that is not known."""
+        return self._limits.message_bytes if self._limits else 0
+
+    @property
     def live(self) -> bool:
         """Whether the socket is open."""
         return self._socket is not None
@@ -133,6 +139,9 @@ class Attendant:
                 failures = 0
             except (Closed, Unreachable, Refused) as error:
                 failures = 0 if self.read.is_set() and isinstance(error, Closed) else failures + 1
+                self._fail(error)
+            except (sqlite3.Error, OSError, ValueError) as error:  # the disk is full, say
+                failures += 1
                 self._fail(error)
             rim = self._connection.rim
             delay_s = RECONNECT.delay(
@@ -315,16 +324,25 @@ class Attendant:
                     asked["after"]["peers"] = page
             answer = await self._leave(asked, names)
             more = set(answer.more or ())
+            before = self._file.cursor(self.service.id, self.node.epoch.hint), self._signals_after
             self._take_entries(answer.entries or (), to="page")
             self._take_signals(answer.signals or ())
+            if (self._file.cursor(self.service.id, self.node.epoch.hint), self._signals_after) == (
+                before
+            ):
+                more -= {"messages", "signals"}  # it names a page, and gives none
             if listed is not None:
                 found = answer.peers or ()
                 listed |= {bytes.fromhex(peer.node_id) for peer in found}
                 self._take_peers(found)
-                page = found[-1].node_id if found and "peers" in more else ""
-                if not page:
+                after, page = page, found[-1].node_id if found and "peers" in more else ""
+                if page <= after:
+                    page = ""
+                    more.discard("peers")
                     self._keep_only(listed)
                     listed = None
+            if listed is None:
+                more.discard("peers")
             if isinstance(answer.next_s, int):
                 self._next_s = float(min(max(answer.next_s, 5), 900))
             if not more & {"messages", "signals", "peers"} and not (leaving and self._leaving()[1]):
@@ -381,10 +399,12 @@ class Attendant:
 
     def _leaving(self) -> tuple[dict[str, Any], list[bytes]]:
         """Return what a sync can leave, and the names of the records in it."""
-        if self.old:
-            return self._leaving_rekey()
-        if self._connection.circle.epoch != self.node.epoch or self._connection.circle.is_out:
+        if self._connection.circle.is_out:
             return {}, []
+        if self.old:
+            asked, names = self._leaving_rekey()
+            if asked:
+                return asked, names
         messages: list[str] = []
         names: list[bytes] = []
         size = 0
@@ -394,7 +414,7 @@ class Attendant:
             self.service.id, epoch=self.node.epoch.number, since_ms=since_ms, most=MOST_LEFT
         )
         for hashed, kept, said in found:
-            sealed = self._connection.circle.sealed(hashed, kept, said)
+            sealed = self._connection.circle.sealed(self.node.epoch, hashed, kept, said)
             if len(sealed) > most:
                 self._too_large(hashed, len(sealed), most)
                 continue
@@ -403,7 +423,7 @@ class Attendant:
             messages.append(encode(sealed))
             names.append(hashed)
             size += len(sealed)
-        asked: dict[str, Any] = {"messages": messages} if messages else {}
+        leaving: dict[str, Any] = {"messages": messages} if messages else {}
         sent = [
             {"to": to.hex(), "sealed": encode(sealed), "ttl_s": ttl_s}
             for to, sealed, ttl_s in (
@@ -411,8 +431,8 @@ class Attendant:
             )
         ]
         if sent:
-            asked["signals"] = sent
-        return asked, names
+            leaving["signals"] = sent
+        return leaving, names
 
     def _too_large(self, hashed: bytes, size: int, most: int) -> None:
         with self._file.writing():
@@ -466,12 +486,14 @@ class Attendant:
         service, hint = self.service.id, self.node.epoch.hint
         happened: list[Event] = []
         now_ms = self._connection.now_ms()
+        latest = max(now_ms, self.service.now_ms()) + DAY_MS
         with self._file.writing():
             cursor = self._file.cursor(service, hint)
             for entry in entries:
-                if to == "page" and entry.number <= cursor:
+                if to == "page" and not cursor < entry.number <= latest:
+                    what = "out of order" if entry.number <= cursor else "of the future"
                     happened.append(
-                        events.Distrusted(self.url, "the entries of its mailbox are out of order")
+                        events.Distrusted(self.url, f"the entries of its mailbox are {what}")
                     )
                     break
                 names = []

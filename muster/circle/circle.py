@@ -36,6 +36,9 @@ MAIL_MS = 30 * 24 * 3600 * 1000
 
 TEXT_BYTES = 256 * 1024
 
+MOST_KEPT = 1024
+"""How many members a rekey keeps: each takes a box of it, and a mailbox takes a mebibyte."""
+
 TEXT, MEMBER, SERVICES, FOUNDER = "text", "member", "services", "founder"
 """Kinds of records: what is said; who a member is; where to meet; the founder key, boxed."""
 
@@ -227,10 +230,10 @@ class Circle:
         self.file.keep("introduced", told)
         return True
 
-    def sealed(self, hashed: bytes, sealed: bytes | None, said: Said) -> bytes:
+    def sealed(self, epoch: Epoch, hashed: bytes, sealed: bytes | None, said: Said) -> bytes:
         """Return how a record is left: sealed once, then always in the same bytes."""
         if sealed is None:
-            sealed = records.seal(self.epoch, said, nonce=self.rim.entropy(12))
+            sealed = records.seal(epoch, said, nonce=self.rim.entropy(12))
             self.file.seal(hashed, sealed)
         return sealed
 
@@ -379,16 +382,19 @@ class Circle:
 
     # --- rekeying -------------------------------------------------------------------
 
-    def standing(self, without: Iterable[bytes] = ()) -> Standing:
-        """Return who would stay by a rekey; raises `NotFounder`."""
+    def standing(
+        self, without: Iterable[bytes] = (), *, only: Iterable[bytes] | None = None
+    ) -> Standing:
+        """Return who would stay by a rekey; raises `NotFounder`, `BadValue` if too many would."""
         self._founder_key()
         left_out = frozenset(without)
+        named = None if only is None else frozenset(only)
         mine = self.member
         own = Member(mine.id, mine.public, mine.box_public, "", b"", self.epoch.number, 0)
         others = [one for one in self.file.members() if one.id != mine.id]
         keep, weak = [own], []
         for one in others:
-            if one.id in left_out:
+            if one.id in left_out or (named is not None and one.id not in named):
                 continue
             try:
                 keys.agree(self.rim.entropy(keys.KEY_BYTES), one.box)
@@ -396,19 +402,29 @@ class Circle:
                 weak.append(one)
             else:
                 keep.append(one)
+        if len(keep) > MOST_KEPT:
+            raise BadValue(
+                f"{len(keep)} members would stay, and {MOST_KEPT} can",
+                "somebody has filled the circle with names: name those who alone are to stay",
+            )
         return Standing(tuple(keep), tuple(weak))
 
-    def rekey(self, without: Iterable[bytes] = ()) -> Said:
-        """Begin a new epoch for all but these members; raises `NotFounder`.
+    def rekey(self, without: Iterable[bytes] = (), *, only: Iterable[bytes] | None = None) -> Said:
+        """Begin a new epoch for all but these members; raises `NotFounder` or `BadValue`.
 
         It is kept here. Read all services first, and leave it in the old mailbox at all of
         them: `Connection.rekey` does both.
         """
         key, old = self._founder_key(), self.epoch
-        stays = self.standing(without).keep
+        stays = self.standing(without, only=only).keep
         epoch = Epoch(self.id, old.number + 1, self.rim.entropy(keys.SECRET_BYTES))
         bound = boxes.for_rekey(self.id, epoch.number)
         names = {one.id for one in stays}
+        going = {
+            keys.member_id(author): Last(seq, hashed)
+            for author, (seq, hashed) in self.file.tips().items()
+            if keys.member_id(author) not in names
+        }
         made = Rekey(
             self.id,
             epoch.number,
@@ -419,11 +435,7 @@ class Circle:
                 )
                 for one in stays
             },
-            out={
-                keys.member_id(author): Last(seq, hashed)
-                for author, (seq, hashed) in self.file.tips().items()
-                if keys.member_id(author) not in names
-            },
+            out=dict(list(going.items())[: rekeys.MOST_MEMBERS - len(stays)]),
         )
         said = made.said(key)
         self.take_rekey(old, said)

@@ -12,6 +12,7 @@ and nothing is lost while one is up.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 import httpx2
 
+from capsules import canonical
 from muster import keys, presences, rekeys, signals
 from muster.backoff import Rim
 from muster.circle import events
@@ -28,7 +30,7 @@ from muster.circle.direct import Direct
 from muster.circle.events import Event
 from muster.circle.links import Link, Links
 from muster.circle.peers import Peer
-from muster.errors import Hinted
+from muster.errors import BadValue, Hinted
 from muster.exchange import Closed
 from muster.invites import ServiceAddress
 from muster.keys import Node
@@ -45,8 +47,15 @@ READY_S = 10.0
 LOOK_S = 0.25
 """How often it looks for what another process of this home wants to say."""
 
+MOST_PEERS = 1024
+
 MOST_WAITING = 10_000
 """How many events wait to be read at the most; older ones are in the circle's file."""
+
+RECORD_BYTES = 1024
+"""What a record and its seal add to a body, at the most."""
+
+MOST_BYTES = 256 * 1024
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -181,6 +190,7 @@ class Connection:
         self, kind: str, body: dict[str, Any], *, channel: bytes = GENERAL, wait_s: float = READY_S
     ) -> events.Said:
         """Say anything as a record; returns when a service has taken it, or raises `NotLeft`."""
+        self._check_size(body)
         number = self.circle.file.draft(channel, kind, body)
         said = await self._speak(number)
         if said is None:
@@ -216,6 +226,15 @@ class Connection:
     def met(self) -> frozenset[bytes]:
         """The nodes that are met directly now, without a service."""
         return self._direct.met
+
+    def _check_size(self, body: dict[str, Any]) -> None:
+        """Raise `BadValue` for what a service would not take: it would stay a hole in the chain."""
+        limits = [one.message_bytes for one in self.attendants if one.message_bytes]
+        size, most = len(canonical.strict(body)) + RECORD_BYTES, min(limits, default=MOST_BYTES)
+        if size > most:
+            raise BadValue(
+                f"it has {size} bytes as a record, and a service of this circle takes {most}"
+            )
 
     async def signal(
         self, to: bytes, kind: str, body: dict[str, Any], *, session: bytes, ttl_s: int = 120
@@ -254,11 +273,14 @@ class Connection:
                     await attendant.tried.wait()
         return any(attendant.read.is_set() for attendant in self.attendants)
 
-    async def rekey(self, without: Iterable[bytes] = ()) -> None:
+    async def rekey(
+        self, without: Iterable[bytes] = (), *, only: Iterable[bytes] | None = None
+    ) -> None:
         """Begin a new epoch for all members but these; returns when all services have it.
 
-        Raises `circle.NotFounder`, and `NotLeft` where a service could not be read first: who
-        said what there is to be known before.
+        With *only*, it is for these members alone, beside this one. Raises `circle.NotFounder`,
+        `BadValue`, and `NotLeft` where a service could not be read first: who said what there
+        is to be known before.
         """
         await self.ready()
         for attendant in self.attendants:
@@ -268,7 +290,7 @@ class Connection:
                     "try again when it is up, or remove it: muster circle services remove",
                 )
         old = self.circle.epoch
-        said = self.circle.rekey(without)
+        said = self.circle.rekey(without, only=only)
         self.tell(events.Rekeyed(self.circle.epoch.number))
         self._attend()
         name, wanted = rekeys.order(said), len(self.circle.services)
@@ -313,10 +335,14 @@ class Connection:
         return bool(self.circle.file.at_services(hashed) or self._direct.met)
 
     async def _watch_drafts(self) -> None:
-        """Say what other processes of this home have left to be said."""
+        """Do what other processes of this home have left to be done."""
+        services = self.circle.services
         while True:
-            if self.circle.file.drafts():
-                await self._speak()
+            with suppress(sqlite3.Error, NotLeft):  # the disk may be full: once more, then
+                if self.circle.file.drafts():
+                    await self._speak()
+                if services != (services := self.circle.services):
+                    self._changed.set()
             await self.rim.sleep(LOOK_S)
 
     # --- what attendants tell -----------------------------------------------------------------
@@ -357,6 +383,8 @@ class Connection:
         before = self._peers.get(found.node_id)
         if before is not None and before.at_ms > found.at_ms:
             return True  # there, as the newer one says
+        if before is None and len(self._peers) >= MOST_PEERS:
+            return False  # one member can make any number of nodes
         self.circle.file.meet(found, epoch.number)
         if found.at_ms < now_ms - presences.STALE_MS:
             return False

@@ -454,8 +454,8 @@ class CircleFile:
                 (service, hashed, at_ms, int(seen)),
             )
             self._db.execute(
-                "UPDATE drafts SET services = (SELECT count(*) FROM left WHERE hash = ?) "
-                "WHERE hash = ?",
+                "UPDATE drafts SET services = "
+                "(SELECT count(*) FROM left WHERE hash = ? AND at_ms > 0) WHERE hash = ?",
                 (hashed, hashed),
             )
 
@@ -468,7 +468,9 @@ class CircleFile:
 
     def at_services(self, hashed: bytes) -> int:
         """Return how many services have taken a record."""
-        row = self._db.execute("SELECT count(*) FROM left WHERE hash = ?", (hashed,)).fetchone()
+        row = self._db.execute(
+            "SELECT count(*) FROM left WHERE hash = ? AND at_ms > 0", (hashed,)
+        ).fetchone()
         return int(row[0])
 
     def doubt(self, service: bytes, *, all_of_it: bool) -> None:

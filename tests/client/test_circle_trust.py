@@ -23,13 +23,16 @@ import pytest
 from capsules.errors import Refused as NotBelieved
 from capsules.keys import SigningKey
 from chalicelib.store.sqlite import open_sqlite
-from muster import calls
+from muster import calls, keys
 from muster.backoff import Rim
 from muster.calls import Answer
 from muster.circle import Circle, events
 from muster.circle.circle import NotFounder
 from muster.circle.connection import NotLeft
+from muster.circle.peers import Member
+from muster.errors import BadValue
 from muster.invites import ServiceAddress
+from muster.seals import Said
 from tests.support import local
 from tests.support.members2 import address, joined, play, present, state, texts_of
 
@@ -391,3 +394,112 @@ def test_a_closed_service_wants_a_code_and_says_so(tmp_path: Path) -> None:
         command += ["--data", str(tmp_path)]
         made = subprocess.run(command, capture_output=True, text=True, check=True)
         play(scene(server, json.loads(made.stdout)["code"]))
+
+
+# --- what strangers and members can make a client do ------------------------------------------
+
+
+def test_a_service_that_names_more_pages_for_ever_is_asked_no_more_than_usual(
+    server: local.Server,
+) -> None:
+    asked: list[int] = []
+
+    def lie(told: dict[str, Any]) -> None:
+        asked.append(1)
+        if "entries" in told or "peers" in told:
+            told["more"] = ["peers", "messages", "signals"]
+
+    async def scene() -> None:
+        bob = joined(await spoken(server))
+        asked.clear()
+        told = await read_by(bob, server, lie, sign=True)
+        assert texts_of(bob) == [f"word {number}" for number in range(8)]
+        assert not any(isinstance(event, events.Distrusted) for event in told)
+        assert len(asked) < 20
+
+    play(scene())
+
+
+def test_an_entry_of_the_future_moves_nobody_s_place(server: local.Server) -> None:
+    def lie(told: dict[str, Any]) -> None:
+        for entry in entries(told)[-1:]:
+            entry["number"] = 2**53 - 1
+
+    async def scene() -> None:
+        ann = await spoken(server)
+        bob = joined(ann)
+        told = await read_by(bob, server, lie, sign=True)
+        assert any("of the future" in getattr(event, "why", "") for event in told)
+        async with present(bob, "Bob") as his:
+            assert await his.here.ready()
+            (service,) = bob.services
+            assert bob.file.cursor(service.id, bob.epoch.hint) < time.time() * 1000 + 60_000
+        assert texts_of(bob) == [f"word {number}" for number in range(8)]
+
+    play(scene())
+
+
+def test_what_was_said_before_a_rekey_was_known_is_read_after_it(server: local.Server) -> None:
+    """Said without a service, in an epoch that had ended: the chain has no hole."""
+
+    async def scene() -> None:
+        ann = Circle.new(services=[address(server.base)])
+        bob = joined(ann)
+        async with present(bob, "Bob") as his:
+            await his.here.say("first")
+        (service,) = bob.services
+        bob.file.remove_service(service.id)
+        bob.file.draft(bytes(16), "text", {"text": "on the train"})
+        bob.record(bob.file.drafts()[0])
+        async with present(ann, "Ann") as hers:
+            await hers.reads("first")
+            await hers.here.rekey()
+            bob.file.add_services([service])
+            async with present(bob, "Bob") as his:
+                await his.until(lambda told: bool(his.of(events.Rekeyed)), "the rekey")
+                await his.here.say("back in town")
+                await hers.reads("on the train", "back in town")
+        async with present(ann, "Ann") as hers:
+            await hers.here.ready()
+            assert not hers.of(events.Missing)
+
+    play(scene())
+
+
+def test_a_service_that_takes_less_than_a_text_has_makes_no_hole(tmp_path: Path) -> None:
+    async def scene(server: local.Server) -> None:
+        ann = Circle.new(services=[address(server.base)])
+        async with present(ann, "Ann") as hers:
+            await hers.here.ready()
+            with pytest.raises(BadValue, match="takes 4096"):
+                await hers.here.say("x" * 5_000)
+            await hers.here.say("short")
+        assert texts_of(ann) == ["short"]
+
+    with local.running(tmp_path, message_bytes="4096") as server:
+        play(scene(server))
+
+
+def test_who_fills_a_circle_with_names_cannot_keep_the_founder_from_a_rekey() -> None:
+    ann = Circle.new()
+    bob = joined(ann)
+    bob.introduce("Bob")
+    ann.take_record(next(iter(_spoken(bob))), 0)
+    for number in range(1_100):
+        fake = keys.Member.new(ann.id)
+        ann.file.introduce(
+            Member(fake.id, fake.public, fake.box_public, f"fake {number}", b"", 0, number)
+        )
+
+    with pytest.raises(BadValue, match="alone are to stay"):
+        ann.rekey()
+    said = ann.rekey(only=[bob.member.id])
+    assert [type(event) for event in bob.take_rekey(bob.epoch, said)] == [events.Rekeyed]
+    assert bob.epoch == ann.epoch
+
+
+def _spoken(circle: Circle) -> Iterator[Said]:
+    for draft in circle.file.drafts():
+        kept = circle.file.record(circle.record(draft).hash)
+        assert kept is not None
+        yield kept.said

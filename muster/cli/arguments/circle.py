@@ -150,6 +150,13 @@ def _add_rekey(verbs: Any) -> None:
         default=[],
         help="who is to go: a name, or the start of an id; may be repeated",
     )
+    rekey.add_argument(
+        "--only",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="who alone is to stay, beside you: where somebody has filled the circle with names",
+    )
     rekey.add_argument("--yes", action="store_true", help="do not ask")
     add_circle(rekey)
     add_json(rekey)

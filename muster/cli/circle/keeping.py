@@ -9,6 +9,7 @@ from datetime import datetime
 
 from muster.circle import Circle
 from muster.circle.connection import NotLeft
+from muster.circle.file import InUse
 from muster.circle.peers import Member
 from muster.cli import output, reading
 from muster.cli.circle.opening import called, connected, opened, service_address, told
@@ -97,13 +98,14 @@ def rekey(arguments: argparse.Namespace) -> int:
 async def _rekey(circle: Circle, arguments: argparse.Namespace) -> list[Member] | None:
     async with connected(circle, called()) as here:
         out = [_member(circle, one) for one in arguments.without]
-        standing = circle.standing([one.id for one in out])
+        only = [_member(circle, one).id for one in arguments.only] or None
+        standing = circle.standing([one.id for one in out], only=only)
         if not arguments.json:
             _show_standing(circle, standing.keep, standing.weak, out)
         unasked = Misuse("nobody was asked", "if that is meant, add --yes")
         if not (arguments.yes or reading.agreed("Give the circle new keys?", unasked=unasked)):
             return None
-        await here.rekey([one.id for one in out])
+        await here.rekey([one.id for one in out], only=only)
         return out
 
 
@@ -183,6 +185,8 @@ def _tell(circle: Circle) -> None:
 
     try:
         asyncio.run(leave())
+    except InUse:
+        return  # the process that has it open tells them
     except NotLeft as error:
         output.say(f"muster: warning: {error.message}; the others are told with the next 'listen'")
 
