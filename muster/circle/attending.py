@@ -402,9 +402,9 @@ class Attendant:
         if self._connection.circle.is_out:
             return {}, []
         if self.old:
-            asked, names = self._leaving_rekey()
-            if asked:
-                return asked, names
+            rekey = self._leaving_rekey()
+            if rekey[1]:
+                return rekey
         messages: list[str] = []
         names: list[bytes] = []
         size = 0

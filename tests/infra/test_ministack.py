@@ -127,7 +127,7 @@ def test_a_deployment_lives_is_updated_comes_back_and_goes(
     first = muster("deploy")
 
     assert "two nodes register" in first, "the doctor was there"
-    assert "It is closed; a circle: muster access allow" in first
+    assert "It is closed; to let people in: muster access new" in first
     assert protected(aws) == {True}
     assert "POST /v1/register 200" in muster("logs", "--since", "10m")
     keys = secret(aws)
