@@ -44,6 +44,9 @@ from muster.texts import AHEAD_MS
 READY_S = 10.0
 """How long a node waits until it has read everything, before it says something."""
 
+SLOW_S = 2.0
+"""How much longer it waits for others, when one was read."""
+
 LOOK_S = 0.25
 """How often it looks for what another process of this home wants to say."""
 
@@ -266,11 +269,18 @@ class Connection:
         return found
 
     async def ready(self, seconds: float = READY_S) -> bool:
-        """Wait until every service was read, or has failed; say whether one was read."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                for attendant in self.attendants:
-                    await attendant.tried.wait()
+        """Wait until every service was read, or has failed; say whether one was read.
+
+        Once one was read, a slow one among the others is not waited for much longer.
+        """
+        steady = self.rim.steady
+        end = steady() + seconds
+        while steady() < end:
+            if all(attendant.tried.is_set() for attendant in self.attendants):
+                break
+            if any(attendant.read.is_set() for attendant in self.attendants):
+                end = min(end, steady() + SLOW_S)
+            await self.rim.sleep(0.02)
         return any(attendant.read.is_set() for attendant in self.attendants)
 
     async def rekey(

@@ -27,6 +27,7 @@ from muster import calls, keys
 from muster.backoff import Rim
 from muster.calls import Answer
 from muster.circle import Circle, events
+from muster.circle.attending import Attendant
 from muster.circle.circle import NotFounder
 from muster.circle.connection import NotLeft
 from muster.circle.peers import Member
@@ -503,3 +504,73 @@ def _spoken(circle: Circle) -> Iterator[Said]:
         kept = circle.file.record(circle.record(draft).hash)
         assert kept is not None
         yield kept.said
+
+
+def test_the_founder_s_node_leaves_a_rekey_again_every_twenty_days_for_a_year() -> None:
+    """In other bytes each time: services drop copies. Whoever was away for months follows."""
+
+    async def scene() -> None:
+        clock = [time.time()]
+        rim = Rim(now=lambda: clock[0])
+        ann = Circle.new(services=[ServiceAddress("http://127.0.0.1:9", bytes(16))], rim=rim)
+        old = ann.member.node(ann.epoch)
+        ann.rekey()
+        attendant = Attendant(ann.connect(), ann.services[0], old, old=True)
+        seen: set[str] = set()
+        days: list[int] = []
+        for day in range(400):
+            asked, names = attendant._leaving()
+            if names:
+                days.append(day)
+                seen.update(asked["messages"])
+                with ann.file.writing():
+                    at_ms = int(clock[0] * 1000)
+                    ann.file.note_left(bytes(16), names, at_ms=at_ms, seen=True)
+            clock[0] += 86_400
+        assert days[:3] == [0, 20, 40]
+        assert 360 <= days[-1] <= 366
+        assert len(seen) == len(days)
+        await attendant.aclose()
+
+    play(scene())
+
+
+def test_dead_and_slow_services_among_good_ones_keep_nobody_from_talking(
+    server: local.Server,
+) -> None:
+    async def scene() -> None:
+        silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        services = [
+            ServiceAddress("http://127.0.0.1:9", bytes(16)),
+            ServiceAddress(f"http://127.0.0.1:{port}", bytes(range(16))),
+            address(server.base),
+        ]
+        ann = Circle.new(services=services)
+        bob = joined(ann)
+        async with present(ann, "Ann") as hers, present(bob, "Bob") as his:
+            for number in range(3):
+                await hers.here.say(f"word {number}")
+            await his.reads("word 2")
+            states = {one.url: one.state for one in hers.here.attendants}
+            assert states["http://127.0.0.1:9"] == "offline"
+            assert states[server.base] in ("live", "polling")
+            assert not his.of(events.Missing)
+        silent.close()
+
+    play(scene())
+
+
+def test_a_service_whose_clock_is_days_off_is_said_and_moves_no_other_clock(
+    server: local.Server,
+) -> None:
+    async def scene() -> None:
+        ann = Circle.new(services=[address(server.base)])
+        late = Rim(now=lambda: time.time() - 3 * 86_400)
+        async with present(ann, "Ann", rim=late) as hers:
+            assert not await hers.here.ready()
+            (attendant,) = hers.here.attendants
+            assert "3.0 days from this machine's" in str(attendant.trouble)
+            assert attendant.service.offset_ms == 0
+
+    play(scene())
