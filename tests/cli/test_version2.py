@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -235,6 +237,36 @@ def test_a_rekey_shows_who_stays_and_who_goes_reads_no_more(
     with late.running("listen") as his:
         his.until("among us")
         his.end()
+
+
+def test_a_rekey_for_named_members_alone_leaves_all_others_behind(
+    ann: Terminal, bob: Terminal, terminal: Open
+) -> None:
+    eve = terminal("Eve")
+    eve.run("circle", "join", "-", says=ann.run("circle", "invite").stdout)
+    said = ann.run("circle", "rekey", "--only", "Bob", "--yes", "--json")
+    assert json.loads(said.stdout)["epoch"] == 1
+    for home, out in ((bob, False), (eve, True)):
+        home.run("peers")
+        assert json.loads(home.run("circle", "list", "--json").stdout)["out"] is out
+
+
+def test_the_program_of_the_readme_runs(ann: Terminal, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?muster\.circle.*?)```", text, re.DOTALL)
+    file = tmp_path / "program.py"
+    file.write_text(program.replace("muster2.…", ann.run("circle", "invite").stdout.strip()))
+    process = subprocess.Popen(
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ann.environment(PYTHONPATH=str(Path(__file__).parents[2]), PYTHONUNBUFFERED="1"),
+    )
+    with ann.running("listen") as hers:
+        hers.until("bot: hello from a program")
+    process.terminate()
+    out, _ = process.communicate(timeout=20)
+    assert "Said(" in out
 
 
 def test_the_founder_key_is_handed_on(ann: Terminal, bob: Terminal) -> None:
