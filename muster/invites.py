@@ -104,7 +104,7 @@ class Invite:
                 _raw(data, "secret"),
             ),
             tuple(_service(item) for item in _texts(data, "services", MOST_SERVICES)),
-            tuple(_peer(item) for item in _texts(data, "peers", MOST_PEERS)),
+            tuple(peer(item) for item in _texts(data, "peers", MOST_PEERS)),
             _number(data, "at_ms", MAX_INTEGER),
             name,
         )
@@ -190,7 +190,8 @@ def _service(text: str) -> ServiceAddress:
         raise InvalidInvite(f"in the invite, {error.message}", _AGAIN) from None
 
 
-def _peer(text: str) -> str:
+def peer(text: str) -> str:
+    """Return where a member is reached, `host:port`; raises `InvalidInvite`."""
     found = _PEER.fullmatch(text)
     if found is None or not 1 <= int(found[1]) <= 65_535:
         raise InvalidInvite("a peer of the invite is not host:port", _AGAIN)

@@ -28,6 +28,7 @@ from muster.circle.attending import Attendant
 from muster.circle.circle import MAIL_MS, TEXT, Circle
 from muster.circle.direct import Direct
 from muster.circle.events import Event
+from muster.circle.file import Kept
 from muster.circle.links import Link, Links
 from muster.circle.peers import Peer
 from muster.errors import BadValue, Hinted
@@ -182,7 +183,7 @@ class Connection:
     # --- saying -----------------------------------------------------------------------------
 
     async def say(self, text: str, *, channel: bytes = GENERAL) -> events.Said:
-        """Say a text; returns when a service has taken it, or raises `NotLeft`."""
+        """Say a text; returns when a service or a node has taken it, or raises `NotLeft`."""
         self.circle.check_text(text)
         body: dict[str, Any] = {"text": text}
         if self.name:
@@ -192,7 +193,7 @@ class Connection:
     async def post(
         self, kind: str, body: dict[str, Any], *, channel: bytes = GENERAL, wait_s: float = READY_S
     ) -> events.Said:
-        """Say anything as a record; returns when a service has taken it, or raises `NotLeft`."""
+        """Say anything as a record; returns when somebody has taken it, or raises `NotLeft`."""
         self._check_size(body)
         number = self.circle.file.draft(channel, kind, body)
         said = await self._speak(number)
@@ -200,7 +201,7 @@ class Connection:
             raise NotLeft("the founder has left this member out of the circle", "ask them")
         if not await self._until_left(said.hash, wait_s):
             raise NotLeft(
-                "no service has taken it so far", "it is kept, and left as soon as one does"
+                "nobody has taken it so far", "it is kept, and left as soon as somebody does"
             )
         return said
 
@@ -337,12 +338,16 @@ class Connection:
         """Wait until a service has taken a record."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not (self.circle.file.at_services(hashed) or self._direct.met):
+                while not self._is_left(hashed):
                     self._spoken.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(0.5):
                             await self._spoken.wait()
-        return bool(self.circle.file.at_services(hashed) or self._direct.met)
+        return self._is_left(hashed)
+
+    def _is_left(self, hashed: bytes) -> bool:
+        """Say whether a service has a record, or a node that is met directly."""
+        return bool(self.circle.file.at_services(hashed)) or hashed in self._direct.passed
 
     async def _watch_drafts(self) -> None:
         """Do what other processes of this home have left to be done."""
@@ -453,7 +458,15 @@ class Connection:
     def _pass_on(self, hashed: bytes, source: bytes = b"") -> None:
         """Tell those that are met directly what they may not have yet."""
         if self._direct.met and (kept := self.circle.file.record(hashed)):
-            self._direct.tell(kept.said, kept.record, source)
+            self._direct.tell(kept, source)
+
+    async def leave_directly(self, link: Link, found: Iterable[Kept]) -> None:
+        """Leave records at a node that is met; raises `Closed`."""
+        await self._direct.leave(link, found)
+
+    def left_directly(self) -> None:
+        """Note that a node has taken something."""
+        self._spoken.set()
 
     def direct_changed(self) -> None:
         """See who is there, when a direct meeting has begun or ended."""

@@ -19,11 +19,11 @@ import msgspec
 from capsules.errors import Refused as NotBelieved
 from muster import base64url, certificates
 from muster.base64url import encode
+from muster.circle.file import Kept
 from muster.circle.links import Link, PathKind
 from muster.exchange import Closed
 from muster.frames import PAYLOAD_BYTES, SESSION_BYTES, Kind, LinkFrame
 from muster.presences import Endpoint, Presence
-from muster.records import Record
 from muster.seals import Said
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Direct:
         self._meetings: dict[bytes, Link] = {}
         self._place: tuple[str, int] | None = None
         self._epoch = -1
+        self.passed: set[bytes] = set()
+        """The records that a node has taken directly."""
 
     @property
     def met(self) -> frozenset[bytes]:
@@ -270,11 +272,21 @@ class Direct:
             await asyncio.gather(meeting, return_exceptions=True)
             self._connection.direct_changed()
 
-    def tell(self, said: Said, record: Record, source: bytes = b"") -> None:
+    def tell(self, kept: Kept, source: bytes = b"") -> None:
         """Tell all that are met of a record, but whom it came from."""
         for node, link in self._meetings.items():
             if node != source:
-                self._start(_write(link, _record(said, record.epoch)))
+                self._start(self.leave(link, [kept]))
+
+    async def leave(self, link: Link, found: Iterable[Kept]) -> None:
+        """Leave records at a node; when it has taken them, they are passed. Raises `Closed`."""
+        hashes = []
+        for kept in found:
+            await _write(link, _record(kept.said, kept.record.epoch))
+            hashes.append(kept.hash)
+        await link.drained()
+        self.passed.update(hashes)
+        self._connection.left_directly()
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(_quiet(work))
@@ -353,8 +365,8 @@ class _Meeting:
         for author, (seq, hashed) in file.tips().items():
             theirs, at = self._theirs.get(author, (0, b""))
             first = seq if theirs == seq and at != hashed else theirs + 1
-            for kept in file.records(author=author, seqs=(first, seq)):
-                await _write(self._link, _record(kept.said, kept.record.epoch))
+            found = file.records(author=author, seqs=(first, seq))
+            await self._connection.leave_directly(self._link, found)
 
 
 def _record(said: Said, epoch: int) -> bytes:

@@ -96,6 +96,16 @@ class Link:
         async with self._sending:
             await self._pass(self.session.put(data))
 
+    async def drained(self) -> None:
+        """Wait until the other side has taken everything; raises `Closed`."""
+        while self.session.waits:
+            if self.closed:
+                raise Closed("the link is closed")
+            self._room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await self._room.wait()
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

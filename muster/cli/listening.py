@@ -16,6 +16,7 @@ from importlib import import_module
 from muster.cli import output, times
 from muster.cli.base import base_url, explained, open_client
 from muster.cli.home import Home, Membership
+from muster.cli.output import Misuse
 from muster.cli.sending import ATTEMPTS, told
 from muster.errors import InvalidSignature, Refused
 from muster.felund.client import Client
@@ -34,6 +35,8 @@ PATIENCE_S = 3.0
 
 def listen(arguments: argparse.Namespace) -> int:
     """Show what was said since the last time, and what is said from now on."""
+    if arguments.port is not None:
+        raise Misuse("a felund circle has no direct links", "omit --port")
     import_module("websockets")  # say now that it is missing: in the background nobody would
     home = Home.from_environment()
     membership = home.chosen(arguments.circle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -377,3 +378,38 @@ def test_a_felund_circle_moves_its_members_to_version_2(terminal: Open) -> None:
     assert "is a circle of version 2" in friend.fails(
         "circle", "upgrade", "--circle", "new", expect=2
     )
+
+
+# --- without a service ----------------------------------------------------------------------
+
+
+def test_two_friends_talk_with_no_service_at_all(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    ann, bob = Terminal(tmp_path / "Ann", nowhere), Terminal(tmp_path / "Bob", nowhere)
+    ann.run("circle", "new", "--name", "us")
+    with ann.running("listen", "--port", "0", "--bind", "127.0.0.1") as hers:
+        where = hers.until(r"^\* reached directly at (127\.0\.0\.1:\d+)$")[1]
+        code = ann.run("circle", "invite", "--peer", where).stdout
+        bob.run("circle", "join", "-", says=code)
+        bob.run("send", "hello without a service")
+        hers.until("Bob: hello without a service")
+        ann.run("send", "I hear you")
+        with bob.running("listen") as his:
+            his.until("Ann: I hear you")
+            hers.until("Bob is here")
+            ann.run("send", "live")
+            his.until("Ann: live")
+
+
+@pytest.mark.parametrize("text", ["host", "host:0", "host:99999", "a b:1", "[::1]"])
+def test_a_peer_that_is_no_host_and_port_is_named(ann: Terminal, text: str) -> None:
+    assert "--peer is HOST:PORT" in ann.fails("circle", "invite", "--peer", text, expect=2)
+
+
+def test_a_port_that_is_taken_is_said(ann: Terminal) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        line = ann.run("listen", "--port", port, "--bind", "127.0.0.1", expect=1).stderr
+    assert f"cannot be reached at port {port}" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +24,19 @@ def service(
     else:
         with local.running(directory) as server:
             yield server.base
+
+
+@pytest.fixture(params=["one machine", "sqlite", "dynalite"])
+def base(request: pytest.FixtureRequest, tmp_path: Path, dynalite_url: str) -> Iterator[str]:
+    """A service of either host, on every engine; behind the emulated gateway, sockets too."""
+    if request.param == "one machine":
+        with local.running(tmp_path) as found:
+            yield found.base
+        return
+    with (
+        aws.running(request.param, directory=tmp_path, dynalite_url=dynalite_url) as gateway,
+        serving(gateway) as url,
+        aws.environ({"MUSTER_WEBSOCKET_URL": url.replace("http", "ws", 1) + "/v2/socket"}),
+    ):
+        yield url
+    assert gateway.crashes == []

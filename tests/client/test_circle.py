@@ -23,9 +23,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Server]:
         yield found
 
 
-def test_two_nodes_meet_and_talk(server: local.Server) -> None:
+def test_two_nodes_meet_and_talk(base: str) -> None:
     async def scene() -> None:
-        ann = Circle.new(services=[address(server.base)])
+        ann = Circle.new(services=[address(base)])
         bob = joined(ann)
         async with present(ann, "Ann") as hers, present(bob, "Bob") as his:
             await hers.sees("Bob")

@@ -89,9 +89,9 @@ async def linked(hers: Present, his: Present) -> tuple[Link, Link]:
     return mine, his.of(events.Linked)[0].link
 
 
-def test_two_nodes_talk_over_the_relay_and_the_service_reads_nothing(server: local.Server) -> None:
+def test_two_nodes_talk_over_the_relay_and_the_service_reads_nothing(base: str) -> None:
     async def scene() -> None:
-        ann = Circle.new(services=[address(server.base)])
+        ann = Circle.new(services=[address(base)])
         bob = joined(ann)
         async with present(ann, "Ann") as hers, present(bob, "Bob") as his:
             one, two = await linked(hers, his)

@@ -58,6 +58,13 @@ def _add_invite(verbs: Any) -> None:
     invite = verb(verbs, "invite", "muster.cli.which:invite", "print the code that lets people in")
     add_circle(invite)
     add_base(invite, "where the code leads, if not where the circle meets")
+    invite.add_argument(
+        "--peer",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="where a member is reached directly ('muster listen --port'); may be repeated",
+    )
     add_json(invite)
 
 

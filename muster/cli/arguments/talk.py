@@ -26,6 +26,15 @@ def add_chat(commands: Any) -> None:
         help="start earlier: 10m, 2h, 3d, 2026-01-31, 2026-01-31T12:00 or all "
         "(default: where the last 'listen' stopped)",
     )
+    listen.add_argument(
+        "--port",
+        type=int,
+        metavar="PORT",
+        help="be reached directly at this port too (0: any free one), with or without a service",
+    )
+    listen.add_argument(
+        "--bind", metavar="ADDRESS", default="", help="at this address of the machine alone"
+    )
     for command in (send, listen):
         add_circle(command)
         add_base(command, "the service, if not where a felund circle meets")

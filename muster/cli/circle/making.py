@@ -21,7 +21,7 @@ from muster.cli.circle.opening import (
 )
 from muster.cli.home import NAME, Home, check_name
 from muster.cli.output import Failure, Misuse
-from muster.invites import InvalidInvite, Invite
+from muster.invites import InvalidInvite, Invite, peer
 
 
 def new(arguments: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def invite(arguments: argparse.Namespace) -> int:
     home = Home.from_environment()
     name = home.which(arguments.circle)
     with opened(home, name) as circle:
-        made = circle.invite(name=circle.name or name)
+        made = circle.invite(name=circle.name or name, peers=_peers(arguments.peer))
         if arguments.base:
             first, _ = service_address(arguments.base)
             others = tuple(one for one in made.services if one.id != first.id)
@@ -67,8 +67,13 @@ def invite(arguments: argparse.Namespace) -> int:
             return output.OK
         if circle.is_out:
             output.say("The founder has left you out: this invite leads where nobody is any more.")
-        if not made.services:
-            output.say("There is no service in it: muster circle services add ADDRESS comes first.")
+        if not made.services and not made.peers:
+            output.say(
+                "There is no service in it, and no peer: muster circle services add ADDRESS comes "
+                "first, or --peer HOST:PORT of a member's 'muster listen --port PORT'."
+            )
+        elif not made.services:
+            pass
         elif all(is_this_machine(one) for one in made.services):
             output.say(
                 f"This invite leads to {made.services[0].url}, so it works on this machine only; "
@@ -85,6 +90,13 @@ def invite(arguments: argparse.Namespace) -> int:
         output.say("The code:")
     output.show(made.code)
     return output.OK
+
+
+def _peers(given: list[str]) -> list[str]:
+    try:
+        return [peer(text) for text in given]
+    except InvalidInvite:
+        raise Misuse("--peer is HOST:PORT", "of a member who has 'muster listen --port'") from None
 
 
 def _picture(link: str) -> str:

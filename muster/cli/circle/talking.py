@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -64,7 +65,7 @@ async def _by_another(circle: Circle, text: str, who: str) -> events.Said:
     end = time.monotonic() + OTHER_S
     while time.monotonic() < end:
         draft = circle.file.drafted(number)
-        if draft is not None and draft.hash is not None and draft.services:
+        if draft is not None and draft.hash and (draft.services or not circle.services):
             said = circle.said(draft.hash)
             if said is not None:
                 return said
@@ -81,7 +82,8 @@ def listen(arguments: argparse.Namespace) -> int:
     name = home.which(arguments.circle)
     since = None if arguments.since is None else times.since(arguments.since, now=time.time())
     with opened(home, name) as circle:
-        asyncio.run(_Listener(circle, name, as_json=arguments.json).run(since=since))
+        place = None if arguments.port is None else (arguments.bind, arguments.port)
+        asyncio.run(_Listener(circle, name, as_json=arguments.json, place=place).run(since=since))
     return output.OK
 
 
@@ -151,6 +153,7 @@ class _Listener:
     circle: Circle
     name: str
     as_json: bool = False
+    place: tuple[str, int] | None = None
     day: str = ""
     shown: int = 0
 
@@ -160,6 +163,8 @@ class _Listener:
         if self.circle.is_out:
             self._remark("the founder has gone on without you: you read nothing new here")
         async with self.circle.connect(name=called()) as here, stopping() as stop:
+            if self.place is not None:
+                await self._be_reached(here, *self.place)
             following = asyncio.create_task(self._follow(here))
             stopped = asyncio.create_task(stop.wait())
             try:
@@ -177,6 +182,16 @@ class _Listener:
             if sys.stderr.isatty():
                 output.say("")  # below the terminal's ^C
         self._remark("you left")
+
+    async def _be_reached(self, here: Connection, bind: str, port: int) -> None:
+        try:
+            at = await here.listen(bind, port, shown=bind or _own_address())
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise Failure(
+                f"cannot be reached at port {port}: {reason}", "choose another --port"
+            ) from None
+        self._remark(f"reached directly at {at.host}:{at.port}")
 
     def _show_kept(self, since: float | None) -> None:
         """Show what is here already: of the first time, the last."""
@@ -234,8 +249,20 @@ class _Listener:
         output.say(f"* {text}")
 
 
+def _own_address() -> str:
+    """Return this machine's address, as others in its network see it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which address would
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
 def _where(here: Connection) -> str:
     found = ", ".join(one.url for one in here.attendants if one.read.is_set())
+    if not here.attendants:
+        return ", which has no service"
     return f" at {found}" if found else ", of which no service has answered so far"
 
 
