@@ -7,6 +7,7 @@ it with the service's own key: it is the operator who lies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
@@ -539,7 +540,12 @@ def test_dead_and_slow_services_among_good_ones_keep_nobody_from_talking(
     server: local.Server,
 ) -> None:
     async def scene() -> None:
-        silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+        writers: list[asyncio.StreamWriter] = []
+
+        async def keep(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)  # and never answer
+
+        silent = await asyncio.start_server(keep, "127.0.0.1", 0)
         port = silent.sockets[0].getsockname()[1]
         services = [
             ServiceAddress("http://127.0.0.1:9", bytes(16)),
@@ -557,6 +563,10 @@ def test_dead_and_slow_services_among_good_ones_keep_nobody_from_talking(
             assert states[server.base] in ("live", "polling")
             assert not his.of(events.Missing)
         silent.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     play(scene())
 
