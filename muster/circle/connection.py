@@ -285,7 +285,11 @@ class Connection:
         return any(attendant.read.is_set() for attendant in self.attendants)
 
     async def rekey(
-        self, without: Iterable[bytes] = (), *, only: Iterable[bytes] | None = None
+        self,
+        without: Iterable[bytes] = (),
+        *,
+        only: Iterable[bytes] | None = None,
+        wait_s: float = READY_S,
     ) -> None:
         """Begin a new epoch for all members but these; returns when all services have it.
 
@@ -306,7 +310,7 @@ class Connection:
         self._attend()
         name, wanted = rekeys.order(said), len(self.circle.services)
         with suppress(TimeoutError):
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(wait_s):
                 while self.circle.file.at_services(name) < wanted:
                     await self.rim.sleep(0.05)
         if wanted and not self.circle.file.at_services(name):

@@ -277,11 +277,9 @@ def test_a_copy_that_speaks_unseen_is_a_fork_and_both_are_kept(tmp_path: Path) -
 # --- rekeys ---------------------------------------------------------------------------------
 
 
-def test_those_who_stay_follow_a_rekey_and_who_is_left_out_reads_no_more(
-    server: local.Server,
-) -> None:
+def test_those_who_stay_follow_a_rekey_and_who_is_left_out_reads_no_more(base: str) -> None:
     async def scene() -> None:
-        ann = Circle.new(services=[address(server.base)])
+        ann = Circle.new(services=[address(base)])
         bob, eve, late = joined(ann), joined(ann), joined(ann)
         async with present(late, "Late") as latecomer:
             await latecomer.here.say("I shall be late")
@@ -346,6 +344,36 @@ def test_of_two_rekeys_at_once_one_stands_everywhere_and_nothing_is_lost(
         assert state(ann) == state(bob)
 
     play(scene())
+
+
+def test_a_full_mailbox_keeps_a_rekey_waiting_and_loses_nothing(tmp_path: Path) -> None:
+    """Who must go has filled it; the operator makes room, and the circle goes on."""
+
+    async def scene(stack: ExitStack) -> None:
+        few = stack.enter_context(local.running(tmp_path, mailbox_messages="8"))
+        ann = Circle.new(services=[address(few.base)])
+        bob, eve = joined(ann), joined(ann)
+        async with present(bob, "Bob") as his:
+            await his.here.say("hello")
+        async with present(eve, "Eve") as hers:
+            with pytest.raises(NotLeft):
+                for number in range(20):
+                    await hers.here.post("text", {"text": f"noise {number}"}, wait_s=1)
+        async with present(ann, "Ann") as hers:
+            await hers.reads("hello")
+            with pytest.raises(NotLeft, match="taken the rekey"):
+                await hers.here.rekey([eve.member.id], wait_s=2)
+        assert ann.epoch.number == 1
+        few.stop()
+        more = f"--port={few.port}"
+        stack.enter_context(local.running(tmp_path, more, mailbox_messages="100"))
+        async with present(ann, "Ann") as hers, present(bob, "Bob") as his:
+            await his.until(lambda told: bob.epoch == ann.epoch, "the rekey")
+            await hers.here.say("among us")
+            await his.reads("among us")
+
+    with ExitStack() as stack:
+        play(scene(stack))
 
 
 def test_a_rekey_by_who_is_not_the_founder_counts_for_nothing() -> None:

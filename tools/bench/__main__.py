@@ -56,6 +56,7 @@ def _through(measure: Callable[[Load], Results]) -> Measure:
 
 MEASURES: dict[str, tuple[tuple[str, ...], Measure]] = {
     "register": (("register",), _through(network.register)),
+    "sync": (("sync",), _through(network.sync)),
     "peers": (("peers_50",), _through(network.peers)),
     "post": (("post",), _through(network.post)),
     "poll": (("poll_nothing_new", "poll_50_new"), _through(network.poll)),

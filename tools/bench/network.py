@@ -11,9 +11,11 @@ from itertools import count, cycle, islice
 from multiprocessing import get_context
 from typing import Any
 
+from capsules.keys import VerifyKey
+from muster import base64url
 from tools.bench import generator, servers
 from tools.bench.figures import Figures, Run, ratio
-from tools.bench.members import Member, Ready, circle
+from tools.bench.members import Member, Node, Ready, circle
 
 CONNECTIONS = 16
 FASTEST_PER_S = 12_000
@@ -100,6 +102,36 @@ def register(load: Load) -> Results:
         f"{len(members)} nodes in 64 circles register again, {CONNECTIONS} keep-alive connections"
     )
     return {"register": {"workload": workload} | result}
+
+
+def sync(load: Load) -> Results:
+    """Sync as nodes of version 2 do, in turns with signed registers at the same server."""
+    members = [member for _ in range(64) for member in circle(8)]
+    syncs, registers = Figures(), Figures()
+    with servers.muster() as server:
+        load.ask(server.port, *(member.register() for member in members))
+        (told,) = load.ask(server.port, Ready("GET", "/v2/info", {}, {}, b""))
+        service = VerifyKey(base64url.decode(told["service_key"]))
+        nodes = [Node(service) for _ in members]
+        for _ in range(load.pace.runs):
+            wanted = int(load.pace.seconds * FASTEST_PER_S / 3)  # to sign them takes longer
+            calls = [node.sync().http() for node in islice(cycle(nodes), wanted)]
+            syncs.runs.append(load.drive(server, calls))
+            calls = load.sign(m.register() for m in cycle(members))
+            registers.runs.append(load.drive(server, calls))
+    ours, theirs = syncs.to_json(), registers.to_json()
+    workload = (
+        f"{len(nodes)} nodes of version 2 say where they are and read everything, nothing new, "
+        f"{CONNECTIONS} keep-alive connections; version1: signed registers in turns with them"
+    )
+    told = {
+        "version1": theirs
+        | {
+            "ratio": ratio(ours, theirs, "calls_per_s"),
+            "cpu_ratio": ratio(theirs, ours, "server_cpu_ms"),
+        }
+    }
+    return {"sync": {"workload": workload} | ours | told}
 
 
 def peers(load: Load) -> Results:

@@ -34,7 +34,7 @@ def _result(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     if "quiet" in result:
         times = result["ratio"]["median"]
         yield _row("  quiet", result["quiet"]) + f"   p99 of the others is {times:g} times as long"
-    for name in ("reference", "reference_wal"):
+    for name in ("reference", "reference_wal", "version1"):
         if name in result:
             times = result[name]["ratio"]["median"]
             yield (
