@@ -15,6 +15,7 @@ from tools.bench.figures import Aim, Figures, latencies, ratio
 ROOT = Path(__file__).parents[2]
 RESULTS = {
     "register": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
+    "sync": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
     "peers_50": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
     "post": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
     "poll_nothing_new": {"calls_per_s", "p50_ms", "p99_ms", "server_cpu_ms"},
