@@ -6,7 +6,17 @@ async with circle.connect(name="Ada") as here:
     async for event in here: ...
 """
 
-from muster.circle.circle import Circle
+from typing import Any
+
+from muster.circle import circle
 from muster.circle.connection import Connection
 
 __all__ = ["Circle", "Connection"]
+
+
+class Circle(circle.Circle):
+    """One circle, as one member has it; a connection is how it meets the others."""
+
+    def connect(self, **options: Any) -> Connection:
+        """Meet the others; see `Connection`."""
+        return Connection(self, **options)

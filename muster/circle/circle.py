@@ -1,6 +1,6 @@
 """A circle of version 2, as one member has it: made, joined, opened; what it says and believes.
 
-Nothing here waits for a network: `Circle.connect` gives what does. Whatever order records come
+Nothing here waits for a network: a `Connection` does. Whatever order records come
 in, by whichever service or link, the same is believed.
 """
 
@@ -29,7 +29,7 @@ from muster.rekeys import Last, Rekey
 from muster.seals import Said
 
 if TYPE_CHECKING:
-    from muster.circle.connection import Connection
+    pass
 
 MAIL_MS = 30 * 24 * 3600 * 1000
 """How long mailboxes keep anything, and an old epoch is read."""
@@ -113,12 +113,6 @@ class Circle:
     def close(self) -> None:
         """Let go of the file."""
         self.file.close()
-
-    def connect(self, **options: Any) -> Connection:
-        """Meet the others; see `Connection`."""
-        from muster.circle.connection import Connection
-
-        return Connection(self, **options)
 
     # --- what it is -----------------------------------------------------------------
 

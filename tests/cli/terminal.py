@@ -130,7 +130,8 @@ def serving(directory: Path, *words: str, port: int = 0) -> Iterator[str]:
     """Run the service on a port of this machine; give its URL."""
     terminal = Terminal(directory)
     options = ("--port", str(port), "--data", str(directory / "data"), *words)
-    with terminal.running("serve", *options) as running:
+    # All tests of a session are one network, and make more circles than one may in a day.
+    with terminal.running("serve", *options, MUSTER_NETWORK_CIRCLES="100000") as running:
         found = running.until(r"listens on (http://\S+)")
         yield found[1]
         assert running.end(signal.SIGTERM) == 0, running.seen

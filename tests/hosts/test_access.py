@@ -273,7 +273,7 @@ def test_what_more_than_this_machine_can_reach_is_closed(
 ) -> None:
     with running(tmp_path, *words, **({"access": ""} | environment)) as server:
         assert server.call("GET", "/v1/info").json()["open"] is not closed
-        assert ("access allow CODE" in server.greeting) is closed
+        assert ("access new" in server.greeting) is closed
         assert ("whoever reaches it" in server.greeting) is ("--open" in words)
 
 
