@@ -18,7 +18,7 @@ def refusal(status: int, raw: bytes, *, host: str, retry_after: str = "") -> Ref
     """Read an answer into the refusal the service raised, or that of who answered for it."""
     try:
         body = msgspec.json.decode(raw, type=dict)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         body = {}
     found = errors.from_json(body, status=status, retry_after_s=_seconds(retry_after))
     if found.foreign:

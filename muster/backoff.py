@@ -73,7 +73,7 @@ RECONNECT = Backoff(first_s=0.5, longest_s=30.0)
 def asked_s(failure: BaseException | None) -> float | None:
     """Return how long a service asked to be left alone, within reason."""
     wait_s = failure.retry_after_s if isinstance(failure, Refused) else None
-    return None if wait_s is None else min(wait_s, LONGEST_WAIT_S)
+    return None if wait_s is None else min(max(wait_s, 0), LONGEST_WAIT_S)
 
 
 async def within(work: Awaitable[object], seconds: float, rim: Rim) -> bool:

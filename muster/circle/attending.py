@@ -12,7 +12,6 @@ events are hints: places in a mailbox move by syncs alone.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -58,6 +57,12 @@ MOST_LEFT = 50
 MOST_LEFT_BYTES = 600_000
 """How much one call leaves at the most: base64 of it fits in a body."""
 
+HELD_S = 30.0
+"""How long nothing is left after messages were refused."""
+
+LIVED_S = 30.0
+"""How long a socket must have lived, so that the next is opened without a wait."""
+
 MESSAGES = 200
 
 
@@ -91,6 +96,9 @@ class Attendant:
         self._replaced = False
         self._presence_due = True
         self._without = 0
+        self._held_until = 0.0
+        self._outdated = False
+        self._unread: deque[str] = deque(maxlen=256)
 
     @property
     def url(self) -> str:
@@ -138,9 +146,9 @@ class Attendant:
                 await self._attend()
                 failures = 0
             except (Closed, Unreachable, Refused) as error:
-                failures = 0 if self.read.is_set() and isinstance(error, Closed) else failures + 1
+                failures = self._without if isinstance(error, Closed) else failures + 1
                 self._fail(error)
-            except (sqlite3.Error, OSError, ValueError) as error:  # the disk is full, say
+            except Exception as error:  # the disk is full, say: a state, not the silent end
                 failures += 1
                 self._fail(error)
             rim = self._connection.rim
@@ -151,7 +159,7 @@ class Attendant:
 
     async def goodbye(self) -> None:
         """Tell the service that this node leaves; never raises."""
-        if self.old or not self.read.is_set():
+        if self.old or self._replaced or not self.read.is_set():
             return
         with suppress(Closed, Hinted, TimeoutError):
             async with asyncio.timeout(2):
@@ -181,13 +189,15 @@ class Attendant:
             self._without += 1
             await self._poll(min(2.0**self._without, SOCKET_AGAIN_S))
             return
-        self._socket, self._without = socket, 0
+        self._socket, opened_at = socket, self._connection.rim.steady()
         try:
             await self._round(presence=True)
             self._show("live")
             await self._follow(socket)
         finally:
             self._socket = None
+            lived = self._connection.rim.steady() - opened_at >= LIVED_S
+            self._without = 0 if lived else self._without + 1
             await socket.aclose()
 
     def _old_s(self) -> float:
@@ -345,7 +355,7 @@ class Attendant:
                 more.discard("peers")
             if isinstance(answer.next_s, int):
                 self._next_s = float(min(max(answer.next_s, 5), 900))
-            if not more & {"messages", "signals", "peers"} and not (leaving and self._leaving()[1]):
+            if not more & {"messages", "signals", "peers"} and not (leaving and self._has_more()):
                 return
 
     async def _leave(self, asked: dict[str, Any], names: list[bytes]) -> Synced:
@@ -354,8 +364,11 @@ class Attendant:
         refused = answer.refused
         if "presence" in refused:
             self._presence_refused(refused["presence"])
+        elif "presence" in asked:
+            self._outdated = False
         if "send.messages" in refused:
-            raise _error(refused["send.messages"])
+            self._hold(_error(refused["send.messages"]))
+            names = []
         if names:
             with self._file.writing():
                 self._file.note_left(
@@ -369,9 +382,16 @@ class Attendant:
             raise error
         return answer
 
+    def _hold(self, error: Refused) -> None:
+        """Leave nothing for a while: the mailbox is full, or too much was left. Reading goes on."""
+        wait_s = min(max(asked_s(error) or HELD_S, HELD_S), OLD_S)
+        self._held_until = self._connection.rim.steady() + wait_s
+        self._connection.tell(events.State(self.url, self.state, f"messages wait here: {error}"))
+
     def _presence_refused(self, refused: shapes.PartRefused) -> None:
         error = _error(refused)
-        if isinstance(error, Outdated) and refused.at_ms is not None:
+        again, self._outdated = not self._outdated, isinstance(error, Outdated)
+        if self._outdated and again and refused.at_ms is not None:
             self.service.later_than(refused.at_ms)
             self._presence_due = True
             self._wake.set()
@@ -399,7 +419,7 @@ class Attendant:
 
     def _leaving(self) -> tuple[dict[str, Any], list[bytes]]:
         """Return what a sync can leave, and the names of the records in it."""
-        if self._connection.circle.is_out:
+        if self._connection.circle.is_out or self._held_until > self._connection.rim.steady():
             return {}, []
         if self.old:
             rekey = self._leaving_rekey()
@@ -433,6 +453,17 @@ class Attendant:
         if sent:
             leaving["signals"] = sent
         return leaving, names
+
+    def _has_more(self) -> bool:
+        """Say whether there is still something to leave; takes nothing."""
+        if self._held_until > self._connection.rim.steady():
+            return False
+        since_ms = self._connection.now_ms() - MAIL_MS
+        if self.old or self._connection.circle.is_out:
+            return False
+        epoch = self.node.epoch.number
+        found = self._file.outgoing(self.service.id, epoch=epoch, since_ms=since_ms, most=1)
+        return bool(found or self._signals)
 
     def _too_large(self, hashed: bytes, size: int, most: int) -> None:
         with self._file.writing():
@@ -519,9 +550,9 @@ class Attendant:
                 node_id = bytes.fromhex(peer.node_id)
                 found = presences.unseal(self.node.epoch, node_id, base64url.decode(peer.sealed))
             except (NotBelieved, ValueError) as error:
-                self._connection.tell(
-                    events.Distrusted(self.url, f"it lists a presence that nobody signed: {error}")
-                )
+                if peer.node_id not in self._unread:  # a member may have left it
+                    self._unread.append(peer.node_id)
+                    self._connection.tell(events.Unread(self.url, 0, str(error)))
                 continue
             if self._connection.believe(found, self.node.epoch):
                 self.there[node_id] = found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from capsules import canonical, fields
 from capsules.errors import Reason
@@ -27,9 +27,6 @@ from muster.keys import Epoch, label
 from muster.records import GENERAL, Record
 from muster.rekeys import Last, Rekey
 from muster.seals import Said
-
-if TYPE_CHECKING:
-    pass
 
 MAIL_MS = 30 * 24 * 3600 * 1000
 """How long mailboxes keep anything, and an old epoch is read."""
@@ -178,7 +175,7 @@ class Circle:
 
     def name_of(self, member_id: bytes) -> str:
         """Return how a member is called, as far as it is known."""
-        return next((one.name for one in self.file.members() if one.id == member_id), "")
+        return self.file.name_of(member_id)
 
     # --- what it says ---------------------------------------------------------------
 
@@ -193,21 +190,33 @@ class Circle:
         if size > TEXT_BYTES:
             raise BadValue(f"the text has {size} bytes, and {TEXT_BYTES} are allowed")
 
-    def record(self, draft: Draft) -> events.Said:
-        """Say a draft: the next record of this member's chain."""
+    def check(self, channel: bytes, kind: str, body: Mapping[str, Any]) -> None:
+        """Raise `BadValue` for what no record can hold: it would stop all that comes after it."""
+        try:
+            self._next(channel, kind, body)
+        except (NotBelieved, ValueError, TypeError, RecursionError) as error:
+            raise BadValue(f"it cannot be said: {error}") from None
+
+    def _next(self, channel: bytes, kind: str, body: Mapping[str, Any]) -> tuple[Record, Said]:
+        """Return the next record of this member's chain, as others read it."""
         seq, prev = self.file.tip(self.member.public.raw)
-        record = Record(
+        made = Record(
             self.id,
             self.epoch.number,
             self.member.public,
             seq + 1,
             prev,
             self.clock_ms(),
-            draft.channel,
-            draft.kind,
-            draft.body,
+            channel,
+            kind,
+            body,
         )
-        said = record.said(self.member)
+        said = made.said(self.member)
+        return Record.read(self.id, said), said
+
+    def record(self, draft: Draft) -> events.Said:
+        """Say a draft: the next record of this member's chain."""
+        record, said = self._next(draft.channel, draft.kind, draft.body)
         hashed = records.record_hash(said.text)
         with self.file.writing():
             place = self.file.add(hashed, said, record)
@@ -322,7 +331,10 @@ class Circle:
         name = fields.text(record.body, "name", most=64)
         box = texts.raw(record.body, "box", keys.KEY_BYTES)
         self.file.introduce(
-            Member(record.author_id, record.author, box, name, b"", record.epoch, record.at_ms)
+            Member(
+                *(record.author_id, record.author, box, name, b"", record.epoch),
+                min(record.at_ms, self.clock_ms() + texts.AHEAD_MS),
+            )
         )
 
     def _learn_services(self, body: Mapping[str, Any]) -> Iterable[Event]:
@@ -334,10 +346,10 @@ class Circle:
         if at_ms <= int(self.file.fact("services at") or b"0"):
             return
         found = [ServiceAddress.parse(text) for text in addresses]
-        known = {service.id for service in self.services}
+        known = self.services
         self.file.add_services(found)
         self.file.keep("services at", str(at_ms).encode())
-        if fresh := tuple(service.url for service in found if service.id not in known):
+        if fresh := tuple(one.url for one in self.services if one not in known):
             yield events.Services(fresh)
 
     def _take_founder(self, body: Mapping[str, Any]) -> bool:
@@ -385,7 +397,8 @@ class Circle:
         named = None if only is None else frozenset(only)
         mine = self.member
         own = Member(mine.id, mine.public, mine.box_public, "", b"", self.epoch.number, 0)
-        others = [one for one in self.file.members() if one.id != mine.id]
+        gone = self._gone()
+        others = [one for one in self.file.members() if one.id != mine.id and one.id not in gone]
         keep, weak = [own], []
         for one in others:
             if one.id in left_out or (named is not None and one.id not in named):
@@ -402,6 +415,16 @@ class Circle:
                 "somebody has filled the circle with names: name those who alone are to stay",
             )
         return Standing(tuple(keep), tuple(weak))
+
+    def _gone(self) -> frozenset[bytes]:
+        """Return who was left out by the rekey to this epoch, and has not come back since."""
+        said = self.file.rekey_to(self.epoch.number)
+        if said is None:
+            return frozenset()
+        rekey, now = Rekey.from_said(self.file.founder, said), self.epoch.number
+        return frozenset(
+            one.id for one in self.file.members() if one.id not in rekey.keep and one.epoch < now
+        )
 
     def rekey(self, without: Iterable[bytes] = (), *, only: Iterable[bytes] | None = None) -> Said:
         """Begin a new epoch for all but these members; raises `NotFounder` or `BadValue`.
@@ -448,7 +471,7 @@ class Circle:
             return []
         follows = rekey.follow(self.member)
         if follows is None:
-            if self.epoch.number > rekey.epoch and known is None:
+            if self.epoch.number >= rekey.epoch and known is None:
                 return []  # an invite to a later epoch has let this member in again
             self.file.begin(rekey.epoch, said, None, now_ms=self.clock_ms())
             self.file.keep("out", b"1")
@@ -459,9 +482,9 @@ class Circle:
         self.file.keep("out", b"0")
         for author in self.file.tips():
             name = keys.member_id(author)
-            if name not in rekey.keep:
-                last = rekey.out.get(name)
-                self.file.drop(author, beyond=last.seq if last else 0)
+            last = rekey.out.get(name)
+            if name not in rekey.keep and last is not None:
+                self.file.drop(author, beyond=last.seq)
         return [events.Rekeyed(rekey.epoch)]
 
 

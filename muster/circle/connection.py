@@ -12,7 +12,6 @@ and nothing is lost while one is up.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Any, Self
 import httpx2
 
 from capsules import canonical
+from capsules.errors import Refused as NotBelieved
 from muster import keys, presences, rekeys, signals
 from muster.backoff import Rim
 from muster.circle import events
@@ -87,7 +87,7 @@ class Connection:
         transport: Transport = lambda address: None,
     ) -> None:
         self.circle = circle
-        self.name = name
+        self.name = _named(name)
         self.rim = rim or circle.rim
         self.transport = transport
         self._endpoints, self._abilities = tuple(endpoints), tuple(abilities)
@@ -109,8 +109,8 @@ class Connection:
     async def __aenter__(self) -> Self:
         self.circle.file.lock()
         self.circle.clock_ms = self.now_ms
-        if self.name and not self.circle.is_out:
-            self.circle.introduce(self.name)
+        if not self.circle.is_out and (self.name or not self.circle.file.fact("introduced")):
+            self.circle.introduce(self.name)  # without it a rekey would not keep this member
         self._attend()
         self._tasks = [
             asyncio.create_task(self._supervise()),
@@ -120,6 +120,13 @@ class Connection:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self._leave()
+        finally:
+            self._some.set()
+            self.circle.file.unlock()
+
+    async def _leave(self) -> None:
         self._closed = True
         await self.links.aclose()
         await self._direct.aclose()
@@ -129,8 +136,6 @@ class Connection:
         attending = list(self._attending.values())
         await asyncio.gather(*(attendant.goodbye() for attendant, _ in attending))
         await asyncio.gather(*(self._dismiss(*one) for one in attending))
-        self._some.set()
-        self.circle.file.unlock()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -174,7 +179,7 @@ class Connection:
         if endpoints is not None:
             self._endpoints = tuple(endpoints)
         if name is not None:
-            self.name = name
+            self.name = _named(name)
             self.circle.introduce(name)
             self._spoken.set()
         for attendant in self.attendants:
@@ -195,11 +200,12 @@ class Connection:
     ) -> events.Said:
         """Say anything as a record; returns when somebody has taken it, or raises `NotLeft`."""
         self._check_size(body)
+        self.circle.check(channel, kind, body)
         number = self.circle.file.draft(channel, kind, body)
         said = await self._speak(number)
-        if said is None:
+        if self.circle.is_out:
             raise NotLeft("the founder has left this member out of the circle", "ask them")
-        if not await self._until_left(said.hash, wait_s):
+        if said is None or not await self._until_left(said.hash, wait_s):
             raise NotLeft(
                 "nobody has taken it so far", "it is kept, and left as soon as somebody does"
             )
@@ -321,13 +327,17 @@ class Connection:
 
     async def _speak(self, wanted: int = 0) -> events.Said | None:
         """Say all drafts, once everything was read: a restored node goes on where it was."""
-        await self.ready()
+        read = await self.ready()
         found = None
         async with self._speaking:
-            if self.circle.is_out:
-                return None
+            if self.circle.is_out or not (read or self._direct.met or not self.circle.services):
+                return None  # what others have of our chain is not known: drafts stay drafts
             for draft in self.circle.file.drafts():
-                said = self.circle.record(draft)
+                try:
+                    said = self.circle.record(draft)
+                except (NotBelieved, BadValue, ValueError, TypeError):
+                    self.circle.file.give_up(draft.id)
+                    continue
                 self.tell(said)
                 self._pass_on(said.hash)
                 found = said if draft.id == wanted else found
@@ -357,7 +367,7 @@ class Connection:
         """Do what other processes of this home have left to be done."""
         services = self.circle.services
         while True:
-            with suppress(sqlite3.Error, NotLeft):  # the disk may be full: once more, then
+            with suppress(Exception):  # the disk may be full: once more, then
                 if self.circle.file.drafts():
                     await self._speak()
                 if services != (services := self.circle.services):
@@ -537,6 +547,18 @@ class Connection:
                 self._attending[key] = (attendant, asyncio.create_task(attendant.run()))
 
     async def _dismiss(self, attendant: Attendant, task: asyncio.Task[None]) -> None:
+        attendant.tried.set()  # nobody waits for it any more
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await attendant.aclose()
+
+
+def _named(name: str) -> str:
+    """Return a name that a presence can hold; raises `BadValue`."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise BadValue("the name is not UTF-8") from None
+    if size > presences.NAME_BYTES:
+        raise BadValue(f"the name has {size} bytes, and {presences.NAME_BYTES} are allowed")
+    return name

@@ -37,6 +37,9 @@ MOST_CONNECTIONS = 64
 MOST_FRAME = 17 + PAYLOAD_BYTES
 MOST_MESSAGE = 1024 * 1024
 TIPS_PAGE = 500
+MOST_TIPS = 10_000
+MOST_KNOWN = 16
+"""How many members are sought at a time: one member could name any number of places."""
 _HEAD = 4
 
 
@@ -151,6 +154,8 @@ class Direct:
                 host, _, port = text.rpartition(":")
                 found[host.strip("[]"), int(port)] = None
         for member in circle.file.members():
+            if len(found) >= MOST_KNOWN:
+                break
             if member.epoch != epoch or member.node_id == mine:
                 continue
             for one in member.endpoints:
@@ -252,6 +257,7 @@ class Direct:
                 if frame.kind is Kind.HELLO:
                     self._greeted(frame, path.other)
                 else:
+                    await link.has_room()
                     link.hear(frame)
         finally:
             link.detach(path)
@@ -319,6 +325,7 @@ class _Meeting:
         self._connection, self._link = connection, link
         self._theirs: dict[bytes, tuple[int, bytes]] = {}
         self._buffer = bytearray()
+        self._leaving: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Tell our tips; take what comes; leave what the other lacks."""
@@ -330,9 +337,13 @@ class _Meeting:
             }
             last = at + TIPS_PAGE >= len(tips)
             await _write(self._link, msgspec.json.encode(Tips(page, last)))
-        async for data in self._link:
-            for message in self._whole(data):
-                await self._take(message)
+        try:
+            async for data in self._link:
+                for message in self._whole(data):
+                    await self._take(message)
+        finally:
+            if self._leaving is not None:
+                self._leaving.cancel()
 
     def _whole(self, data: bytes) -> Iterable[bytes]:
         self._buffer += data
@@ -353,12 +364,15 @@ class _Meeting:
                 said = Said(base64url.decode(message.text), base64url.decode(message.signature))
                 self._connection.take_direct(said, message.epoch, self._link.other)
                 return
+            if self._leaving is not None:
+                return  # it was told before: once is enough
             for author, (seq, hashed) in message.tips.items():
                 self._theirs[base64url.decode(author)] = (seq, bytes.fromhex(hashed))
         except (msgspec.MsgspecError, NotBelieved, ValueError):
             return  # of a newer version, or of a member who plays
-        if message.last:
-            await self._leave_missing()
+        if message.last or len(self._theirs) > MOST_TIPS:
+            # beside reading: two that write and do not read would wait for each other for ever
+            self._leaving = asyncio.create_task(_quiet(self._leave_missing()))
 
     async def _leave_missing(self) -> None:
         file = self._connection.circle.file

@@ -56,6 +56,7 @@ CREATE TABLE members (
 CREATE TABLE drafts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, channel BLOB NOT NULL, kind TEXT NOT NULL,
     body TEXT NOT NULL, hash BLOB, services INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX said ON drafts (hash);
 """
 
 
@@ -113,6 +114,7 @@ class CircleFile:
     ) -> Self:
         """Make the file of a circle; raises `FileExistsError`."""
         if path is not None:
+            path = path.resolve()  # the lock is beside it, whatever leads here
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600, exist_ok=False)
         database = _opened(path)
@@ -133,6 +135,7 @@ class CircleFile:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a circle's file; raises `Unusable`."""
+        path = path.resolve()
         if not path.is_file():
             raise Unusable(f"there is no circle in {path}")
         try:
@@ -222,9 +225,11 @@ class CircleFile:
         return self.epochs()[-1]
 
     def began_ms(self, number: int) -> int:
-        """Return when this node learnt of an epoch."""
-        row = self._db.execute("SELECT began_ms FROM epochs WHERE number = ?", (number,)).fetchone()
-        return int(row[0])
+        """Return when this node learnt of an epoch, or of the first after it that it knows."""
+        row = self._db.execute(
+            "SELECT min(began_ms) FROM epochs WHERE number >= ?", (number,)
+        ).fetchone()
+        return int(row[0] or 0)
 
     def rekey_to(self, number: int) -> Said | None:
         """Return the rekey to an epoch that stands, as far as this node knows."""
@@ -490,6 +495,11 @@ class CircleFile:
             )
         return int(done.lastrowid or 0)
 
+    def give_up(self, number: int) -> None:
+        """Drop something that cannot be said."""
+        with _write(self._db):
+            self._db.execute("DELETE FROM drafts WHERE id = ?", (number,))
+
     def drafts(self) -> list[Draft]:
         """Return what is still to be said."""
         rows = self._db.execute("SELECT * FROM drafts WHERE hash IS NULL ORDER BY id")
@@ -534,6 +544,11 @@ class CircleFile:
                 *(member.epoch, member.at_ms),
             ),
         )
+
+    def name_of(self, member_id: bytes) -> str:
+        """Return how a member is called; nothing for one who was not met."""
+        row = self._db.execute("SELECT name FROM members WHERE id = ?", (member_id,)).fetchone()
+        return str(row[0]) if row else ""
 
     def members(self) -> list[Member]:
         """Return everybody whom this node has met, the newest first."""
@@ -581,7 +596,8 @@ def _write(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        with suppress(sqlite3.OperationalError):  # a commit that failed may have ended it
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")

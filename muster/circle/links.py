@@ -72,6 +72,7 @@ class Link:
         self._come: deque[bytes] = deque()
         self._some = asyncio.Event()
         self._room = asyncio.Event()
+        self._read = asyncio.Event()
         self._closed = False
         self._sending = asyncio.Lock()
         self.writing = asyncio.Lock()
@@ -116,6 +117,7 @@ class Link:
                 raise StopAsyncIteration
             self._some.clear()
             await self._some.wait()
+        self._read.set()
         return self._come.popleft()
 
     async def aclose(self) -> None:
@@ -142,6 +144,7 @@ class Link:
         self._task.cancel()
         self._some.set()
         self._room.set()
+        self._read.set()
 
     @property
     def closed(self) -> bool:
@@ -177,6 +180,12 @@ class Link:
             self._come.append(found)
         self._some.set()
         self._room.set()
+
+    async def has_room(self) -> None:
+        """Wait while nobody reads what has come: a direct path makes the sender wait with it."""
+        while len(self._come) >= MOST_COME and not self._closed:
+            self._read.clear()
+            await self._read.wait()
 
     async def _pass(self, frame: LinkFrame) -> None:
         """Send by the best path; without one it waits for the next."""

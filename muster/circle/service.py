@@ -85,8 +85,9 @@ class Service:
         return int(self._rim.now() * 1000) + self.offset_ms
 
     def later_than(self, at_ms: int) -> None:
-        """Sign what comes next later than this."""
-        self._last_ms = max(self._last_ms, at_ms)
+        """Sign what comes next later than this, if that is not of another day."""
+        if at_ms < self.now_ms() + DAY_MS:
+            self._last_ms = max(self._last_ms, at_ms)
 
     # --- calls --------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Service:
             raise found
         try:
             return msgspec.json.decode(raw, type=answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise BadReply(f"{self.address.url} did not answer as Muster does: {error}") from None
 
     def _correct_clock(self, refused: ExpiredTimestamp) -> None:
@@ -281,7 +282,7 @@ class ServiceSocket:
                 raw = await self._connection.recv()
                 try:
                     frame = _FRAMES.decode(raw)
-                except msgspec.MsgspecError:
+                except (msgspec.MsgspecError, RecursionError):
                     continue  # of a newer version, or not for us
                 waiting = self._waiting.get(getattr(frame, "n", 0))
                 if waiting is None:

@@ -147,7 +147,7 @@ async def spoken(server: local.Server) -> Circle:
     [
         (reorder, events.Distrusted),
         (alter, events.Unread),
-        (invent, events.Distrusted),
+        (invent, events.Unread),
     ],
 )
 def test_a_service_that_lies_over_its_signature_is_named(

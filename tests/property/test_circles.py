@@ -87,8 +87,8 @@ def story() -> tuple[Mailboxes, dict[str, Circle]]:
     there.say(cast["bob"], "the new keys of Bob")
     cast["eve"].clock_ms = lambda: 1  # as if it had been said long ago
     there.say(cast["eve"], "and after it: this counts for nothing")
-    for name in ("ann", "bob"):
-        for _ in range(3):
+    for _ in range(3):  # whoever followed the one that does not stand moves, and says it again
+        for name in ("ann", "bob"):
             there.read(cast[name], list)
             there.leave(cast[name])
     return there, cast

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Iterable
-from datetime import datetime
 
 from muster.circle import Circle
 from muster.circle.connection import NotLeft
 from muster.circle.file import InUse
 from muster.circle.peers import Member
 from muster.cli import output, reading
-from muster.cli.circle.opening import called, connected, opened, service_address, told
+from muster.cli.circle.opening import called, connected, day, opened, service_address, told
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
 
@@ -116,7 +115,7 @@ def _show_standing(
     output.say("These stay:")
     for one in keep:
         mine = one.id == circle.member.id
-        when = "" if mine else f", last heard of {_day(one.at_ms)}"
+        when = "" if mine else f", last heard of {day(one.at_ms)}"
         output.say(f"  {'you' if mine else output.name(one.name)} ({one.id.hex()[:8]}){when}")
     if out:
         output.say("These do not, and read nothing that comes after:")
@@ -216,14 +215,7 @@ def _member(circle: Circle, named: str) -> Member:
     if len(found) == 1:
         return found[0]
     if found:
-        ids = ", ".join(f"{one.id.hex()[:8]} of {_day(one.at_ms)}" for one in found)
+        ids = ", ".join(f"{one.id.hex()[:8]} of {day(one.at_ms)}" for one in found)
         raise Misuse(f"{len(found)} members are called '{named}'", f"name one by its id: {ids}")
     known = ", ".join(sorted({output.name(one.name) for one in others})) or "nobody has been here"
     raise Misuse(f"no member is called '{named}'", known)
-
-
-def _day(at_ms: int) -> str:
-    try:
-        return f"{datetime.fromtimestamp(at_ms / 1000).astimezone():%Y-%m-%d %H:%M}"
-    except (OverflowError, ValueError, OSError):
-        return "some day"

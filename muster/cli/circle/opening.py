@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any
 
 from muster import calls, exchange, keys, urls
@@ -160,3 +161,11 @@ def is_this_machine(service: ServiceAddress) -> bool:
     from urllib.parse import urlsplit
 
     return urls.this_machine(urlsplit(service.url).hostname or "")
+
+
+def day(at_ms: int) -> str:
+    """Write a time that somebody has told."""
+    try:
+        return f"{datetime.fromtimestamp(at_ms / 1000).astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError, OSError):
+        return "some day"

@@ -19,7 +19,7 @@ from muster.circle.events import Event
 from muster.circle.file import InUse
 from muster.circle.peers import Peer
 from muster.cli import output, times
-from muster.cli.circle.opening import called, connected, opened
+from muster.cli.circle.opening import called, connected, day, opened
 from muster.cli.home import Home
 from muster.cli.listening import stopping
 from muster.cli.output import Failure
@@ -141,7 +141,7 @@ def _show_peers(circle: Circle, found: list[Peer], *, as_json: bool) -> None:
         table.add_row(output.name(peer.name) or peer.member_id.hex()[:8], "here", places)
     for one in others:
         if one.id not in there:
-            when = f"{datetime.fromtimestamp(one.at_ms / 1000).astimezone():%Y-%m-%d %H:%M}"
+            when = day(one.at_ms)
             table.add_row(output.name(one.name) or one.id.hex()[:8], f"was here {when}", "")
     output.draw(table)
 
