@@ -199,8 +199,8 @@ class Connection:
         self, kind: str, body: dict[str, Any], *, channel: bytes = GENERAL, wait_s: float = READY_S
     ) -> events.Said:
         """Say anything as a record; returns when somebody has taken it, or raises `NotLeft`."""
-        self._check_size(body)
         self.circle.check(channel, kind, body)
+        self._check_size(body)
         number = self.circle.file.draft(channel, kind, body)
         said = await self._speak(number)
         if self.circle.is_out:
