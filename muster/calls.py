@@ -225,6 +225,17 @@ class Answer:
             raise Refused(Reason.SIGNATURE_INVALID, "the answer is not signed by its service")
 
 
+def answered_by(header: str, *, status: int, body: bytes) -> bytes:
+    """Return which service has signed its answer to a call without a proof.
+
+    Raises `Refused`.
+    """
+    answer = Answer.parse(header)
+    found = service_id(answer.service)
+    answer.check(found, b"", status=status, body=body)
+    return found
+
+
 def access_tag(code: str, service: bytes, credential: Credential) -> bytes:
     """Return what shows a service that the caller knows an access code, which is never sent."""
     told = label("access") + service + credential.circle.raw + credential.node.raw

@@ -334,12 +334,10 @@ class Attendant:
                     asked["after"]["peers"] = page
             answer = await self._leave(asked, names)
             more = set(answer.more or ())
-            before = self._file.cursor(self.service.id, self.node.epoch.hint), self._signals_after
+            before = self._place()
             self._take_entries(answer.entries or (), to="page")
             self._take_signals(answer.signals or ())
-            if (self._file.cursor(self.service.id, self.node.epoch.hint), self._signals_after) == (
-                before
-            ):
+            if self._place() == before:
                 more -= {"messages", "signals"}  # it names a page, and gives none
             if listed is not None:
                 found = answer.peers or ()
@@ -358,6 +356,10 @@ class Attendant:
             if not more & {"messages", "signals", "peers"} and not (leaving and self._has_more()):
                 return
 
+    def _place(self) -> tuple[int, int]:
+        """Return up to where messages and signals were read."""
+        return self._file.cursor(self.service.id, self.node.epoch.hint), self._signals_after
+
     async def _leave(self, asked: dict[str, Any], names: list[bytes]) -> Synced:
         """Make a sync that leaves something, and note what was taken."""
         answer = await self._sync(asked)
@@ -374,11 +376,11 @@ class Attendant:
                 self._file.note_left(
                     self.service.id, names, at_ms=self._connection.now_ms(), seen=False
                 )
-            self._connection.left(self.service.id)
+            self._connection.left()
         if "messages" in refused:
             error = _error(refused["messages"])
             if isinstance(error, PayloadTooLarge):
-                return await self._by_http(answer, asked)
+                return await self._by_http(asked)
             raise error
         return answer
 
@@ -398,7 +400,7 @@ class Attendant:
         else:
             self._connection.tell(events.State(self.url, self.state, str(error)))
 
-    async def _by_http(self, answer: Synced, asked: dict[str, Any]) -> Synced:
+    async def _by_http(self, asked: dict[str, Any]) -> Synced:
         """Read by HTTP what no frame can hold."""
         reading: dict[str, Any] = {name: asked[name] for name in ("want", "after") if name in asked}
         return await self.service.sync(reading)

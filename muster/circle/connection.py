@@ -24,7 +24,7 @@ from capsules.errors import Refused as NotBelieved
 from muster import keys, presences, rekeys, signals
 from muster.backoff import Rim
 from muster.circle import events
-from muster.circle.attending import Attendant
+from muster.circle.attending import YEAR_MS, Attendant
 from muster.circle.circle import MAIL_MS, TEXT, Circle
 from muster.circle.direct import Direct
 from muster.circle.events import Event
@@ -60,8 +60,6 @@ RECORD_BYTES = 1024
 """What a record and its seal add to a body, at the most."""
 
 MOST_BYTES = 256 * 1024
-
-YEAR_MS = 365 * 24 * 3600 * 1000
 
 Transport = Callable[[ServiceAddress], httpx2.AsyncBaseTransport | None]
 
@@ -390,8 +388,8 @@ class Connection:
             if isinstance(event, events.Rekeyed | events.Services | events.LeftOut):
                 self._changed.set()
 
-    def left(self, service: bytes) -> None:
-        """Note that a service has taken something."""
+    def left(self) -> None:
+        """Note that a service, or a node that is met, has taken something."""
         self._spoken.set()
 
     def presence(self, node: Node) -> Presence:
@@ -477,10 +475,6 @@ class Connection:
     async def leave_directly(self, link: Link, found: Iterable[Kept]) -> None:
         """Leave records at a node that is met; raises `Closed`."""
         await self._direct.leave(link, found)
-
-    def left_directly(self) -> None:
-        """Note that a node has taken something."""
-        self._spoken.set()
 
     def direct_changed(self) -> None:
         """See who is there, when a direct meeting has begun or ended."""

@@ -292,7 +292,7 @@ class Direct:
             hashes.append(kept.hash)
         await link.drained()
         self.passed.update(hashes)
-        self._connection.left_directly()
+        self._connection.left()
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(_quiet(work))

@@ -18,7 +18,7 @@ from muster.cli.base import (
     open_client,
     silence,
 )
-from muster.cli.home import NAME, Home, Membership, check_name
+from muster.cli.home import NAME, Home, Membership, check_name, next_command
 from muster.cli.output import Misuse
 from muster.felund.circle import Circle
 from muster.felund.invite import InvalidInvite, Invite
@@ -39,7 +39,9 @@ def new(arguments: argparse.Namespace) -> int:
         output.dump(_told(membership))
     else:
         output.show(f"You have a circle '{name}', which meets at {membership.base_url}")
-        output.show(f"To let somebody in, give them what this prints: {_command('invite', name)}")
+        output.show(
+            f"To let somebody in, give them what this prints: {next_command('invite', name)}"
+        )
         if home.usual_name() is None:
             output.show(f"To say and hear things here by default: muster circle use {name}")
     if _check(membership) and is_closed(membership.base_url):
@@ -90,7 +92,7 @@ def join(arguments: argparse.Namespace) -> int:
     else:
         became = "You were in already" if known else "You are in"
         output.show(f"{became}: circle '{name}' meets at {base}")
-        output.show(f"Listen with: {_command('listen', name, option='--circle')}")
+        output.show(f"Listen with: {next_command('listen', name, option='--circle')}")
     _check(membership)
     return output.OK
 
@@ -231,12 +233,3 @@ def _told(membership: Membership) -> dict[str, str]:
         "circle_hint": membership.circle.circle_hint,
         "base_url": membership.base_url,
     }
-
-
-def _command(verb: str, name: str, *, option: str = "") -> str:
-    """Return the command to type next; the circle that is meant anyway needs no name."""
-    usual = Home.from_environment().usual_name()
-    words = ["muster", *([] if option else ["circle"]), verb]
-    if usual != name:
-        words += [option or "--circle", name]
-    return " ".join(words)

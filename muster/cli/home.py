@@ -299,6 +299,15 @@ def _place(membership: Membership, base_url: str) -> str:
     return f"{base_url} {membership.circle.circle_hint}"
 
 
+def next_command(verb: str, name: str, *, option: str = "") -> str:
+    """Return the command to type next; the circle that is meant anyway needs no name."""
+    usual = Home.from_environment().usual_name()
+    words = ["muster", *([] if option else ["circle"]), verb]
+    if usual != name:
+        words += [option or "--circle", name]
+    return " ".join(words)
+
+
 def _taken(name: str) -> Misuse:
     return Misuse(f"there is a circle '{name}' already", "choose another --name")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,7 +114,3 @@ def state(circle: Circle) -> dict[str, list[str]]:
     for author in sorted(circle.file.tips()):
         chains[author.hex()] = [kept.hash.hex() for kept in circle.file.records(author=author)]
     return chains
-
-
-def bases(servers: Iterable[Any]) -> list[ServiceAddress]:
-    return [address(server.base) for server in servers]

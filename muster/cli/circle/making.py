@@ -11,15 +11,15 @@ from contextlib import suppress
 from muster.circle import Circle
 from muster.circle.connection import NotLeft
 from muster.cli import output, reading
+from muster.cli.base import is_this_machine
 from muster.cli.circle.opening import (
     called,
     first_services,
-    is_this_machine,
     opened,
     service_address,
     told,
 )
-from muster.cli.home import NAME, Home, check_name
+from muster.cli.home import NAME, Home, check_name, next_command
 from muster.cli.output import Failure, Misuse
 from muster.invites import InvalidInvite, Invite, peer
 
@@ -43,7 +43,9 @@ def new(arguments: argparse.Namespace) -> int:
         output.show(f"You have a circle '{name}'{where}; you are its founder")
         if not services:
             output.show("It has no service yet: muster circle services add ADDRESS")
-        output.show(f"To let somebody in, give them what this prints: {_command('invite', name)}")
+        output.show(
+            f"To let somebody in, give them what this prints: {next_command('invite', name)}"
+        )
     finally:
         circle.close()
     return output.OK
@@ -74,7 +76,7 @@ def invite(arguments: argparse.Namespace) -> int:
             )
         elif not made.services:
             pass
-        elif all(is_this_machine(one) for one in made.services):
+        elif all(is_this_machine(one.url) for one in made.services):
             output.say(
                 f"This invite leads to {made.services[0].url}, so it works on this machine only; "
                 "--base ADDRESS names the service as others reach it."
@@ -140,7 +142,7 @@ def join(arguments: argparse.Namespace) -> int:
         output.show(f"You are in: circle '{name}' meets at {where}")
         if not heard and circle.services:
             output.say("muster: warning: no service has answered; you are in all the same")
-        output.show(f"Listen with: {_command('listen', name, option='--circle')}")
+        output.show(f"Listen with: {next_command('listen', name, option='--circle')}")
     return output.OK
 
 
@@ -166,7 +168,7 @@ def _again(home: Home, name: str, found: Invite, *, as_json: bool) -> int:
             return output.OK
         output.show(
             f"You are in '{name}' {'again' if fresh else 'already'}; "
-            f"listen with: {_command('listen', name, option='--circle')}"
+            f"listen with: {next_command('listen', name, option='--circle')}"
         )
     return output.OK
 
@@ -240,12 +242,3 @@ def leave(arguments: argparse.Namespace) -> int:
     else:
         output.show(f"You have left '{name}'")
     return output.OK
-
-
-def _command(verb: str, name: str, *, option: str = "") -> str:
-    """Return the command to type next; the circle that is meant anyway needs no name."""
-    usual = Home.from_environment().usual_name()
-    words = ["muster", *([] if option else ["circle"]), verb]
-    if usual != name:
-        words += [option or "--circle", name]
-    return " ".join(words)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 
-from muster import calls, exchange, keys, urls
+from muster import calls, exchange
 from muster.circle import Circle, Connection
 from muster.circle.circle import NotFounder
 from muster.circle.connection import NotLeft
@@ -111,9 +111,8 @@ def _ask_id(url: str) -> bytes:
     try:
         path = f"{url}/v2/info"
         reply = httpx2.get(path, timeout=PATIENCE_S, **network.options(path))
-        answer = calls.Answer.parse(reply.headers.get(calls.ANSWER, ""))
-        service = keys.service_id(answer.service)
-        answer.check(service, b"", status=reply.status_code, body=reply.content)
+        told = reply.headers.get(calls.ANSWER, "")
+        return calls.answered_by(told, status=reply.status_code, body=reply.content)
     except httpx2.HTTPError as error:
         raise hints.explain(Unreachable(f"cannot reach {url}: {error}"), url) from None
     except BadValue as error:
@@ -123,7 +122,6 @@ def _ask_id(url: str) -> bytes:
             f"{url} does not speak version 2",
             "an older service serves felund circles alone: muster circle new --felund",
         ) from None
-    return service
 
 
 def first_services(named: str | None) -> list[ServiceAddress]:
@@ -154,13 +152,6 @@ def told(circle: Circle, name: str) -> dict[str, Any]:
         "out": circle.is_out,
         "services": [f"{one.url}#{one.id.hex()}" for one in circle.services],
     }
-
-
-def is_this_machine(service: ServiceAddress) -> bool:
-    """Say whether a service's URL means nothing on another machine."""
-    from urllib.parse import urlsplit
-
-    return urls.this_machine(urlsplit(service.url).hostname or "")
 
 
 def day(at_ms: int) -> str:

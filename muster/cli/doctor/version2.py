@@ -7,7 +7,7 @@ import time
 import httpx2
 
 from capsules.errors import Refused
-from muster import calls, keys
+from muster import calls
 from muster.circle import Circle
 from muster.circle.connection import Connection
 from muster.circle.service import Unproved
@@ -72,9 +72,7 @@ async def _service(visit: Visit) -> ServiceAddress | None:
     if told is None:
         return None
     try:
-        answer = calls.Answer.parse(told)
-        service = keys.service_id(answer.service)
-        answer.check(service, b"", status=reply.status_code, body=reply.content)
+        service = calls.answered_by(told, status=reply.status_code, body=reply.content)
     except Refused as error:
         raise Failure(f"its answer of version 2 is not signed well: {error}", BROKEN) from None
     return ServiceAddress(base, service)
