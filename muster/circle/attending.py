@@ -46,9 +46,18 @@ OLD_S = 900.0
 """How often the mailbox of an old epoch is read, once it is hours old."""
 
 AGAIN_MS = 20 * 24 * 3600 * 1000
-"""How often the founder's node leaves a rekey again, ..."""
+"""How often the founder's node leaves a rekey again, and an author what lasts, ..."""
 YEAR_MS = 365 * 24 * 3600 * 1000
 """... and for how long."""
+
+OTHERS_MS = 8 * 24 * 3600 * 1000
+"""Up to so much later others leave again what lasts, where its author has not."""
+
+NEVER_MS = 10 * 60 * 1000
+"""Up to so long others wait where a mailbox has never had it: a new service, or a new epoch."""
+
+LOOK_AGAIN_S = 600.0
+"""How often a node looks what is to be left again."""
 
 SOCKET_AGAIN_S = 60.0
 """How long a node polls at the most before it tries to open a socket again."""
@@ -99,6 +108,9 @@ class Attendant:
         self._held_until = 0.0
         self._outdated = False
         self._unread: deque[str] = deque(maxlen=256)
+        self._read_ms = 0
+        self._look_again_at = 0.0
+        self._due: list[bytes] = []
 
     @property
     def url(self) -> str:
@@ -257,6 +269,7 @@ class Attendant:
         self.trouble = None
         if not self.old:
             self._show("polling")
+        self._read_ms = self._read_ms or self._connection.now_ms()
         self.read.set()
         self.tried.set()
         self._connection.caught_up()
@@ -373,9 +386,9 @@ class Attendant:
             names = []
         if names:
             with self._file.writing():
-                self._file.note_left(
-                    self.service.id, names, at_ms=self._connection.now_ms(), seen=False
-                )
+                now_ms = self._connection.now_ms()
+                self._file.note_left(self.service.id, names, at_ms=now_ms, seen=False)
+                self._file.note_kept(self.service.id, self.node.epoch.hint, names, now_ms)
             self._connection.left()
         if "messages" in refused:
             error = _error(refused["messages"])
@@ -445,6 +458,8 @@ class Attendant:
             messages.append(encode(sealed))
             names.append(hashed)
             size += len(sealed)
+        if not found:
+            messages, names = self._leaving_again()
         leaving: dict[str, Any] = {"messages": messages} if messages else {}
         sent = [
             {"to": to.hex(), "sealed": encode(sealed), "ttl_s": ttl_s}
@@ -456,6 +471,50 @@ class Attendant:
             leaving["signals"] = sent
         return leaving, names
 
+    def _leaving_again(self) -> tuple[list[str], list[bytes]]:
+        """Return lasting records that the mailbox is to have once more, sealed anew."""
+        if self.old or not self.read.is_set():
+            return [], []
+        steady = self._connection.rim.steady()
+        if not self._due and steady >= self._look_again_at:
+            self._look_again_at = steady + LOOK_AGAIN_S
+            self._due = self._lasting_due()
+        messages: list[str] = []
+        names: list[bytes] = []
+        size = 0
+        most = self._limits.message_bytes if self._limits else MOST_LEFT_BYTES
+        while self._due and len(messages) < MOST_LEFT and size < MOST_LEFT_BYTES // 2:
+            kept = self._file.record(self._due.pop())
+            if kept is None:
+                continue
+            nonce = self._connection.rim.entropy(12)  # in other bytes: no copy of the last entry
+            sealed = records.seal(self.node.epoch, kept.said, nonce=nonce)
+            if len(sealed) <= most:
+                messages.append(encode(sealed))
+                names.append(kept.hash)
+                size += len(sealed)
+        return messages, names
+
+    def _lasting_due(self) -> list[bytes]:
+        """Return what is soon gone from the mailbox, or was never in it.
+
+        Its author leaves it first; of the others each waits a time of its own, so that one does
+        and the rest find it done.
+        """
+        circle, now_ms = self._connection.circle, self._connection.now_ms()
+        mine = circle.member.public.raw
+        standing = self._connection.standing()
+        due = []
+        for hashed, author, at_ms in self._file.kept_since(self.service.id, self.node.epoch.hint):
+            if standing is not None and hashed not in standing:
+                continue
+            first = author == mine or (at_ms == 0 and circle.is_founder)
+            share = 0.0 if first else _share(hashed, self.node.id)
+            since_ms = at_ms + AGAIN_MS if at_ms else self._read_ms
+            if now_ms >= since_ms + share * (OTHERS_MS if at_ms else NEVER_MS):
+                due.append(hashed)
+        return due
+
     def _has_more(self) -> bool:
         """Say whether there is still something to leave; takes nothing."""
         if self._held_until > self._connection.rim.steady():
@@ -465,7 +524,7 @@ class Attendant:
             return False
         epoch = self.node.epoch.number
         found = self._file.outgoing(self.service.id, epoch=epoch, since_ms=since_ms, most=1)
-        return bool(found or self._signals)
+        return bool(found or self._signals or self._due)
 
     def _too_large(self, hashed: bytes, size: int, most: int) -> None:
         with self._file.writing():
@@ -535,6 +594,7 @@ class Attendant:
                     names += [name] if name else []
                     happened += found
                 self._file.note_left(service, names, at_ms=now_ms, seen=True)
+                self._file.note_kept(service, hint, names, min(entry.number, now_ms))
                 if to == "page":
                     cursor = entry.number
                     self._file.move(service, hint, cursor, _mark(entry))
@@ -587,6 +647,11 @@ class Attendant:
     def _take_frame(self, frame: shapes.PassedFrame) -> None:
         with suppress(ValueError):
             self._connection.passed(bytes.fromhex(frame.from_), base64url.decode(frame.payload))
+
+
+def _share(hashed: bytes, node_id: bytes) -> float:
+    """Return how much later than others a node is, of one record; between 0 and 1."""
+    return int.from_bytes(keys.identify("again", hashed + node_id)[:4], "big") / 2**32
 
 
 def _mark(entry: Entry) -> bytes:

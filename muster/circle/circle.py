@@ -19,7 +19,7 @@ from muster import base64url, boxes, keys, records, rekeys, texts
 from muster.backoff import Rim
 from muster.circle import events
 from muster.circle.events import Event
-from muster.circle.file import CircleFile, Draft, Kept
+from muster.circle.file import LASTING, NOT_DELETED, CircleFile, Draft, Kept
 from muster.circle.peers import Member
 from muster.errors import BadValue, Hinted
 from muster.invites import Invite, ServiceAddress
@@ -38,6 +38,12 @@ MOST_KEPT = 1024
 
 TEXT, MEMBER, SERVICES, FOUNDER = "text", "member", "services", "founder"
 """Kinds of records: what is said; who a member is; where to meet; the founder key, boxed."""
+
+DELETE = "delete"
+"""By it an author drops something that it said: its hash stays, and the chain whole."""
+
+CLOSING = "closing"
+"""What stands in a draft's body for what is closed under a channel's key when it is said."""
 
 
 class NotFounder(Hinted):
@@ -200,6 +206,8 @@ class Circle:
     def _next(self, channel: bytes, kind: str, body: Mapping[str, Any]) -> tuple[Record, Said]:
         """Return the next record of this member's chain, as others read it."""
         seq, prev = self.file.tip(self.member.public.raw)
+        if CLOSING in body:
+            body = self._closed(channel, body, seq + 1)
         made = Record(
             self.id,
             self.epoch.number,
@@ -214,6 +222,15 @@ class Circle:
         said = made.said(self.member)
         return Record.read(self.id, said), said
 
+    def _closed(self, channel: bytes, body: Mapping[str, Any], seq: int) -> dict[str, Any]:
+        """Close what a draft says for a private channel, at its place in the chain."""
+        number, key = int(body["key"]), base64url.decode(body["with"])
+        bound = boxes.for_body(self.id, channel, number, self.member.public.raw, seq)
+        text = canonical.strict(body[CLOSING])
+        closed = boxes.close_body(key, text, bound, nonce=self.rim.entropy(boxes.NONCE_BYTES))
+        clear = {name: body[name] for name in body if name not in (CLOSING, "with")}
+        return {**clear, "closed": base64url.encode(closed)}
+
     def record(self, draft: Draft) -> events.Said:
         """Say a draft: the next record of this member's chain."""
         record, said = self._next(draft.channel, draft.kind, draft.body)
@@ -221,6 +238,9 @@ class Circle:
         with self.file.writing():
             place = self.file.add(hashed, said, record)
             self.file.said(draft.id, hashed)
+            if record.kind == DELETE:
+                self._delete(record)
+        self.file.mark()
         return self._told(Kept(place, hashed, said, record))
 
     def introduce(self, name: str) -> bool:
@@ -256,6 +276,10 @@ class Circle:
         )
         self.file.draft(GENERAL, FOUNDER, {"to": to.id.hex(), "box": base64url.encode(box)})
 
+    def sign_as_founder(self, text: bytes) -> bytes:
+        """Sign a text with the founder key; raises `NotFounder`."""
+        return self._founder_key().sign(text)
+
     def _founder_key(self) -> SigningKey:
         key = self.file.founder_key
         if key is None:
@@ -279,12 +303,15 @@ class Circle:
         return self.take_record(said, epoch.number)
 
     def take_record(self, said: Said, epoch: int) -> tuple[bytes, list[Event]]:
-        """Take a record of an epoch, from wherever it comes; raises `capsules.errors.Refused`."""
+        """Take a record of an epoch, from wherever it comes; raises `capsules.errors.Refused`.
+
+        One that lasts may come in a later epoch: members say again there what a newcomer needs.
+        """
         hashed = records.record_hash(said.text)
         if self.file.has(hashed):
             return hashed, []
         record = Record.from_said(self.id, said)
-        if record.epoch != epoch:
+        if record.epoch != epoch and not (record.kind in LASTING and record.epoch < epoch):
             raise NotBelieved(Reason.WRONG_CIRCLE, "the record is another epoch's")
         if not self._counts(record, hashed):
             return hashed, []
@@ -324,8 +351,18 @@ class Circle:
                 yield from self._learn_services(record.body)
             elif record.kind == FOUNDER and self._take_founder(record.body):
                 yield events.Founder()
+            elif record.kind == DELETE:
+                self._delete(record)
         except (NotBelieved, BadValue, ValueError):
             return  # the record is kept; what it claims is not believed
+
+    def _delete(self, record: Record) -> None:
+        """Drop what its author has deleted; who names another's record drops nothing."""
+        hashed = bytes.fromhex(fields.sha256(record.body, "of"))
+        seq = fields.integer(record.body, "seq", least=1)
+        found = self.file.record(hashed)
+        if seq < record.seq and (found is None or found.record.kind not in NOT_DELETED):
+            self.file.delete(record.author.raw, seq, hashed)
 
     def _meet(self, record: Record) -> None:
         name = fields.text(record.body, "name", most=64)

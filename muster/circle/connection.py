@@ -100,6 +100,8 @@ class Connection:
         self._tasks: list[asyncio.Task[None]] = []
         self._speaking = asyncio.Lock()
         self._closed = False
+        self.standing: Callable[[], frozenset[bytes] | None] = lambda: None
+        """The lasting records that still count, where somebody knows; else all do."""
         self.links = Links(self, lambda link: self.tell(events.Linked(link)))
         self._direct = Direct(self)
         self.links.dial = self._direct.improve

@@ -15,19 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from capsules.errors import Refused as NotBelieved
 from capsules.keys import SigningKey, VerifyKey
 from muster import keys, presences
 from muster.circle.peers import Member
+from muster.database import opened, run, writing
 from muster.errors import Hinted
 from muster.invites import ServiceAddress
 from muster.presences import Endpoint
 from muster.records import Record
 from muster.seals import Said
 
-VERSION = 1
+VERSION = 2
+
+LASTING = frozenset({"member", "services", "founder", "channel", "circle", "person"})
+"""Kinds of records that are left again before a mailbox drops them: who comes late needs them."""
+
+NOT_DELETED = LASTING | {"delete", "call", "react"}
+"""Kinds of records that nobody deletes: what follows from them would be told in two ways."""
 
 MOST_FORKS = 16
-"""How many records with one number of one author are kept."""
+"""How many records with one number of one author are kept: those of the smallest hashes."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -58,6 +66,27 @@ CREATE TABLE drafts (
     body TEXT NOT NULL, hash BLOB, services INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX said ON drafts (hash);
 """
+
+_GONE = """
+CREATE TABLE erased (
+    author BLOB, seq INTEGER, hash BLOB, PRIMARY KEY (author, seq, hash)) WITHOUT ROWID;
+CREATE TABLE gone (
+    author BLOB, first INTEGER, last INTEGER, PRIMARY KEY (author, first, last)) WITHOUT ROWID;
+CREATE TABLE evicted (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE lasting (hash BLOB PRIMARY KEY, author BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE kept_at (
+    service BLOB, hint BLOB, hash BLOB, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (service, hint, hash)) WITHOUT ROWID;
+"""
+"""Version 2: what its author has deleted; what peers say that nobody keeps any more; the records
+that do not expire, and when they were last put in a mailbox."""
+
+MOST_GONE = 1000
+"""How many stretches of one author peers may say are gone."""
+
+
+MARK = "-mark"
+"""What ends the name of the file beside it that tells a copy from the original."""
 
 
 class Unusable(Hinted):
@@ -117,10 +146,9 @@ class CircleFile:
             path = path.resolve()  # the lock is beside it, whatever leads here
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600, exist_ok=False)
-        database = _opened(path)
-        with _write(database):
-            for statement in _TABLES.split(";"):
-                database.execute(statement)
+        database = opened(path)
+        with writing(database):
+            run(database, _TABLES + _GONE)
             facts = {"founder": founder.raw, "member": member_secret, "name": name.encode()}
             if founder_key is not None:
                 facts["founder key"] = founder_key.seed
@@ -130,7 +158,9 @@ class CircleFile:
                 (epoch.number, epoch.secret, began_ms),
             )
             database.execute(f"PRAGMA user_version = {VERSION}")
-        return cls(database, path)
+        made = cls(database, path)
+        made.mark()
+        return made
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -139,20 +169,25 @@ class CircleFile:
         if not path.is_file():
             raise Unusable(f"there is no circle in {path}")
         try:
-            database = _opened(path)
+            database = opened(path)
         except sqlite3.DatabaseError as error:
             raise _damaged(path, error) from None
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
+            if version not in (1, VERSION):
                 raise Unusable(
                     f"{path} is of version {version}, which this muster does not know",
                     "update muster" if version > VERSION else "restore it from a backup",
                 )
-            return cls(database, path)
-        except (sqlite3.DatabaseError, ValueError, LookupError) as error:
+            if version == 1:
+                _migrate(database)
+            found = cls(database, path)
+        except (sqlite3.DatabaseError, ValueError, LookupError, NotBelieved) as error:
             database.close()
             raise _damaged(path, error) from None
+        if version == 1:
+            found.mark()
+        return found
 
     def close(self) -> None:
         """Let go of the file."""
@@ -182,13 +217,36 @@ class CircleFile:
             self._lock.close()
             self._lock = None
 
+    # --- whether it is the only copy --------------------------------------------------
+
+    def mark(self) -> None:
+        """Note beside the file up to where this member has spoken, and which file it is."""
+        if self.path is not None:
+            seq, _ = self.tip(self.member.public.raw)
+            with suppress(OSError):
+                beside = self.path.with_name(self.path.name + MARK)
+                beside.touch(mode=0o600)
+                beside.write_text(f"{self.path.stat().st_ino} {seq}\n")
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the file was copied, moved or restored: what was said since is known to others.
+
+        Who speaks before it has asked them forks its chain.
+        """
+        if self.path is None:
+            return False
+        try:
+            inode, seq = self.path.with_name(self.path.name + MARK).read_text().split()
+            own = self.tip(self.member.public.raw)[0]
+            return int(inode) != self.path.stat().st_ino or int(seq) > own
+        except (OSError, ValueError):
+            return True
+
     # --- facts ------------------------------------------------------------------------
 
     def _fact(self, name: str) -> bytes:
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            raise LookupError(f"it has no {name}")
-        return bytes(row[0])
+        return _value(self._db, name)
 
     def fact(self, name: str, default: bytes = b"") -> bytes:
         """Return something small that was kept."""
@@ -199,7 +257,7 @@ class CircleFile:
 
     def keep(self, name: str, value: bytes) -> None:
         """Keep something small."""
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     @property
@@ -243,7 +301,7 @@ class CircleFile:
 
         What was said in an epoch that loses its place is sealed and left anew.
         """
-        with _write(self._db):
+        with writing(self._db):
             for table in ("epochs", "rekeys"):
                 self._db.execute(f"DELETE FROM {table} WHERE number >= ?", (number,))  # noqa: S608
             self._db.execute(
@@ -259,7 +317,7 @@ class CircleFile:
 
     def enter(self, epoch: keys.Epoch, *, now_ms: int) -> None:
         """Be in an epoch that an invite has led to."""
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute(
                 "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)",
                 (epoch.number, epoch.secret, now_ms),
@@ -274,7 +332,7 @@ class CircleFile:
 
     def add_services(self, services: Iterable[ServiceAddress]) -> None:
         """Meet at these services too; a known one has the URL and the code that are given."""
-        with _write(self._db):
+        with writing(self._db):
             for service in services:
                 self._db.execute(
                     "INSERT INTO services (id, url, code) VALUES (?, ?, ?) "
@@ -285,8 +343,11 @@ class CircleFile:
 
     def remove_service(self, service: bytes) -> None:
         """Meet there no longer."""
-        with _write(self._db):
-            for table, column in (("services", "id"), ("places", "service"), ("left", "service")):
+        with writing(self._db):
+            for table, column in (
+                *(("services", "id"), ("places", "service"), ("left", "service")),
+                ("kept_at", "service"),
+            ):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (service,))  # noqa: S608
 
     def cursor(self, service: bytes, hint: bytes) -> int:
@@ -314,7 +375,7 @@ class CircleFile:
 
     def forget_places(self, hint: bytes) -> None:
         """Read a mailbox from its beginning, at all services."""
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute("DELETE FROM places WHERE hint = ?", (hint,))
 
     # --- records ----------------------------------------------------------------------
@@ -322,17 +383,19 @@ class CircleFile:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Write everything inside, or nothing."""
-        with _write(self._db):
+        with writing(self._db):
             yield
 
     def add(self, hashed: bytes, said: Said, record: Record, sealed: bytes | None = None) -> int:
         """Keep a record; return its place, or 0 if it was here or is one fork too many."""
         author, seq = record.author.raw, record.seq
-        forks = self._db.execute(
-            "SELECT count(*) FROM records WHERE author = ? AND seq = ?", (author, seq)
-        ).fetchone()[0]
-        if forks >= MOST_FORKS:
-            return 0
+        forks = self.hashes(author, seq)
+        if len(forks) >= MOST_FORKS:
+            if hashed >= forks[-1]:
+                return 0
+            self._evict(forks[-1])
+        if record.kind not in NOT_DELETED and self._is_erased(author, seq, hashed):
+            said, sealed = Said(b"", b""), None
         done = self._db.execute(
             "INSERT OR IGNORE INTO records VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -340,7 +403,63 @@ class CircleFile:
                 *(said.text, said.signature, sealed),
             ),
         )
+        if done.rowcount and record.kind in LASTING:
+            self._db.execute("INSERT OR IGNORE INTO lasting VALUES (?, ?)", (hashed, author))
         return int(done.lastrowid or 0) if done.rowcount else 0
+
+    def _evict(self, hashed: bytes) -> None:
+        for table in ("records", "lasting"):
+            self._db.execute(f"DELETE FROM {table} WHERE hash = ?", (hashed,))  # noqa: S608
+        self._db.execute("INSERT OR IGNORE INTO evicted VALUES (?)", (hashed,))
+
+    def evicted(self) -> int:
+        """Return how many records had to make room for others of their number."""
+        (count,) = self._db.execute("SELECT count(*) FROM evicted").fetchone()
+        return int(count)
+
+    def _is_erased(self, author: bytes, seq: int, hashed: bytes) -> bool:
+        found = self._db.execute(
+            "SELECT 1 FROM erased WHERE author = ? AND seq = ? AND hash = ?", (author, seq, hashed)
+        ).fetchone()
+        return found is not None
+
+    def delete(self, author: bytes, seq: int, hashed: bytes) -> None:
+        """Drop what an author said and has deleted, now or when it comes; its hash stays."""
+        with writing(self._db):
+            self._db.execute("INSERT OR IGNORE INTO erased VALUES (?, ?, ?)", (author, seq, hashed))
+            self._db.execute(
+                "UPDATE records SET text = x'', signature = x'', sealed = NULL "
+                "WHERE hash = ? AND author = ? AND seq = ?",
+                (hashed, author, seq),
+            )
+
+    def erase(self, hashes: Iterable[bytes]) -> None:
+        """Drop what records say, as they are older than they are kept; their hashes stay."""
+        with writing(self._db):
+            self._db.executemany(
+                "UPDATE records SET text = x'', signature = x'', sealed = NULL WHERE hash = ?",
+                [(hashed,) for hashed in hashes],
+            )
+
+    def note_gone(self, author: bytes, first: int, last: int) -> None:
+        """Note that a peer has had records and keeps them no longer: nobody holds them back."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM gone WHERE author = ?", (author,)
+        ).fetchone()
+        if count < MOST_GONE:
+            with writing(self._db):
+                self._db.execute(
+                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?)", (author, first, last)
+                )
+
+    def gaps(self, author: bytes, after: int) -> list[tuple[int, int]]:
+        """Return the stretches of a chain that were here and are kept no longer."""
+        rows = self._db.execute(
+            "SELECT seq FROM records WHERE author = ? AND seq > ? AND text = x'' UNION "
+            "SELECT seq FROM erased WHERE author = ? AND seq > ? ORDER BY seq",
+            (author, after, author, after),
+        )
+        return _stretches(int(row[0]) for row in rows)
 
     def hashes(self, author: bytes, seq: int) -> list[bytes]:
         """Return the records of an author with one number: several are a fork."""
@@ -378,7 +497,24 @@ class CircleFile:
             "SELECT author, before + 1, seq - 1 FROM (SELECT author, seq, lag(seq) OVER "
             "(PARTITION BY author ORDER BY seq) AS before FROM records) WHERE seq > before + 1"
         )
-        return [(bytes(author), int(first), int(last)) for author, first, last in rows]
+        holes = [(bytes(author), int(first), int(last)) for author, first, last in rows]
+        return [hole for one in holes for hole in self._not_gone(*one)]
+
+    def _not_gone(self, author: bytes, first: int, last: int) -> list[tuple[bytes, int, int]]:
+        """Return what of a hole was neither deleted by its author nor dropped by peers."""
+        covers = self._db.execute(
+            "SELECT seq, seq FROM erased WHERE author = ? AND seq BETWEEN ? AND ? UNION "
+            "SELECT first, last FROM gone WHERE author = ? AND first <= ? AND last >= ? ORDER BY 1",
+            (author, first, last, author, last, first),
+        )
+        found = []
+        for begin, end in covers:
+            if begin > first:
+                found.append((author, first, int(begin) - 1))
+            first = max(first, int(end) + 1)
+        if first <= last:
+            found.append((author, first, last))
+        return found
 
     def broken(self) -> list[tuple[bytes, int]]:
         """Return where a record follows none that is here of the number before: a fork unseen."""
@@ -391,20 +527,30 @@ class CircleFile:
         return [(bytes(author), int(seq)) for author, seq in rows]
 
     def records(
-        self, *, after: int = 0, author: bytes | None = None, seqs: tuple[int, int] | None = None
+        self,
+        *,
+        after: int = 0,
+        author: bytes | None = None,
+        seqs: tuple[int, int] | None = None,
+        most: int = -1,
     ) -> Iterator[Kept]:
-        """Yield records in the order of their arrival, or of one author in that of its chain."""
+        """Yield records in the order of their arrival, or of one author in that of its chain.
+
+        What was deleted, or is kept no longer, is left out.
+        """
         if author is None:
             rows = self._db.execute(
-                "SELECT place, hash, text, signature FROM records WHERE place > ? ORDER BY place",
-                (after,),
+                "SELECT place, hash, text, signature FROM records WHERE place > ? AND text != x'' "
+                "ORDER BY place LIMIT ?",
+                (after, most),
             )
         else:
             first, last = seqs or (1, 2**53)
             rows = self._db.execute(
                 "SELECT place, hash, text, signature FROM records "
-                "WHERE author = ? AND seq BETWEEN ? AND ? ORDER BY seq, hash",
-                (author, first, last),
+                "WHERE author = ? AND seq BETWEEN ? AND ? AND text != x'' "
+                "ORDER BY seq, hash LIMIT ?",
+                (author, first, last, most),
             )
         for place, hashed, text, signature in rows.fetchall():
             said = Said(bytes(text), bytes(signature))
@@ -413,16 +559,20 @@ class CircleFile:
     def record(self, hashed: bytes) -> Kept | None:
         """Return the record of that name."""
         row = self._db.execute(
-            "SELECT place, text, signature FROM records WHERE hash = ?", (hashed,)
+            "SELECT place, text, signature FROM records WHERE hash = ? AND text != x''", (hashed,)
         ).fetchone()
         if row is None:
             return None
         said = Said(bytes(row[1]), bytes(row[2]))
         return Kept(row[0], hashed, said, Record.read(self.circle_id, said))
 
+    def known_hashes(self) -> set[bytes]:
+        """Return the names of all records, those that are kept no longer too."""
+        return {bytes(row[0]) for row in self._db.execute("SELECT hash FROM records")}
+
     def drop(self, author: bytes, *, beyond: int) -> int:
         """Forget what an author said after a number: it was left out of the circle then."""
-        with _write(self._db):
+        with writing(self._db):
             done = self._db.execute(
                 "DELETE FROM records WHERE author = ? AND seq > ?", (author, beyond)
             )
@@ -430,7 +580,7 @@ class CircleFile:
 
     def seal(self, hashed: bytes, sealed: bytes) -> None:
         """Keep how a record is sealed: it is left everywhere, and again, in these bytes."""
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute("UPDATE records SET sealed = ? WHERE hash = ?", (sealed, hashed))
 
     # --- what is to be left at services --------------------------------------------------
@@ -441,7 +591,7 @@ class CircleFile:
         """Return own records that a service has not yet, the first said first."""
         rows = self._db.execute(
             "SELECT hash, sealed, text, signature FROM records WHERE author = ? AND epoch = ? AND "
-            "at_ms >= ? AND hash NOT IN (SELECT hash FROM left WHERE service = ?) "
+            "text != x'' AND at_ms >= ? AND hash NOT IN (SELECT hash FROM left WHERE service = ?) "
             "ORDER BY seq LIMIT ?",
             (self.member.public.raw, epoch, since_ms, service, most),
         )
@@ -464,6 +614,23 @@ class CircleFile:
                 (hashed, hashed),
             )
 
+    def note_kept(self, service: bytes, hint: bytes, hashes: Iterable[bytes], at_ms: int) -> None:
+        """Note that a mailbox has lasting records, and since when; others are passed over."""
+        self._db.executemany(
+            "INSERT INTO kept_at SELECT ?, ?, hash, ? FROM lasting WHERE hash = ? "
+            "ON CONFLICT (service, hint, hash) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)",
+            [(service, hint, at_ms, hashed) for hashed in hashes],
+        )
+
+    def kept_since(self, service: bytes, hint: bytes) -> list[tuple[bytes, bytes, int]]:
+        """Return lasting records, their authors, and since when a mailbox has them; 0 for never."""
+        rows = self._db.execute(
+            "SELECT l.hash, l.author, coalesce(k.at_ms, 0) FROM lasting AS l LEFT JOIN kept_at AS "
+            "k ON k.hash = l.hash AND k.service = ? AND k.hint = ?",
+            (service, hint),
+        )
+        return [(bytes(hashed), bytes(author), int(at_ms)) for hashed, author, at_ms in rows]
+
     def left_at_ms(self, service: bytes, hashed: bytes) -> int | None:
         """Return when a service has taken something."""
         row = self._db.execute(
@@ -481,23 +648,33 @@ class CircleFile:
     def doubt(self, service: bytes, *, all_of_it: bool) -> None:
         """Leave again at a service what was not read there, or everything."""
         where = "" if all_of_it else " AND seen = 0"
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute(f"DELETE FROM left WHERE service = ?{where}", (service,))  # noqa: S608
+            if all_of_it:
+                self._db.execute("DELETE FROM kept_at WHERE service = ?", (service,))
 
     # --- drafts -------------------------------------------------------------------------
 
     def draft(self, channel: bytes, kind: str, body: Mapping[str, Any]) -> int:
         """Keep something to be said by whichever process has the circle open."""
-        with _write(self._db):
+        with writing(self._db):
             done = self._db.execute(
                 "INSERT INTO drafts (channel, kind, body) VALUES (?, ?, ?)",
                 (channel, kind, json.dumps(body)),
             )
         return int(done.lastrowid or 0)
 
+    def redraft(self, number: int, body: Mapping[str, Any]) -> None:
+        """Let a draft say something else."""
+        with writing(self._db):
+            self._db.execute(
+                "UPDATE drafts SET body = ? WHERE id = ? AND hash IS NULL",
+                (json.dumps(body), number),
+            )
+
     def give_up(self, number: int) -> None:
         """Drop something that cannot be said."""
-        with _write(self._db):
+        with writing(self._db):
             self._db.execute("DELETE FROM drafts WHERE id = ?", (number,))
 
     def drafts(self) -> list[Draft]:
@@ -518,7 +695,7 @@ class CircleFile:
 
     def meet(self, presence: presences.Presence, epoch: int) -> bool:
         """Keep who a presence says it is of; False if a newer one of that member was believed."""
-        with _write(self._db):
+        with writing(self._db):
             done = self._db.execute(
                 "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
                 "SET box = excluded.box, name = excluded.name, node = excluded.node, "
@@ -565,6 +742,36 @@ class CircleFile:
         ]
 
 
+def _migrate(database: sqlite3.Connection) -> None:
+    """Make a file of version 1 one of this version."""
+    with writing(database):
+        run(database, _GONE)
+        circle = keys.circle_id(VerifyKey(bytes(_value(database, "founder"))))
+        rows = database.execute("SELECT hash, author, text, signature FROM records").fetchall()
+        for hashed, author, text, signature in rows:
+            if Record.read(circle, Said(bytes(text), bytes(signature))).kind in LASTING:
+                database.execute("INSERT INTO lasting VALUES (?, ?)", (hashed, author))
+        database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _value(database: sqlite3.Connection, name: str) -> bytes:
+    row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise LookupError(f"it has no {name}")
+    return bytes(row[0])
+
+
+def _stretches(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return rising numbers as stretches: first and last."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(number, found[-1][1]))
+        else:
+            found.append((number, number))
+    return found
+
+
 def _damaged(path: Path, error: Exception) -> Unusable:
     return Unusable(f"{path} is damaged: {error}", "restore it, or join again with an invite")
 
@@ -572,32 +779,3 @@ def _damaged(path: Path, error: Exception) -> Unusable:
 def _draft(row: tuple[Any, ...]) -> Draft:
     number, channel, kind, body, hashed, services = row
     return Draft(number, bytes(channel), kind, json.loads(body), hashed, services)
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    database = sqlite3.connect(
-        path or ":memory:", timeout=10, isolation_level=None, check_same_thread=False
-    )
-    try:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-            database.execute(f"PRAGMA {pragma}")
-    except sqlite3.DatabaseError:
-        database.close()
-        raise
-    return database
-
-
-@contextmanager
-def _write(database: sqlite3.Connection) -> Iterator[None]:
-    """Write everything inside, or nothing; inside another one, as part of that."""
-    if database.in_transaction:
-        yield
-        return
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.OperationalError):  # a commit that failed may have ended it
-            database.execute("ROLLBACK")
-        raise

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from muster import whole_file
+from muster.circle.file import MARK
 from muster.cli.output import Failure, Misuse
 from muster.felund.circle import Circle
 
@@ -208,7 +209,10 @@ class Home:
         """Give a circle of version 2 another name; nothing has it open."""
         self.check_free(to)
         was_usual = self.usual_name() == name
+        mark = self.file_of(name).with_name(self.file_of(name).name + MARK)
         self.file_of(name).rename(self.file_of(to))
+        with suppress(FileNotFoundError):
+            mark.rename(self.file_of(to).with_name(self.file_of(to).name + MARK))
         self._sweep(name)
         if was_usual:
             self.use(to)
@@ -222,7 +226,7 @@ class Home:
 
     def _sweep(self, name: str) -> None:
         """Remove what SQLite and the lock have left beside a file."""
-        for beside in ("-wal", "-shm", "-lock", "-lock-journal"):
+        for beside in ("-wal", "-shm", "-lock", "-lock-journal", MARK):
             path = self.file_of(name)
             path.with_name(path.name + beside).unlink(missing_ok=True)
 

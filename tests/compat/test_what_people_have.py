@@ -38,10 +38,14 @@ from muster.bootstrap import Found, bootstrap
 from muster.bootstrap.cache import Cache
 from muster.bootstrap.sources import fragment
 from muster.bootstrap.trusted import Trust
+from muster.chat.store import Store
+from muster.chat.talk import Talk
+from muster.circle import Circle as Ours
 from muster.cli.home import Home
 from muster.felund.circle import Circle
 from muster.felund.crypto import Unreadable, decrypt
 from muster.felund.invite import Invite
+from muster.records import GENERAL
 from tests.cli.terminal import Terminal
 from tests.support.circle import World, world
 from tests.support.local import Server, running
@@ -836,3 +840,23 @@ def test_publishing_by_hand_remembers_when_it_last_worked(maintainer: Path) -> N
     assert {name: (published / community / name).read_bytes() for name in FILES} == kept
     last = Manifest.from_json(Document.parse(kept[FILES[2]]).manifest.payload)
     assert last.sequence == MAINTAINER["sequences"][-1]
+
+
+def test_a_circle_of_version_2_of_before_the_chat_opens_and_has_all_that_was_said(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "circle.muster2"
+    shutil.copyfile(DATA / "circle.muster2", path)
+    path.chmod(0o600)
+
+    with closing(Ours.open(path)) as circle, closing(Store.open(None)) as store:
+        talk = Talk(store, circle)
+        talk.catch_up()
+
+        assert {message.text for message in talk.page(GENERAL)} == {
+            "hello from Ada",
+            "hello from Bob",
+        }
+        assert set(talk.facts.names.values()) == {"Ada", "Bob"}
+        assert [pending.text for pending in talk.pending(GENERAL)] == ["not said so far"]
+        assert not circle.file.is_copy  # it speaks: nothing marks a copy of then

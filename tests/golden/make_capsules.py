@@ -987,7 +987,7 @@ FILES: dict[str, Callable[[], list[Case]]] = {
 }
 
 
-def render(cases: Sequence[Case]) -> str:
+def render(cases: Sequence[Case] | Case) -> str:
     return json.dumps(cases, indent=1, ensure_ascii=True) + "\n"
 
 
