@@ -24,12 +24,13 @@ from capsules.errors import Refused as NotBelieved
 from muster import keys, presences, rekeys, signals
 from muster.backoff import Rim
 from muster.circle import events
+from muster.circle.anchors import PUBLIC_REACHABLE
 from muster.circle.attending import YEAR_MS, Attendant
 from muster.circle.circle import MAIL_MS, TEXT, Circle
 from muster.circle.direct import Direct
 from muster.circle.events import Event
-from muster.circle.file import Kept
-from muster.circle.links import Link, Links
+from muster.circle.links import Link, Links, PathKind
+from muster.circle.meetings import Meetings
 from muster.circle.peers import Peer
 from muster.errors import BadValue, Hinted
 from muster.exchange import Closed
@@ -102,9 +103,13 @@ class Connection:
         self._closed = False
         self.standing: Callable[[], frozenset[bytes] | None] = lambda: None
         """The lasting records that still count, where somebody knows; else all do."""
+        self.before_speaking: Callable[[], None] = lambda: None
+        """What is done before drafts are said."""
         self.links = Links(self, lambda link: self.tell(events.Linked(link)))
+        self.meetings = Meetings(self)
         self._direct = Direct(self)
         self.links.dial = self._direct.improve
+        self.links.meet = self._direct.begin_by_relay
 
     async def __aenter__(self) -> Self:
         self.circle.file.lock()
@@ -182,8 +187,19 @@ class Connection:
             self.name = _named(name)
             self.circle.introduce(name)
             self._spoken.set()
+        self.moved()
+
+    def moved(self) -> None:
+        """Tell the others anew where this node is, and what it can."""
+        self.meetings.forget_own()
         for attendant in self.attendants:
             attendant.wake(presence=True)
+
+    def can(self, *words: str) -> None:
+        """Tell the others what this node can: words among its presence's abilities."""
+        if self._abilities != words:
+            self._abilities = words
+            self.moved()
 
     # --- saying -----------------------------------------------------------------------------
 
@@ -227,15 +243,53 @@ class Connection:
 
         *shown* is the host or address by which they reach it. Raises `OSError`.
         """
-        taken = await self._direct.listen(host, port)
-        endpoint = Endpoint("tcp", shown or host, taken)
-        self.place(endpoints=(*(one for one in self._endpoints if one != endpoint), endpoint))
-        return endpoint
+        taken = await self._direct.listen(host, port, shown=shown)
+        self.moved()
+        found = self._direct.endpoints()
+        return found[0] if found else Endpoint("tcp", shown or host, taken)
+
+    @property
+    def reached_at(self) -> list[Endpoint]:
+        """Where others reach this node directly, as far as it knows."""
+        return self._direct.endpoints()
 
     @property
     def met(self) -> frozenset[bytes]:
-        """The nodes that are met directly now, without a service."""
-        return self._direct.met
+        """The nodes that are met now, without a service in between or by its relay."""
+        return self.meetings.met
+
+    @property
+    def anchor(self) -> bytes | None:
+        """The node that this one holds on to, where no other reaches it."""
+        return self._direct.anchor.node
+
+    def path(self, node: bytes) -> PathKind:
+        """Return how a node is reached: ``tcp``, ``relay``, or ``none``."""
+        found = self.meetings.path(node)
+        return "relay" if found == "none" and self.is_at_service(node) else found
+
+    def is_at_service(self, node: bytes) -> bool:
+        """Say whether a service passes frames between a node and this one."""
+        return any(one.live and node in one.there for one in self.attendants)
+
+    def is_pushed(self, hashed: bytes, node: bytes) -> bool:
+        """Say whether a service has a record, and pushes it to a node."""
+        left = self.circle.file.left_at_ms
+        return any(
+            one.live and node in one.there and left(one.service.id, hashed)
+            for one in self.attendants
+        )
+
+    def heard(self) -> dict[bytes, float]:
+        """Return when each node was heard of last, by a steady clock: at services it is now."""
+        now = self.rim.steady()
+        return self.meetings.heard() | {
+            node: now for one in self.attendants if one.live for node in one.there
+        }
+
+    def seen_from(self, host: str) -> None:
+        """Take note of the address from which another node sees this one."""
+        self._direct.seen_from(host)
 
     def _check_size(self, body: dict[str, Any]) -> None:
         """Raise `BadValue` for what a service would not take: it would stay a hole in the chain."""
@@ -330,8 +384,9 @@ class Connection:
         read = await self.ready()
         found = None
         async with self._speaking:
-            if self.circle.is_out or not (read or self._direct.met or not self.circle.services):
+            if self.circle.is_out or not (read or self._knows_itself()):
                 return None  # what others have of our chain is not known: drafts stay drafts
+            self.before_speaking()
             for draft in self.circle.file.drafts():
                 try:
                     said = self.circle.record(draft)
@@ -339,7 +394,7 @@ class Connection:
                     self.circle.file.give_up(draft.id)
                     continue
                 self.tell(said)
-                self._pass_on(said.hash)
+                self._pass_on([said.hash])
                 found = said if draft.id == wanted else found
         if found is None and wanted:
             done = self.circle.file.drafted(wanted)  # another task was first
@@ -347,6 +402,11 @@ class Connection:
         for attendant in self.attendants:
             attendant.wake()
         return found
+
+    def _knows_itself(self) -> bool:
+        """Say whether this node knows all that it has said, though it has read no service."""
+        alone = not self.circle.services and not self.circle.file.is_copy
+        return alone or self.meetings.caught_up
 
     async def _until_left(self, hashed: bytes, seconds: float) -> bool:
         """Wait until a service has taken a record."""
@@ -361,7 +421,7 @@ class Connection:
 
     def _is_left(self, hashed: bytes) -> bool:
         """Say whether a service has a record, or a node that is met directly."""
-        return bool(self.circle.file.at_services(hashed)) or hashed in self._direct.passed
+        return bool(self.circle.file.at_services(hashed)) or hashed in self.meetings.passed
 
     async def _watch_drafts(self) -> None:
         """Do what other processes of this home have left to be done."""
@@ -372,6 +432,7 @@ class Connection:
                     await self._speak()
                 if services != (services := self.circle.services):
                     self._changed.set()
+                self.look_round()
             await self.rim.sleep(LOOK_S)
 
     # --- what attendants tell -----------------------------------------------------------------
@@ -386,7 +447,7 @@ class Connection:
         for event in found:
             self.tell(event)
             if isinstance(event, events.Said):
-                self._pass_on(event.hash)
+                self._pass_on([event.hash])
             if isinstance(event, events.Rekeyed | events.Services | events.LeftOut):
                 self._changed.set()
 
@@ -400,8 +461,11 @@ class Connection:
             node,
             name=self.name,
             at_ms=self.now_ms(),
-            endpoints=self._endpoints,
-            abilities=self._abilities,
+            endpoints=(*self._endpoints, *self._direct.endpoints())[: presences.MOST_ENDPOINTS],
+            abilities=(
+                *self._abilities,
+                *((PUBLIC_REACHABLE,) if self._direct.is_reached else ()),
+            )[: presences.MOST_ABILITIES],
         )
 
     def believe(self, found: Presence, epoch: keys.Epoch) -> bool:
@@ -431,7 +495,7 @@ class Connection:
 
     def look_round(self) -> None:
         """See who is there no longer, at any service."""
-        there: set[bytes] = set(self._direct.met)
+        there = self.meetings.there()
         for attendant in self.attendants:
             there |= attendant.there.keys()
         for node_id in list(self._peers):
@@ -458,25 +522,26 @@ class Connection:
                 member = keys.member_id(author)
                 self.tell(events.Forked(member, self.circle.name_of(member), seq))
 
-    def take_direct(self, said: RecordSaid, epoch: int, source: bytes) -> None:
-        """Take a record that a node has told directly; raises `capsules.errors.Refused`."""
+    def take_direct(self, told: Iterable[tuple[RecordSaid, int]], source: bytes) -> None:
+        """Take records that a node has told, all in one write; what is wrong is passed over."""
+        found: list[Event] = []
         with self.circle.file.writing():
-            hashed, found = self.circle.take_record(said, epoch)
-        if found:
-            for event in found:
-                self.tell(event)
-            self._pass_on(hashed, source)
-            if any(isinstance(event, events.Services) for event in found):
-                self._changed.set()
+            for said, epoch in told:
+                if epoch <= self.circle.epoch.number:
+                    with suppress(NotBelieved, ValueError):
+                        found += self.circle.take_record(said, epoch)[1]
+        hashes = [event.hash for event in found if isinstance(event, events.Said)]
+        for event in found:
+            self.tell(event)
+        self._pass_on(hashes, source)
+        if any(isinstance(event, events.Services) for event in found):
+            self._changed.set()
 
-    def _pass_on(self, hashed: bytes, source: bytes = b"") -> None:
-        """Tell those that are met directly what they may not have yet."""
-        if self._direct.met and (kept := self.circle.file.record(hashed)):
-            self._direct.tell(kept, source)
-
-    async def leave_directly(self, link: Link, found: Iterable[Kept]) -> None:
-        """Leave records at a node that is met; raises `Closed`."""
-        await self._direct.leave(link, found)
+    def _pass_on(self, hashes: Iterable[bytes], source: bytes = b"") -> None:
+        """Tell those that are met what they may not have yet."""
+        if self.meetings.met - {source}:
+            found = [self.circle.file.record(hashed) for hashed in hashes]
+            self.meetings.tell([kept for kept in found if kept is not None], source)
 
     def direct_changed(self) -> None:
         """See who is there, when a direct meeting has begun or ended."""

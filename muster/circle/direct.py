@@ -1,29 +1,30 @@
-"""Direct links over TCP, and what nodes tell each other on them where no service can.
+"""Direct links over TCP: a port of this node's, and the ways to others.
 
 TLS 1.3, both sides proved, the circle as its only authority (`muster.certificates`). The first
 frame is a hello: a session and the sender's presence. A hello of a session that is known takes
-that link over; one of a fresh session makes a *meeting*: both sides tell up to where they have
-each author, and leave each other what is missing, then what is new.
+that link over; one of a fresh session makes a meeting (`muster.circle.meetings`).
+
+Whom a node meets: the invite's peers and where members were last, while it meets nobody; its
+anchor; and others that are there. Who was not reached three times is met over the relay.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from capsules.errors import Refused as NotBelieved
-from muster import base64url, certificates
-from muster.base64url import encode
-from muster.circle.file import Kept
-from muster.circle.links import Link, PathKind
+from muster import certificates
+from muster.circle import anchors, places
+from muster.circle.anchors import Anchor
+from muster.circle.links import Link, NoLink, PathKind
 from muster.exchange import Closed
 from muster.frames import PAYLOAD_BYTES, SESSION_BYTES, Kind, LinkFrame
-from muster.presences import Endpoint, Presence
+from muster.presences import MOST_ENDPOINTS, Endpoint, Presence
 from muster.seals import Said
 
 if TYPE_CHECKING:
@@ -32,12 +33,24 @@ if TYPE_CHECKING:
 HELLO_S = 10.0
 """How long the other side may take to prove itself and to say hello."""
 
-DIAL_AGAIN_S = 20.0
+LOOK_S = 1.0
+"""How often a node sees whom it should meet."""
+
+ADDRESSES_S = 15.0
+"""How often it looks which addresses it has."""
+
+FIRST_AGAIN_S, LAST_AGAIN_S = 5.0, 60.0
+"""How long it waits before it dials a place again: twice as long each time."""
+
+TRIES = 3
+"""So often a node was dialled in vain before it is met over the relay."""
+
+MOST_DIALLED = 8
+"""How many meetings a node seeks at a time; more may come to it."""
+
+MOST_BY_RELAY = 4
 MOST_CONNECTIONS = 64
 MOST_FRAME = 17 + PAYLOAD_BYTES
-MOST_MESSAGE = 1024 * 1024
-TIPS_PAGE = 500
-MOST_TIPS = 10_000
 MOST_KNOWN = 16
 """How many members are sought at a time: one member could name any number of places."""
 _HEAD = 4
@@ -52,6 +65,8 @@ class TcpPath:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: bytes
     ) -> None:
         self._reader, self._writer, self.other = reader, writer, other
+        peer = writer.get_extra_info("peername")
+        self.host = str(peer[0]) if peer else ""
 
     async def send(self, frame: LinkFrame) -> None:
         """Send a frame; raises `Closed`."""
@@ -82,30 +97,46 @@ class TcpPath:
                 await self._writer.wait_closed()
 
 
+@dataclass(slots=True)
+class _Tried:
+    """How often a place was dialled in vain, and when it is dialled again."""
+
+    failures: int = 0
+    again_at: float = 0.0
+    busy: bool = False
+
+
 class Direct:
-    """The TCP side of a connection: a port, the ways to others, and the meetings there."""
+    """The TCP side of a connection: a port, and the ways to others."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._meetings = connection.meetings
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[Any]] = set()
-        self._meetings: dict[bytes, Link] = {}
         self._place: tuple[str, int] | None = None
+        self._shown = ""
         self._epoch = -1
-        self.passed: set[bytes] = set()
-        """The records that a node has taken directly."""
+        self._tried: dict[tuple[str, int], _Tried] = {}
+        self._relayed: dict[bytes, float] = {}
+        self._dialled_by_us: set[bytes] = set()
+        self._seen_hosts: list[str] = []
+        self._here = places.Here([])
+        self._looked_at = float("-inf")
+        self.anchor = Anchor()
+        self.is_reached = False
+        """Whether somebody came from elsewhere: others reach this node."""
 
-    @property
-    def met(self) -> frozenset[bytes]:
-        """The nodes that are met directly now."""
-        return frozenset(self._meetings)
+    # --- a port ---------------------------------------------------------------------------
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, *, shown: str = "") -> int:
         """Be reached at a port of this machine; 0 takes a free one. Returns the port."""
         await self.close_port()
+        if places.is_any(host):
+            port = port or _free_port()  # the same for both families
         self._server = await asyncio.start_server(
             self._come,
-            host,
+            host or None,
             port,
             ssl=self._tls(server=True),
             ssl_handshake_timeout=HELLO_S,
@@ -113,12 +144,46 @@ class Direct:
         )
         port = int(self._server.sockets[0].getsockname()[1])
         self._place, self._epoch = (host, port), self._connection.circle.epoch.number
+        self._shown = shown
+        self._look_here()
         return port
+
+    @property
+    def port(self) -> int:
+        """The port that this node listens at; 0 for none."""
+        return 0 if self._place is None or self._server is None else self._place[1]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return where others reach this node, as far as it knows: its own addresses first."""
+        if self._place is None or self._server is None:
+            return []
+        host, port = self._place
+        hosts = [self._shown] if self._shown else []
+        hosts += self._here.shown() if places.is_any(host) else [host]
+        hosts += self._seen_hosts
+        return [Endpoint("tcp", one, port) for one in dict.fromkeys(hosts)][:MOST_ENDPOINTS]
+
+    def _look_here(self) -> None:
+        before = self.endpoints()
+        if self._place is not None and places.is_any(self._place[0]):
+            with suppress(OSError, ValueError):
+                self._here = places.Here.look()
+        if self.endpoints() != before:
+            self._connection.moved()
+
+    def seen_from(self, host: str) -> None:
+        """Take note of the address from which another node sees us: a router's, perhaps."""
+        if self._place is None or not places.is_any(self._place[0]) or len(host) > 64:
+            return
+        if host in self._seen_hosts or not self._here.is_elsewhere(host):
+            return
+        self._seen_hosts = [host, *self._seen_hosts][:2]
+        self._connection.moved()
 
     async def refresh(self) -> None:
         """Speak for the epoch that is: others cannot be met in an old one."""
         if self._place is not None and self._epoch != self._connection.circle.epoch.number:
-            await self.listen(*self._place)
+            await self.listen(*self._place, shown=self._shown)
 
     async def close_port(self) -> None:
         """Be reached no longer."""
@@ -129,8 +194,7 @@ class Direct:
     async def aclose(self) -> None:
         """Close the port and all meetings."""
         await self.close_port()
-        for link in list(self._meetings.values()):
-            link.abort()
+        await self._meetings.aclose()
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
@@ -138,41 +202,137 @@ class Direct:
     # --- ways to others ---------------------------------------------------------------
 
     async def seek(self) -> None:
-        """Meet whoever can be reached: the invite's peers, and members where they were last."""
+        """Meet whoever is to be met, as that changes."""
+        rim = self._connection.rim
         while True:
-            for host, port, node in self._known():
-                if node is None or node not in self._meetings:
-                    self._start(self._meet(host, port, node))
-            await self._connection.rim.sleep(DIAL_AGAIN_S)
+            if rim.steady() - self._looked_at >= ADDRESSES_S:
+                self._looked_at = rim.steady()
+                self._look_here()
+            with suppress(Exception):  # the disk may be full: once more, then
+                self._dial()
+                self._meet_by_relay()
+            self._meetings.changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._meetings.changed.wait()
 
-    def _known(self) -> Iterable[tuple[str, int, bytes | None]]:
-        circle, mine = self._connection.circle, self._connection.node.id
-        epoch = circle.epoch.number
+    def _dial(self) -> None:
+        now, known = self._connection.rim.steady(), self._wanted()
+        for place, node in known.items():
+            tried = self._tried.setdefault(place, _Tried())
+            if tried.busy or now < tried.again_at:
+                continue
+            tried.busy = True
+            self._start(self._meet(*place, node, tried))
+        for place in [place for place, tried in self._tried.items() if not tried.busy]:
+            if place not in known and now > self._tried[place].again_at + 10 * LAST_AGAIN_S:
+                del self._tried[place]
+
+    def _wanted(self) -> dict[tuple[str, int], bytes | None]:
+        """Return the places to dial, the most useful first; None for whoever is there."""
+        circle, met = self._connection.circle, self._meetings.met
+        by_tcp = {node for node in met if self._meetings.path(node) == "tcp"}
         found: dict[tuple[str, int], bytes | None] = {}
-        if not self._meetings:
-            for text in circle.peers:
-                host, _, port = text.rpartition(":")
-                found[host.strip("[]"), int(port)] = None
+        peers = {peer.node_id: peer for peer in self._connection.peers}
+        anchor = self.choose_anchor()
+        order = sorted(peers, key=lambda node: (node != anchor, *_descending(peers[node])))
+        for node in order:
+            if node in by_tcp or (len(by_tcp) >= MOST_DIALLED and node != anchor):
+                continue
+            for one in peers[node].endpoints:
+                if one.transport == "tcp" and len(found) < 2 * MOST_KNOWN:
+                    found.setdefault((one.host, one.port), node)
+        if by_tcp:
+            return found
+        for text in circle.peers:
+            host, _, port = text.rpartition(":")
+            found.setdefault((host.strip("[]"), int(port)), None)
+        most = len(found) + MOST_KNOWN
         for member in circle.file.members():
-            if len(found) >= MOST_KNOWN:
+            if len(found) >= most:
                 break
-            if member.epoch != epoch or member.node_id == mine:
+            if member.epoch != circle.epoch.number or member.id == circle.member.id:
                 continue
             for one in member.endpoints:
                 if one.transport == "tcp":
-                    found[one.host, one.port] = member.node_id
-        return [(host, port, node) for (host, port), node in found.items()]
+                    found.setdefault((one.host, one.port), member.node_id)
+        return found
 
-    async def _meet(self, host: str, port: int, node: bytes | None) -> None:
+    def choose_anchor(self) -> bytes | None:
+        """Choose the anchor among the nodes that are there."""
+        rim, connection = self._connection.rim, self._connection
+        nodes = {peer.node_id: peer.abilities for peer in connection.peers}
+        return self.anchor.choose(nodes, connection.heard(), now=rim.steady())
+
+    async def _meet(self, host: str, port: int, node: bytes | None, tried: _Tried) -> None:
         """Make a meeting with a node, or with whoever of the circle is there."""
-        with suppress(Closed, OSError, TimeoutError, NotBelieved):
+        rim, met = self._connection.rim, False
+        try:
             path = await self._dialled(host, port, node)
-            if path.other in self._meetings or path.other == self._connection.node.id:
+            met = True
+            mine = path.other == self._connection.node.id
+            if mine or self._meetings.path(path.other) == "tcp":
                 await path.aclose()
+                tried.again_at = rim.steady() + LAST_AGAIN_S
                 return
             session = self._connection.rim.entropy(SESSION_BYTES)
             await path.send(self._hello(session))
-            await self._hold(path, Link(session, path.other))
+            tried.failures = 0
+            self._dialled_by_us.add(path.other)
+            try:
+                await self._hold(path, Link(session, path.other))
+            finally:
+                self._dialled_by_us.discard(path.other)
+            tried.again_at = rim.steady() + 1.0
+        except (Closed, OSError, TimeoutError, NotBelieved):
+            tried.failures += not met
+            wait_s = min(FIRST_AGAIN_S * 2.0 ** min(tried.failures - 1, 10), LAST_AGAIN_S)
+            tried.again_at = rim.steady() + wait_s * (0.5 + rim.chance())
+        finally:
+            tried.busy = False
+
+    def _meet_by_relay(self) -> None:
+        """Meet over the relay whom we cannot reach: the lower node id of two begins."""
+        connection, now = self._connection, self._connection.rim.steady()
+        held = sum(self._meetings.path(node) == "relay" for node in self._meetings.met)
+        anchor = self.anchor.node
+        peers = sorted(connection.peers, key=lambda one: (one.node_id != anchor, *_descending(one)))
+        for peer in peers:
+            if held >= MOST_BY_RELAY:
+                return
+            node = peer.node_id
+            if node in self._meetings.met or now < self._relayed.get(node, 0.0):
+                continue
+            if not connection.is_at_service(node) or not self._is_out_of_reach(peer.endpoints):
+                continue
+            first = connection.node.id < node
+            wait_s = LAST_AGAIN_S if first else 2 * LAST_AGAIN_S
+            if not first and node not in self._relayed:
+                self._relayed[node] = now + 10.0  # it is for the other to begin
+                continue
+            self._relayed[node] = now + wait_s
+            self._start(self._open_relay(node))
+            held += 1
+
+    def _is_out_of_reach(self, endpoints: tuple[Endpoint, ...]) -> bool:
+        """Say whether a node has no place of its own, or was dialled often enough in vain."""
+        tcp = [(one.host, one.port) for one in endpoints if one.transport == "tcp"]
+        return all(self._tried.get(place, _Tried()).failures >= TRIES for place in tcp)
+
+    async def _open_relay(self, node: bytes) -> None:
+        with suppress(NoLink, Closed):
+            await self.met_by_relay(await self._connection.links.open(node, purpose="meet"))
+
+    async def met_by_relay(self, link: Link) -> None:
+        """Hold a meeting over the relay, unless there is one already."""
+        if link.other in self._meetings.met:
+            await link.aclose()
+            return
+        await self._meetings.hold(link)
+
+    def begin_by_relay(self, link: Link) -> None:
+        """Hold a meeting that another node has opened over the relay."""
+        self._start(self.met_by_relay(link))
 
     async def improve(self, link: Link, endpoint: Endpoint) -> None:
         """Open a direct path for a link that goes by the relay."""
@@ -213,11 +373,14 @@ class Direct:
                 hello = await path.receive()
             session = self._greeted(hello, path.other)
             await path.send(self._hello(session))
+            if self._here.is_elsewhere(path.host) and not self.is_reached:
+                self.is_reached = True
+                self._connection.moved()
             link = self._connection.links.find(session, path.other)
             if link is not None:
                 await link.attach(path)
                 await self._carry(path, link)
-            elif path.other in self._meetings:
+            elif self._is_second(path.other):
                 await path.aclose()
             else:
                 await self._hold(path, Link(session, path.other))
@@ -226,9 +389,17 @@ class Direct:
         finally:
             self._open.discard(task)
 
+    def _is_second(self, other: bytes) -> bool:
+        """Say whether a meeting with a node is held already, and stands.
+
+        If both have dialled at once, the one that the lower node id has dialled does.
+        """
+        if self._meetings.path(other) != "tcp":
+            return False
+        return not (other in self._dialled_by_us and other < self._connection.node.id)
+
     def _hello(self, session: bytes) -> LinkFrame:
-        node = self._connection.node
-        said = self._connection.presence(node).said(node)
+        said = self._meetings.own()
         return LinkFrame(Kind.HELLO, 0, 0, session + said.signature + said.text)
 
     def _greeted(self, hello: LinkFrame, other: bytes) -> bytes:
@@ -236,11 +407,11 @@ class Direct:
         if hello.kind is not Kind.HELLO or len(hello.payload) < SESSION_BYTES + 64:
             raise Closed("it does not say hello")
         session, rest = hello.payload[:SESSION_BYTES], hello.payload[SESSION_BYTES:]
-        epoch = self._connection.circle.epoch
-        found = Presence.from_said(epoch, Said(rest[64:], rest[:64]))
+        said = Said(rest[64:], rest[:64])
+        found = Presence.from_said(self._connection.circle.epoch, said)
         if found.node_id != other:
             raise Closed("the hello is another node's")
-        self._connection.believe(found, epoch)
+        self._meetings.hear_of(said)
         return session
 
     def _tls(self, *, server: bool) -> ssl.SSLContext:
@@ -264,140 +435,37 @@ class Direct:
             await path.aclose()
 
     async def _hold(self, path: TcpPath, link: Link) -> None:
-        """Hold a meeting, until the path ends."""
-        self._meetings[path.other] = link
-        self._connection.direct_changed()
+        """Hold a meeting over TLS, until the path ends; one over the relay makes way."""
+        before = self._meetings.link(path.other)
+        if before is not None:
+            await before.aclose()
         await link.attach(path)
-        meeting = asyncio.create_task(_Meeting(self._connection, link).run())
+        meeting = asyncio.create_task(self._meetings.hold(link, seen=path.host))
+        carrying = asyncio.create_task(self._carry(path, link))
         try:
-            await self._carry(path, link)
+            await asyncio.wait({meeting, carrying}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._meetings.pop(path.other, None)
             meeting.cancel()
+            carrying.cancel()
             link.abort()
-            await asyncio.gather(meeting, return_exceptions=True)
-            self._connection.direct_changed()
-
-    def tell(self, kept: Kept, source: bytes = b"") -> None:
-        """Tell all that are met of a record, but whom it came from."""
-        for node, link in self._meetings.items():
-            if node != source:
-                self._start(self.leave(link, [kept]))
-
-    async def leave(self, link: Link, found: Iterable[Kept]) -> None:
-        """Leave records at a node; when it has taken them, they are passed. Raises `Closed`."""
-        hashes = []
-        for kept in found:
-            await _write(link, _record(kept.said, kept.record.epoch))
-            hashes.append(kept.hash)
-        await link.drained()
-        self.passed.update(hashes)
-        self._connection.left()
+            await asyncio.gather(meeting, carrying, return_exceptions=True)
+            await path.aclose()
 
     def _start(self, work: Any) -> None:
-        task = asyncio.ensure_future(_quiet(work))
+        task = asyncio.ensure_future(work)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
 
-class Tips(msgspec.Struct, frozen=True, tag_field="t", tag="TIPS"):
-    """Up to where a node has authors: member key in b64, number, hash in hex."""
-
-    tips: dict[str, tuple[int, str]]
-    last: bool
-
-
-class Told(msgspec.Struct, frozen=True, tag_field="t", tag="RECORD"):
-    """One record, as it was signed."""
-
-    epoch: int
-    text: str
-    signature: str
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
-_DECODER: msgspec.json.Decoder[Tips | Told] = msgspec.json.Decoder(Tips | Told)
-
-
-class _Meeting:
-    """What two nodes tell each other: up to where they are, what is missing, what is new."""
-
-    def __init__(self, connection: Connection, link: Link) -> None:
-        self._connection, self._link = connection, link
-        self._theirs: dict[bytes, tuple[int, bytes]] = {}
-        self._buffer = bytearray()
-        self._leaving: asyncio.Task[None] | None = None
-
-    async def run(self) -> None:
-        """Tell our tips; take what comes; leave what the other lacks."""
-        tips = list(self._connection.circle.file.tips().items())
-        for at in range(0, max(len(tips), 1), TIPS_PAGE):
-            page = {
-                encode(author): (seq, hashed.hex())
-                for author, (seq, hashed) in tips[at : at + TIPS_PAGE]
-            }
-            last = at + TIPS_PAGE >= len(tips)
-            await _write(self._link, msgspec.json.encode(Tips(page, last)))
-        try:
-            async for data in self._link:
-                for message in self._whole(data):
-                    await self._take(message)
-        finally:
-            if self._leaving is not None:
-                self._leaving.cancel()
-
-    def _whole(self, data: bytes) -> Iterable[bytes]:
-        self._buffer += data
-        while len(self._buffer) >= _HEAD:
-            size = int.from_bytes(self._buffer[:_HEAD], "big")
-            if size > MOST_MESSAGE:
-                self._link.abort()
-                return
-            if len(self._buffer) < _HEAD + size:
-                return
-            yield bytes(self._buffer[_HEAD : _HEAD + size])
-            del self._buffer[: _HEAD + size]
-
-    async def _take(self, raw: bytes) -> None:
-        try:
-            message = _DECODER.decode(raw)
-            if isinstance(message, Told):
-                said = Said(base64url.decode(message.text), base64url.decode(message.signature))
-                self._connection.take_direct(said, message.epoch, self._link.other)
-                return
-            if self._leaving is not None:
-                return  # it was told before: once is enough
-            for author, (seq, hashed) in message.tips.items():
-                self._theirs[base64url.decode(author)] = (seq, bytes.fromhex(hashed))
-        except (msgspec.MsgspecError, NotBelieved, ValueError):
-            return  # of a newer version, or of a member who plays
-        if message.last or len(self._theirs) > MOST_TIPS:
-            # beside reading: two that write and do not read would wait for each other for ever
-            self._leaving = asyncio.create_task(_quiet(self._leave_missing()))
-
-    async def _leave_missing(self) -> None:
-        file = self._connection.circle.file
-        for author, (seq, hashed) in file.tips().items():
-            theirs, at = self._theirs.get(author, (0, b""))
-            first = seq if theirs == seq and at != hashed else theirs + 1
-            found = file.records(author=author, seqs=(first, seq))
-            await self._connection.leave_directly(self._link, found)
-
-
-def _record(said: Said, epoch: int) -> bytes:
-    return msgspec.json.encode(Told(epoch, encode(said.text), encode(said.signature)))
-
-
-async def _write(link: Link, message: bytes) -> None:
-    """Send a message of any size: its length, then as many pieces as it takes."""
-    raw = len(message).to_bytes(_HEAD, "big") + message
-    async with link.writing:
-        for at in range(0, len(raw), PAYLOAD_BYTES):
-            await link.send(raw[at : at + PAYLOAD_BYTES])
-
-
-async def _quiet(work: Any) -> None:
-    with suppress(Closed):
-        await work
+def _descending(peer: Any) -> tuple[int, bytes]:
+    points, tie = anchors.score(peer.node_id, peer.abilities)
+    return -points, bytes(255 - byte for byte in tie)
 
 
 def _proved(writer: asyncio.StreamWriter) -> bytes:

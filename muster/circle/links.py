@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from muster.circle.connection import Connection
     from muster.signals import Signal
 
-CONNECT = "connect"
+CONNECT, MEET = "connect", "meet"
+"""Kinds of signals that open a link: an app's, or a meeting (`muster.circle.meetings`)."""
+
 ANSWER_S = 15.0
 """How long the other node may take to answer."""
 
@@ -106,6 +108,11 @@ class Link:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await self._room.wait()
+
+    @property
+    def has_come(self) -> bool:
+        """Whether a message waits to be read."""
+        return bool(self._come)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -252,7 +259,8 @@ class RelayPath:
 class _Opening:
     """A link that this node has asked for, and that the other has not answered yet."""
 
-    def __init__(self, session: bytes, private: bytes, text: bytes) -> None:
+    def __init__(self, purpose: str, session: bytes, private: bytes, text: bytes) -> None:
+        self.purpose = purpose
         self.session, self.private, self.text = session, private, text
         self.done: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
 
@@ -264,16 +272,18 @@ class Links:
         self._connection, self._linked = connection, linked
         self._links: dict[bytes, Link] = {}
         self._relays: dict[bytes, RelayPath] = {}
-        self._openings: dict[bytes, _Opening] = {}
+        self._openings: dict[tuple[str, bytes], _Opening] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.dial: Callable[[Link, Endpoint], Any] | None = None
         """What opens the better path, where this node can."""
+        self.meet: Callable[[Link], None] | None = None
+        """What holds a meeting that another node has opened."""
 
-    async def open(self, other: bytes) -> Link:
+    async def open(self, other: bytes, *, purpose: str = CONNECT) -> Link:
         """Open a link to a node; raises `NoLink`."""
-        opening = self._openings.get(other)
+        opening = self._openings.get((purpose, other))
         if opening is None:
-            opening = await self._ask(other)
+            opening = await self._ask(other, purpose)
         try:
             async with asyncio.timeout(ANSWER_S):
                 link = await asyncio.shield(opening.done)
@@ -282,8 +292,9 @@ class Links:
                 "the other node has not answered", "is it there? 'muster peers' shows who is"
             ) from None
         finally:
-            self._openings.pop(other, None)
-        self._improve(link)
+            self._openings.pop((purpose, other), None)
+        if purpose == CONNECT:
+            self._improve(link)
         return link
 
     def find(self, session: bytes, other: bytes) -> Link | None:
@@ -299,24 +310,24 @@ class Links:
         await asyncio.gather(*(link.aclose() for link in self._links.values()))
         self._links.clear()
 
-    async def _ask(self, other: bytes) -> _Opening:
+    async def _ask(self, other: bytes, purpose: str) -> _Opening:
         entropy = self._connection.rim.entropy
         session, private = entropy(SESSION_BYTES), entropy(keys.KEY_BYTES)
         body = {"key": encode(keys.x25519_public(private))}
-        text = await self._connection.signal(other, CONNECT, body, session=session)
-        opening = _Opening(session, private, text)
-        self._openings[other] = opening
+        text = await self._connection.signal(other, purpose, body, session=session)
+        opening = _Opening(purpose, session, private, text)
+        self._openings[purpose, other] = opening
         return opening
 
     def signalled(self, signal: Signal, text: bytes) -> bool:
         """Take a signal, if it is about links."""
-        if signal.kind != CONNECT:
+        if signal.kind not in (CONNECT, MEET):
             return False
         try:
             public = texts.raw(signal.body, "key", keys.KEY_BYTES)
         except NotBelieved:
             return True
-        opening = self._openings.get(signal.node_id)
+        opening = self._openings.get((signal.kind, signal.node_id))
         if opening is not None and opening.session == signal.session:
             if not opening.done.done():
                 self._answered(opening, signal, text, public)
@@ -342,7 +353,7 @@ class Links:
         private = self._connection.rim.entropy(keys.KEY_BYTES)
         body = {"key": encode(keys.x25519_public(private))}
         answer = await self._connection.signal(
-            signal.node_id, CONNECT, body, session=signal.session
+            signal.node_id, signal.kind, body, session=signal.session
         )
         try:
             made = RelayKeys.of(private, public, opener_text=text, other_text=answer)
@@ -351,8 +362,10 @@ class Links:
         link = self._made(signal, made.other, made.opener)
         if opening is not None and not opening.done.done():
             opening.done.set_result(link)
-        else:
+        elif signal.kind == CONNECT:
             self._linked(link)
+        elif self.meet is not None:
+            self.meet(link)
 
     def _made(self, signal: Signal, send: bytes, hear: bytes) -> Link:
         self._forget_closed()
