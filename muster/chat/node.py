@@ -10,17 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 from muster.backoff import Rim
-from muster.chat.store import PresentNode, Store
+from muster.chat.facts import GENERAL_NAME
+from muster.chat.room import AnyRoom, Path, Place, Someone, Waiting, told
+from muster.chat.store import Message, PresentNode, Store
 from muster.chat.talk import Talk
 from muster.circle import Circle, Connection, events
 from muster.circle.anchors import CAN_ANCHOR, IS_MOBILE
 from muster.circle.connection import Transport
 from muster.circle.file import InUse
 from muster.errors import Hinted
+from muster.records import GENERAL
+
+_R = TypeVar("_R", bound=AnyRoom)
 
 LOOK_S = 0.25
 """How often a circle that another process has open is looked at."""
@@ -30,6 +35,9 @@ PRESENT_S = 1.0
 
 EXPIRE_S = 3600.0
 TRY_AGAIN_S = 5.0
+
+MOST_PLACES = 200
+"""How many channels are listed; others are found by their names."""
 
 PORTS = 100
 """How many ports after the one that is asked for are tried."""
@@ -52,23 +60,34 @@ class Options:
 
 
 class Room:
-    """One circle of the profile, connected or looked at."""
+    """One of our circles in a profile, connected or looked at (`room.AnyRoom`)."""
+
+    kind = "muster"
 
     def __init__(self, name: str, circle: Circle, store: Store, options: Options) -> None:
         self.name, self.circle, self.options = name, circle, options
         self.talk = Talk(store, circle)
         self.here: Connection | None = None
         self.trouble = ""
+        self.happened: Callable[[events.Event], None] = lambda event: None
+        self.changed: Callable[[], None] = lambda: None
         self._store = store
         self._words: tuple[str, ...] = ()
         self._present: list[PresentNode] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.changed: Callable[[Room, events.Event | None], None] = lambda room, event: None
+
+    @property
+    def id(self) -> bytes:
+        """The circle's name."""
+        return self.circle.id
 
     @property
     def is_connected(self) -> bool:
         """Whether this process has the circle open."""
         return self.here is not None
+
+    def close(self) -> None:
+        """Let go of the circle's file."""
+        self.circle.close()
 
     async def run(self) -> None:
         """Keep the circle up to date until cancelled."""
@@ -84,7 +103,7 @@ class Room:
                 await self._look_on()
             except (Hinted, OSError) as error:
                 self.here, self.trouble = None, str(error)
-                self.changed(self, None)
+                self.changed()
                 await asyncio.sleep(TRY_AGAIN_S)
             finally:
                 self.here = None
@@ -129,13 +148,21 @@ class Room:
         if self.here is not None:
             self.here.can(*self._can())
 
+    def call_me(self, name: str) -> None:
+        """Be called otherwise from now on."""
+        self.options = replace(self.options, name=name)
+        if self.here is not None:
+            self.here.place(name=name)
+        else:
+            self.circle.introduce(name)
+
     def _before_speaking(self) -> None:
         self.talk.catch_up()
         self.talk.tend()
 
     def _taken(self, node: bytes, hashes: list[bytes]) -> None:
         self._store.taken_by(self.circle.id, hashes, node)
-        self.changed(self, None)
+        self.changed()
 
     # --- while this process has it open ------------------------------------------------------
 
@@ -143,14 +170,14 @@ class Room:
         tending = asyncio.create_task(self._tend(here))
         try:
             async for event in here:
-                self._happened(event)
+                self._take(event)
         finally:
             tending.cancel()
             await asyncio.gather(tending, return_exceptions=True)
             with suppress(Hinted):
                 self._store.show_present(self.circle.id, [])
 
-    def _happened(self, event: events.Event) -> None:
+    def _take(self, event: events.Event) -> None:
         circle = self.circle.id
         match event:
             case events.Said():
@@ -161,7 +188,8 @@ class Room:
                 self._store.show_state(circle, event.service, event.state, event.why)
             case _:
                 pass
-        self.changed(self, event)
+        self.happened(event)
+        self.changed()
 
     async def _tend(self, here: Connection) -> None:
         """Write down who is there, drop what is too old, mend keys."""
@@ -170,7 +198,7 @@ class Room:
         while True:
             with suppress(Hinted):
                 if self.talk.catch_up():
-                    self.changed(self, None)
+                    self.changed()
                 self._show_present(here)
                 if rim.steady() >= expire_at:
                     expire_at = rim.steady() + EXPIRE_S
@@ -190,7 +218,7 @@ class Room:
         if found != self._present:
             self._present = found
             self._store.show_present(self.circle.id, found)
-            self.changed(self, None)
+            self.changed()
 
     # --- while another process has it open ------------------------------------------------------
 
@@ -201,26 +229,159 @@ class Room:
         while asyncio.get_running_loop().time() < until:
             found = self._store.present(self.circle.id)
             if self.talk.catch_up() or found != present:
-                self.changed(self, None)
+                self.changed()
             present = found
             await asyncio.sleep(LOOK_S)
 
+    # --- what a screen asks -----------------------------------------------------------------------
+
     @property
-    def path_of(self) -> Mapping[bytes, str]:
+    def title(self) -> str:
+        """How the circle is called: by its managers, as it was joined, else the name here."""
+        return self.talk.title or self.name
+
+    @property
+    def path_of(self) -> Mapping[bytes, Path]:
         """How each member is reached, by the best path of its nodes."""
         order = ("tcp", "webrtc", "relay", "none")
-        best: dict[bytes, str] = {}
-        for node in self._store.present(self.circle.id):
+        best: dict[bytes, Path] = {}
+        for node in self._store.present(self.id):
             known = best.get(node.member, "none")
             best[node.member] = min(known, node.path, key=order.index)
         return best
 
+    @property
+    def status(self) -> str:
+        """How the circle is reached, in a few words."""
+        if self.circle.is_out:
+            return "left out"
+        states = [state for _, state, _ in self._store.states(self.id)]
+        direct = sum(path == "tcp" for path in self.path_of.values())
+        best = next(
+            (one for one in ("live", "polling", "replaced", "connecting") if one in states), ""
+        )
+        parts = [best or ("offline" if self.circle.services else "")]
+        parts.append(f"{direct} direct" if direct else "")
+        parts.append("" if self.is_connected else "by another process")
+        return ", ".join(part for part in parts if part) or "no service, nobody met so far"
+
+    def places(self) -> list[Place]:
+        """Return the channels, `general` first."""
+        facts, me, words = self.talk.facts, self.talk.me, self.talk.words()
+        now_ms = self.talk.now_ms()
+        found = [
+            Place(GENERAL, GENERAL_NAME, unread=self.talk.unread(GENERAL), call=self._call(GENERAL))
+        ]
+        for channel in facts.shown()[:MOST_PLACES]:
+            call = facts.call_in(channel.id, now_ms=now_ms, words=words)
+            found.append(
+                Place(
+                    *(channel.id, channel.name, channel.mode, channel.topic),
+                    unread=self.talk.unread(channel.id),
+                    joined=me in channel.members,
+                    call=call.media if call else "",
+                )
+            )
+        return found
+
+    def _call(self, channel: bytes) -> str:
+        call = self.talk.call_in(channel)
+        return call.media if call else ""
+
+    def people(self) -> list[Someone]:
+        """Return who is in the circle, those who are there first; devices of one person are one."""
+        facts, paths = self.talk.facts, self.path_of
+        order = ("tcp", "webrtc", "relay", "none")
+        names = {one.id: one.name for one in self.circle.file.members()} | dict(facts.names)
+        names.setdefault(self.talk.me, self.options.name)
+        found: dict[bytes, Someone] = {}
+        for member, name in names.items():
+            person = facts.person(member)
+            known = found.get(person)
+            path = paths.get(member, "none")
+            here = member in paths or member == self.talk.me or bool(known and known.here)
+            if known is not None:
+                path = min(known.path, path, key=order.index)
+            found[person] = Someone(
+                *(person, facts.names.get(person) or name, path),
+                here=here,
+                me=member == self.talk.me or bool(known and known.me),
+                devices=1 if known is None else known.devices + 1,
+            )
+        return sorted(
+            found.values(), key=lambda one: (not one.me, not one.here, one.name.casefold(), one.id)
+        )
+
+    def page(
+        self,
+        channel: bytes,
+        *,
+        before: tuple[int, bytes] | None = None,
+        after: tuple[int, bytes] | None = None,
+        most: int = 50,
+    ) -> list[Message]:
+        """Return messages, the oldest first."""
+        return self.talk.page(channel, before=before, after=after, most=most)
+
+    def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
+        """Return messages with these words, the oldest first."""
+        return self.talk.search(channel, words, most=most)
+
+    def message(self, hashed: bytes) -> Message | None:
+        """Return one message."""
+        return self._store.message(self.id, hashed)
+
+    def waiting(self, channel: bytes) -> list[Waiting]:
+        """Return what was written and not said so far."""
+        return [Waiting(one.text) for one in self.talk.pending(channel)]
+
+    def person_of(self, member: bytes) -> bytes:
+        """Return the person that a member is a device of."""
+        return self.talk.facts.person(member)
+
+    def author(self, message: Message) -> str:
+        """Return who said something, as it is called now."""
+        return self.talk.name_of(message.author) or message.name or message.author.hex()[:6]
+
+    def is_mine(self, message: Message) -> bool:
+        """Say whether this member said it, on whichever of its devices."""
+        return message.author in self.talk.facts.devices(self.talk.me)
+
+    def fate(self, message: Message) -> str:
+        """Say where a message of one's own is by now."""
+        found = self.talk.delivery(message)
+        return told(found.services, found.nodes, has_services=bool(self.circle.services))
+
+    def say(self, text: str, *, channel: bytes, reply: Message | None = None) -> None:
+        """Say something soon; raises `errors.Hinted`."""
+        self.talk.say(
+            text,
+            channel=channel,
+            name=self.options.name,
+            reply=None if reply is None else reply.hash,
+        )
+
+    def unread(self, channel: bytes) -> int:
+        """Return how many messages of others were not read."""
+        return self.talk.unread(channel)
+
+    def mark(self, channel: bytes) -> int:
+        """Return the number of the last message that was read."""
+        return self._store.mark(self.id, channel)
+
+    def read(self, channel: bytes, number: int) -> None:
+        """Note that a channel was read up to a message."""
+        self._store.read(self.id, channel, number)
+
+    def invite(self) -> str:
+        """Return what lets somebody in, with where this node is reached now."""
+        made = self.circle.invite(name=self.title[:32], peers=self.peers_shown())
+        return made.link() if made.services else made.code
+
     def peers_shown(self) -> list[str]:
         """Return where this node is reached directly, for an invite."""
-        if self.here is None:
-            return []
         found = []
-        for one in self.here.reached_at:
+        for one in self.here.reached_at if self.here is not None else ():
             host = f"[{one.host}]" if ":" in one.host else one.host
             found.append(f"{host}:{one.port}")
         return found[:4]
@@ -231,52 +392,46 @@ class Profile:
 
     def __init__(self, store: Store, options: Options | None = None) -> None:
         self.store, self.options = store, options or Options()
-        self.rooms: dict[str, Room] = {}
-        self.changed: Callable[[Room, events.Event | None], None] = lambda room, event: None
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self.rooms: dict[str, AnyRoom] = {}
+        self._running: dict[str, asyncio.Task[None]] | None = None
 
-    async def __aenter__(self) -> Profile:
-        for name, room in self.rooms.items():
-            self._start(name, room)
+    async def __aenter__(self) -> Self:
+        self._running = {}
+        for room in self.rooms.values():
+            self._start(room)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._running.values():
+        running, self._running = self._running or {}, None
+        for task in running.values():
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
-        self._running.clear()
+        await asyncio.gather(*running.values(), return_exceptions=True)
         for room in self.rooms.values():
-            room.circle.close()
+            room.close()
 
-    def add(self, name: str, path: Path | Circle, *, start: bool = False) -> Room:
-        """Have a circle in the profile; raises `circle.file.Unusable`."""
-        circle = path if isinstance(path, Circle) else Circle.open(path)
-        count = len(self.rooms)
+    def add(self, name: str, circle: Circle) -> Room:
+        """Have one of our circles in the profile."""
         options = self.options
         if options.port:
-            port = options.port + count
-            options = _with_port(options, port)
-        room = Room(name, circle, self.store, options)
-        room.changed = lambda room, event: self.changed(room, event)
-        self.rooms[name] = room
-        if start:
-            self._start(name, room)
+            options = replace(options, port=options.port + len(self.rooms))
+        return self.add_room(Room(name, circle, self.store, options))
+
+    def add_room(self, room: _R) -> _R:
+        """Have a circle of any kind in the profile."""
+        self.rooms[room.name] = room
+        if self._running is not None:
+            self._start(room)
         return room
 
     async def drop(self, name: str) -> None:
         """Have a circle in the profile no longer, and close it."""
-        room, task = self.rooms.pop(name), self._running.pop(name, None)
+        room, task = self.rooms.pop(name), (self._running or {}).pop(name, None)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self.store.forget(room.circle.id)
-        room.circle.close()
+        self.store.forget(room.id)
+        room.close()
 
-    def _start(self, name: str, room: Room) -> None:
-        self._running[name] = asyncio.create_task(room.run())
-
-
-def _with_port(options: Options, port: int) -> Options:
-    from dataclasses import replace
-
-    return replace(options, port=port)
+    def _start(self, room: AnyRoom) -> None:
+        if self._running is not None:
+            self._running[room.name] = asyncio.create_task(room.run())

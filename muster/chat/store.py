@@ -70,6 +70,9 @@ CREATE INDEX closed_in ON closed (circle, channel);
 CREATE TABLE cuts (
     circle BLOB, channel BLOB, author BLOB, last INTEGER NOT NULL,
     PRIMARY KEY (circle, channel, author)) WITHOUT ROWID;
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, circle BLOB NOT NULL, channel BLOB NOT NULL,
+    text TEXT NOT NULL);
 CREATE TABLE marks (
     circle BLOB, channel BLOB, id INTEGER NOT NULL, PRIMARY KEY (circle, channel)) WITHOUT ROWID;
 CREATE TABLE taken (
@@ -257,7 +260,7 @@ class Store:
     def forget(self, circle: bytes) -> None:
         """Drop everything of a circle."""
         with self.writing():
-            for table in (*_DERIVED, "marks"):
+            for table in (*_DERIVED, "marks", "outbox"):
                 self._db.execute(f"DELETE FROM {table} WHERE circle = ?", (circle,))
             self._db.execute("DELETE FROM circles WHERE id = ?", (circle,))
 
@@ -558,6 +561,26 @@ class Store:
                 )
             )
         return found
+
+    # --- what a felund circle is to be told ---------------------------------------------
+
+    def put_out(self, circle: bytes, channel: bytes, text: str) -> None:
+        """Keep a text that is to be sent."""
+        with self.writing():
+            self._db.execute(
+                "INSERT INTO outbox (circle, channel, text) VALUES (?, ?, ?)",
+                (circle, channel, text),
+            )
+
+    def outbox(self, circle: bytes) -> list[tuple[int, bytes, str]]:
+        """Return the texts that are to be sent: number, channel and text."""
+        return self._db.execute(
+            "SELECT id, channel, text FROM outbox WHERE circle = ? ORDER BY id", (circle,)
+        ).fetchall()
+
+    def sent(self, number: int) -> None:
+        """Note that a text was sent; within a `writing`, with the message."""
+        self._db.execute("DELETE FROM outbox WHERE id = ?", (number,))
 
     # --- what was read --------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, help="print the version and exit")
     commands = verbs_of(top)
     circle.add(commands)
+    talk.add_screen(commands)
     talk.add_chat(commands)
     talk.add_looking(commands)
     bootstrap.add(commands)

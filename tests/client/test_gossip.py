@@ -5,12 +5,14 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster.chat.node import Room
 from muster.chat.store import Store
 from muster.circle import Circle
 from muster.circle.anchors import COOLDOWN_S, STALE_S, Anchor, ranked
@@ -127,7 +129,7 @@ def test_who_met_through_one_member_goes_on_when_that_one_leaves() -> None:
                     for name in ("Bob", "Cleo", "Dan")
                 ]
                 for room in rooms:
-                    await until(lambda room=room: len(names(room)) == 3, "all others")
+                    await until(partial(_sees, room, 3), "all others")
                 bob, cleo, dan = rooms
                 await until(lambda: path(bob, cleo) == path(cleo, dan) == "tcp", "direct paths")
             bob.talk.say("Ann has left")
@@ -150,11 +152,10 @@ def test_nodes_that_nobody_reaches_hold_on_to_another_anchor_when_theirs_goes(
             quiet = []
             for name in ("Cleo", "Dan"):
                 circle = Circle.join(ann.invite(peers=places))
-                room = room_of(circle, name, listens=False)
-                quiet.append(await stack.enter_async_context(room))
+                quiet.append(await stack.enter_async_context(room_of(circle, name, listens=False)))
             cleo, dan = quiet
-            for room in quiet:
-                await until(lambda room=room: len(names(room)) == 3, "all others")
+            for one_of_them in quiet:
+                await until(partial(_sees, one_of_them, 3), "all others")
             cleo.talk.say("by an anchor")
             await until(lambda: "by an anchor" in texts(dan), "the text")
             held = {room.here.anchor for room in quiet if room.here}
@@ -168,6 +169,10 @@ def test_nodes_that_nobody_reaches_hold_on_to_another_anchor_when_theirs_goes(
             return time.monotonic() - began
 
     record_property("seconds until all was heard again", round(play(scene()), 2))
+
+
+def _sees(room: Room, count: int) -> bool:
+    return len(names(room)) == count
 
 
 # --- over the relay ---------------------------------------------------------------------------

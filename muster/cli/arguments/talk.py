@@ -44,6 +44,79 @@ def add_chat(commands: Any) -> None:
     add_json(peers)
 
 
+def add_screen(commands: Any) -> None:
+    """Add `chat`, `node` and `inbox`."""
+    chat = verb(
+        commands, "chat", "muster.cli.screen.verbs:chat", "talk: circles, channels, who is here"
+    )
+    chat.add_argument(
+        "--plain", action="store_true", help="lines only, for screen readers, pipes and logs"
+    )
+    chat.add_argument(
+        "--no-mouse",
+        action="store_true",
+        help="leave the mouse to the terminal, to select and copy",
+    )
+    node = verb(
+        commands,
+        "node",
+        "muster.cli.screen.verbs:node",
+        "stay in your circles without a screen, so that others find what was said",
+    )
+    for command in (chat, node):
+        command.add_argument("--name", metavar="NAME", help="how you are called, in all circles")
+        command.add_argument(
+            "--port",
+            type=int,
+            metavar="PORT",
+            help="be reached directly at this port (default: any; a circle keeps its port); with "
+            "several circles at the next ones too",
+        )
+        command.add_argument(
+            "--bind", metavar="ADDRESS", default="", help="at this address of the machine alone"
+        )
+        command.add_argument(
+            "--shown", metavar="HOST", help="tell others this host, where a port is forwarded"
+        )
+        command.add_argument(
+            "--no-listen", action="store_true", help="do not be reached directly at all"
+        )
+        command.add_argument(
+            "--mobile", action="store_true", help="this machine comes and goes: it is no anchor"
+        )
+    chat.add_argument(
+        "--anchor", action="store_true", help="this machine stays: others may hold on to it"
+    )
+    add_circle(chat)
+    node.set_defaults(anchor=True)
+    add_circle(node)
+    node.add_argument(
+        "--announce",
+        action="store_true",
+        help="stay known in a public community too, by --peer-id at --capsule or --beacon",
+    )
+    node.add_argument("--peer-id", metavar="ID", help="the name to announce")
+    node.add_argument(
+        "--capsule", metavar="URL#KEY", action="append", default=[], help="may be repeated"
+    )
+    node.add_argument("--beacon", metavar="URL", action="append", default=[], help="the same")
+    node.add_argument("--community", metavar="C", help="if the URL's folder does not say (mainnet)")
+    node.set_defaults(cache=None)
+    inbox = verb(
+        commands, "inbox", "muster.cli.screen.verbs:inbox", "show the newest messages that are here"
+    )
+    add_circle(inbox)
+    inbox.add_argument(
+        "--limit",
+        type=values.whole("number of messages", most=100_000),
+        default=20,
+        metavar="N",
+        help="so many (%(default)d)",
+    )
+    add_json(node)
+    add_json(inbox)
+
+
 def add_looking(commands: Any) -> None:
     """Add `doctor`, `info` and `watch`."""
     for name, run, what in (

@@ -1,0 +1,1 @@
+"""The chat in a terminal: a session over a profile, its commands, the screen and plain lines."""

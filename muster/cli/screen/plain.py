@@ -1,0 +1,157 @@
+"""Plain lines: the chat for screen readers, pipes and logs; commands as on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from contextlib import suppress
+
+from muster.chat.room import AnyRoom
+from muster.chat.store import Message
+from muster.cli import output
+from muster.cli.listening import stopping
+from muster.cli.screen import commands, drawing, looks
+from muster.cli.screen.session import Session
+from muster.errors import Hinted
+
+SHOWN = 20
+"""How many messages are shown at the start."""
+
+LOOK_S = 0.2
+
+
+class Plain:
+    """Lines in, lines out, until the input ends."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._after = 0
+        self._day = ""
+        self._told: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Talk until /quit, Ctrl-C or the end of the input."""
+        session = self.session
+        for trouble in session.troubles:
+            output.say(f"* {output.line(trouble)}")
+        async with session.profile, stopping() as stop:
+            self._greet()
+            lines: asyncio.Queue[str | None] = asyncio.Queue()
+            self._read(lines)
+            following = asyncio.create_task(self._follow())
+            ending = asyncio.create_task(stop.wait())
+            try:
+                while not stop.is_set():
+                    reading = asyncio.create_task(lines.get())
+                    done, _ = await asyncio.wait(
+                        {reading, ending, following}, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if following in done:
+                        following.result()
+                    if reading not in done:
+                        reading.cancel()
+                        break
+                    text = reading.result()
+                    if text is None or not await self._typed(text):
+                        break
+                await self._drain()
+            finally:
+                following.cancel()
+                ending.cancel()
+                await asyncio.gather(following, ending, return_exceptions=True)
+
+    def _greet(self) -> None:
+        room = self.session.room
+        if room is None:
+            output.say("* you are in no circle yet: /circle create NAME, or /join LINK")
+            return
+        output.say(f"* '{output.name(room.title)}'; /help lists commands, /quit ends")
+        for one in room.page(self.session.channel, most=SHOWN):
+            self._show(room, one)
+        self._after = self.session.store.newest()
+
+    def _read(self, lines: asyncio.Queue[str | None]) -> None:
+        """Read lines in a thread of its own: a terminal cannot be asked whether there is one."""
+        loop = asyncio.get_running_loop()
+
+        def reading() -> None:
+            with suppress(RuntimeError, ValueError, OSError):  # the loop has ended before
+                for line in sys.stdin:
+                    loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\n"))
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+
+        threading.Thread(target=reading, daemon=True).start()
+
+    async def _typed(self, text: str) -> bool:
+        """Do or say a line; False to end."""
+        if not text.strip():
+            return True
+        try:
+            answer = await commands.run(self.session, text)
+        except Hinted as error:
+            output.say("* " + "; ".join(commands.problem(error)))
+            return True
+        for line in answer.lines:
+            output.show(f"* {line}")
+        match answer.show:
+            case "help":
+                for one in commands.COMMANDS.values():
+                    output.show(f"* {one.typed}: {one.what}")
+            case "invite":
+                output.show(answer.about)
+            case "search":
+                room = self.session.here
+                for found in room.search(self.session.channel, answer.about):
+                    self._show(room, found)
+            case "settings":
+                output.show(f"* you are called {self.session.name}: /name, /circle keep, /circles")
+            case "quit":
+                return False
+            case _:
+                pass
+        return True
+
+    async def _follow(self) -> None:
+        """Show what comes, and how circles are reached."""
+        while True:
+            for room in self.session.rooms:
+                for one in self.session.store.since(room.id, self._after):
+                    self._show(room, one)
+                    room.read(one.channel, one.id)
+                status = room.trouble or room.status
+                if self._told.get(room.name, status) != status:
+                    output.say(f"* {room.name}: {output.line(status)}")
+                self._told[room.name] = status
+            self._after = max(self._after, self.session.store.newest())
+            await asyncio.sleep(LOOK_S)
+
+    async def _drain(self) -> None:
+        """Give what was written last a moment to be said."""
+        for _ in range(15):
+            waiting = [
+                one
+                for room in self.session.rooms
+                for place in room.places()
+                for one in room.waiting(place.id)
+            ]
+            if not waiting:
+                break
+            await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S * 2)
+
+    def _show(self, room: AnyRoom, one: Message) -> None:
+        day = drawing.day(one.shown_ms)
+        if day != self._day:
+            self._day = day
+            output.show(f"-- {day} --")
+        places = {place.id: place.name for place in room.places()}
+        where = ""
+        if room is not self.session.room or one.channel != self.session.channel:
+            where = f"{room.name}#{output.name(places.get(one.channel, '?'))} "
+        names = looks.names(room.people())
+        who = names.get(room.person_of(one.author)) or output.name(room.author(one))
+        if room.is_mine(one):
+            who = f"{who} (you)"
+        at = commands.clock(one.shown_ms, "%H:%M")
+        output.show_wrapped(f"{at} {where}{who}: {one.text}", indent=" " * 6)
