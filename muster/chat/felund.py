@@ -53,7 +53,7 @@ class FelundRoom:
         self.called, self.trouble = called, ""
         self.changed: Callable[[], None] = lambda: None
         self._rim = rim or Rim()
-        self._store = store
+        self.store = store
         self._names: dict[bytes, str] = {}
         self._there: set[str] = set()
         self._live = False
@@ -95,7 +95,7 @@ class FelundRoom:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:
-        cursor = int(self._store.setting(f"{self._kept_as} cursor", "0"))
+        cursor = int(self.store.setting(f"{self._kept_as} cursor", "0"))
         opened = Client(
             *(self.base_url, self.circle, self.node_id),
             cursor=cursor,
@@ -134,9 +134,9 @@ class FelundRoom:
         async for event in events:
             match event:
                 case Note():
-                    with self._store.writing():
+                    with self.store.writing():
                         self._take(event)
-                    self._store.put(f"{self._kept_as} cursor", str(events.cursor))
+                    self.store.put(f"{self._kept_as} cursor", str(events.cursor))
                 case Joined():
                     self._there.add(event.peer.node_id)
                 case Left():
@@ -147,7 +147,7 @@ class FelundRoom:
 
     async def _send(self, client: Client) -> None:
         while True:
-            for number, channel, text in self._store.outbox(self.id):
+            for number, channel, text in self.store.outbox(self.id):
                 name = self._channel_names().get(bytes(channel).hex(), GENERAL_NAME)
                 note = None
                 try:
@@ -156,10 +156,10 @@ class FelundRoom:
                     if error.passing:
                         raise
                     self.trouble = f"not sent: {error}"  # it would never be, and hold up the rest
-                with self._store.writing():
+                with self.store.writing():
                     if note is not None:
                         self._take(note)
-                    self._store.sent(number)
+                    self.store.sent(number)
                 self.changed()
             await self._rim.sleep(LOOK_S)
 
@@ -182,9 +182,9 @@ class FelundRoom:
         names = self._channel_names()
         if channel != GENERAL and channel.hex() not in names and len(names) < 1000:
             names[channel.hex()] = note.channel_id
-            self._store.put(f"{self._kept_as} channels", json.dumps(names))
+            self.store.put(f"{self._kept_as} channels", json.dumps(names))
         at_ms = max(note.created_ts, 0) * 1000
-        self._store.add_text(
+        self.store.add_text(
             self.id,
             Row(
                 hash=hashlib.sha256(note.msg_id.encode()).digest(),
@@ -202,7 +202,7 @@ class FelundRoom:
         self._names[_author(note.author_node_id)] = note.display_name
 
     def _channel_names(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads(self._store.setting(f"{self._kept_as} channels", "{}"))
+        found: dict[str, str] = json.loads(self.store.setting(f"{self._kept_as} channels", "{}"))
         return found
 
     # --- what a screen asks -----------------------------------------------------------------------
@@ -235,19 +235,19 @@ class FelundRoom:
     ) -> list[Message]:
         """Return messages, the oldest first."""
         view = View(self.id, channel)
-        return self._store.page(view, before=before, after=after, most=most)
+        return self.store.page(view, before=before, after=after, most=most)
 
     def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
         """Return messages with these words, the oldest first."""
-        return self._store.search(View(self.id, channel), words, most=most)
+        return self.store.search(View(self.id, channel), words, most=most)
 
     def message(self, hashed: bytes) -> Message | None:
         """Return one message."""
-        return self._store.message(self.id, hashed)
+        return self.store.message(self.id, hashed)
 
     def waiting(self, channel: bytes) -> list[Waiting]:
         """Return what was written and not sent so far."""
-        return [Waiting(text) for _, place, text in self._store.outbox(self.id) if place == channel]
+        return [Waiting(text) for _, place, text in self.store.outbox(self.id) if place == channel]
 
     def person_of(self, member: bytes) -> bytes:
         """Return the same: a felund circle tells nothing of devices."""
@@ -271,19 +271,19 @@ class FelundRoom:
             raise BadValue("there is nothing to say")
         if reply is not None:
             raise BadValue(LACKS, "write it as a text of its own")
-        self._store.put_out(self.id, channel, text)
+        self.store.put_out(self.id, channel, text)
 
     def unread(self, channel: bytes) -> int:
         """Return how many messages of others were not read."""
-        return self._store.unread(View(self.id, channel), but=[_author(self.node_id)])
+        return self.store.unread(View(self.id, channel), but=[_author(self.node_id)])
 
     def mark(self, channel: bytes) -> int:
         """Return the number of the last message that was read."""
-        return self._store.mark(self.id, channel)
+        return self.store.mark(self.id, channel)
 
     def read(self, channel: bytes, number: int) -> None:
         """Note that a channel was read up to a message."""
-        self._store.read(self.id, channel, number)
+        self.store.read(self.id, channel, number)
 
     def invite(self) -> str:
         """Return what lets somebody in."""
@@ -300,7 +300,7 @@ class FelundRoom:
         channel = _channel(name)
         if channel.hex() not in names:
             names[channel.hex()] = name
-            self._store.put(f"{self._kept_as} channels", json.dumps(names))
+            self.store.put(f"{self._kept_as} channels", json.dumps(names))
         return channel
 
 

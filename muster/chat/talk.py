@@ -638,11 +638,12 @@ class Talk:
     # --- keys -------------------------------------------------------------------------------
 
     def _typed(self) -> dict[bytes, bytes]:
-        """Return the keys of passphrases by the records that made them."""
+        """Return keys that no box gave, by the records that made them: typed, or imported."""
         kept = json.loads(self.circle.file.fact("passphrases", b"{}"))
         by_salt = {base64url.decode(salt): base64url.decode(key) for salt, key in kept.items()}
-        found = {}
-        for fact in self.store.facts(self.id):
+        brought = json.loads(self.circle.file.fact("channel keys", b"{}"))
+        found = {bytes.fromhex(one): base64url.decode(key) for one, key in brought.items()}
+        for fact in self.store.facts(self.id) if by_salt else ():
             salt = fact.body.get("salt") if fact.kind == "channel" else None
             if isinstance(salt, str):
                 try:
@@ -652,6 +653,25 @@ class Talk:
                 if key is not None:
                     found[fact.hash] = key
         return found
+
+    def known_keys(self) -> dict[bytes, bytes]:
+        """Return the keys of private channels, by the records that made them."""
+        facts = self.facts
+        return {
+            source.hash: key
+            for channel in facts.channels.values()
+            for source in channel.sources.values()
+            if (key := facts.key_of(channel, source)) is not None
+        }
+
+    def keep_key(self, source: bytes, key: bytes) -> None:
+        """Keep a channel's key that another device had; raises `ValueError` for what is none."""
+        if len(source) != 32 or len(key) != keys.SECRET_BYTES:
+            raise ValueError("a key has 32 bytes")
+        brought = json.loads(self.circle.file.fact("channel keys", b"{}"))
+        brought[source.hex()] = base64url.encode(key)
+        self.circle.file.keep("channel keys", json.dumps(brought).encode())
+        self._facts_at = -1
 
     def remember_key(self, salt: bytes, key: bytes) -> None:
         """Keep the key that follows from a passphrase, and read what it opens."""

@@ -94,7 +94,7 @@ class TcpPath:
         self._writer.close()
         with suppress(OSError, ssl.SSLError, TimeoutError):
             async with asyncio.timeout(1):
-                await self._writer.wait_closed()
+                await asyncio.shield(self._writer.wait_closed())  # others may wait for it too
 
 
 @dataclass(slots=True)
@@ -386,6 +386,8 @@ class Direct:
                 await self._hold(path, Link(session, path.other))
         except (Closed, OSError, TimeoutError, NotBelieved):
             writer.close()
+        except asyncio.CancelledError:
+            writer.close()  # asyncio's streams complain of a task that was cancelled
         finally:
             self._open.discard(task)
 

@@ -113,8 +113,29 @@ def add_screen(commands: Any) -> None:
         metavar="N",
         help="so many (%(default)d)",
     )
-    add_json(node)
-    add_json(inbox)
+    export = verb(
+        commands,
+        "export",
+        "muster.cli.screen.transferring:export",
+        "write circles and their history to a file, for another device",
+    )
+    export.add_argument("file", metavar="FILE", help="where to")
+    add_circle(export)
+    export.add_argument(
+        "--plain", action="store_true", help="lines of JSON, not encrypted: keep it to yourself"
+    )
+    bring = verb(
+        commands,
+        "import",
+        "muster.cli.screen.transferring:import_",
+        "take circles and their history from such a file",
+    )
+    bring.add_argument("file", metavar="FILE", help="a file of 'muster export'")
+    for command in (export, bring):
+        command.add_argument(
+            "--passphrase-file", metavar="FILE", help="its first line is the passphrase"
+        )
+    add_json(node, inbox, export, bring)
 
 
 def add_looking(commands: Any) -> None:

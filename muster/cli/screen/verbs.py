@@ -146,6 +146,13 @@ async def _announce(arguments: argparse.Namespace) -> None:
             await asyncio.sleep(1.0)
 
 
+def close(session: Session) -> None:
+    """Let go of a session's files."""
+    for room in session.rooms:
+        room.close()
+    session.close()
+
+
 def inbox(arguments: argparse.Namespace) -> int:
     """Show the newest messages, of one circle or all, without connecting."""
     from muster.cli.screen import commands
@@ -180,7 +187,5 @@ def inbox(arguments: argparse.Namespace) -> int:
         if not lines:
             output.say("nothing was said so far")
     finally:
-        for room in session.rooms:
-            room.close()
-        session.close()
+        close(session)
     return output.OK
