@@ -67,7 +67,7 @@ def add_screen(commands: Any) -> None:
         command.add_argument("--name", metavar="NAME", help="how you are called, in all circles")
         command.add_argument(
             "--port",
-            type=int,
+            type=values.port,
             metavar="PORT",
             help="be reached directly at this port (default: any; a circle keeps its port); with "
             "several circles at the next ones too",

@@ -43,16 +43,3 @@ whole_seconds = whole("whole number of seconds up to a day", most=86_400)
 seconds = number("number of seconds", most=3600)
 dollars = number("number of US dollars", most=10_000_000)
 hours = number("number of hours a day", most=24)
-
-
-def whole(what: str, *, most: int) -> Callable[[str], int]:
-    """Read a whole number from 1 to *most*; *what* completes "is not a …"."""
-    read = number(what, most=most)
-
-    def read_whole(text: str) -> int:
-        value = read(text)
-        if value != int(value):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a {what}")
-        return int(value)
-
-    return read_whole

@@ -40,6 +40,9 @@ LARGE_CHARACTERS, LARGE_LINES = 4000, 10
 PART_CHARACTERS = 60_000
 """So much of a large paste goes into one message: services take no more in any script."""
 
+MOST_WAITING = 20
+"""How many texts that were not said so far are shown."""
+
 MOST_KEPT = 200
 
 
@@ -399,7 +402,7 @@ class ChatApp(App[None]):
         if self._newest:
             options += [
                 Option(drawing.waiting(one, self.session.name), disabled=True)
-                for one in room.waiting(self.session.channel)
+                for one in room.waiting(self.session.channel)[:MOST_WAITING]
             ]
             options += [Option(line, disabled=True) for line in self._said]
         if not options:

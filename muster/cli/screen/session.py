@@ -5,6 +5,7 @@ The screen and plain lines are two faces of it; slash commands work on it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
@@ -31,7 +32,8 @@ class Session:
 
     def __init__(self, home: Home, store: Store, options: Options) -> None:
         self.home, self.store = home, store
-        self.name = options.name or store.setting("name") or called()
+        named = options.name or os.environ.get("MUSTER_NAME") or store.setting("name")
+        self.name = called(named)
         self.profile = Profile(store, replace(options, name=self.name))
         self.room: AnyRoom | None = None
         self.channel = GENERAL

@@ -19,14 +19,11 @@ from muster.errors import BadValue
 
 def options(arguments: argparse.Namespace, *, headless: bool = False) -> Options:
     """Return how the node is among others, as asked."""
-    port = arguments.port or 0
-    if not 0 <= port <= 65535:
-        raise Misuse(f"{port} is no port", "one from 1 to 65535; --no-listen for none")
     return Options(
         name=arguments.name or "",
         listens=not arguments.no_listen,
         bind=arguments.bind,
-        port=port,
+        port=arguments.port or 0,
         shown=arguments.shown or "",
         can_anchor=headless or arguments.anchor,
         is_mobile=arguments.mobile,
