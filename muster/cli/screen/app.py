@@ -106,13 +106,17 @@ class Log(OptionList, can_focus=True):
                 return [number]
         return []
 
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        """Ask for more at the ends."""
-        super().watch_scroll_y(old, new)
-        if new <= 0 < old:
+    def _on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Ask for what is older, at the top."""
+        if self.scroll_offset.y <= 0:
             self.post_message(self.Edge(older=True))
-        elif new >= self.max_scroll_y > old:
+        super()._on_mouse_scroll_up(event)
+
+    def _on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Ask for what is newer, at the end."""
+        if self.at_end:
             self.post_message(self.Edge(older=False))
+        super()._on_mouse_scroll_down(event)
 
 
 class Composer(TextArea):
