@@ -11,7 +11,7 @@ Everything is a network namespace of Linux, joined by virtual wires, and touches
 
 Linux maps a port of a LAN to the same port outside while that is free, whatever the destination:
 ``cone`` is that, with filtering by address and port. ``symmetric`` takes a random port for each
-destination. Both drop what nobody asked for, without a word, as routers at home do.
+destination. Both drop what nobody asked for, without a word unless they are told to reject it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,11 +42,14 @@ LAN = "192.168.1.0/24"
 OURS = "musternet"
 STOP_S = 10.0
 
+_ENDING = ("setpriv", "--pdeathsig", "KILL")
+"""What is started ends with whoever started it."""
+
 _RULES = """
 table ip nat {
     chain out {
         type nat hook postrouting priority srcnat;
-        oifname "wire" masquerade %s
+        oifname "wire" masquerade %(ports)s
     }
 }
 table ip filter {
@@ -54,6 +58,7 @@ table ip filter {
         iifname != "wire" accept
         ct state established,related accept
         icmp type echo-request accept
+        %(uninvited)s
     }
     chain through {
         type filter hook forward priority filter; policy drop;
@@ -63,6 +68,7 @@ table ip filter {
 }
 """
 _PORTS: Mapping[Nat, str] = {"cone": "", "symmetric": "random,fully-random"}
+_REJECT = "meta l4proto tcp reject with tcp reset; reject"
 
 
 class Unable(RuntimeError):
@@ -84,7 +90,7 @@ def why_not() -> str:
                 "ip", "-n", name, "link", "add", "name", "v0", "type", "veth", "peer", "name", "v1"
             )
             _run("ip", "-n", name, "link", "add", "name", "br0", "type", "bridge")
-            _run("ip", "netns", "exec", name, "nft", "-f", "-", given=_RULES % "")
+            _run("ip", "netns", "exec", name, "nft", "-f", "-", given=_rules("cone", _REJECT))
         finally:
             _run("ip", "netns", "del", name)
     except Unable as error:
@@ -93,14 +99,17 @@ def why_not() -> str:
 
 
 @contextmanager
-def internet() -> Iterator[Internet]:
-    """Make an internet; whatever was started or made in it is gone when the block ends."""
+def internet(*, delay_ms: float = 0) -> Iterator[Internet]:
+    """Make an internet; whatever was started or made in it is gone when the block ends.
+
+    *delay_ms* is how long everything takes, one way, between the public networks.
+    """
     if why := why_not():
         raise Unable(why)
     _sweep()
     made = Internet(f"{OURS}-{os.getpid()}-{secrets.token_hex(3)}")
     try:
-        made.open()
+        made.open(delay_ms)
         yield made
     finally:
         made.close()
@@ -209,7 +218,7 @@ class Host:
     ) -> Process:
         """Start a program here; it ends with the network, and with whoever started it."""
         made = Process(
-            (*_inside(self.space), "setpriv", "--pdeathsig", "KILL", *command),
+            (*_inside(self.space), *_ENDING, *command),
             name=self.name,
             cwd=cwd,
             env=None if environment is None else {**os.environ, **environment},
@@ -269,13 +278,13 @@ class Host:
 class Router(Host):
     """A host that hides a LAN behind its address; `cut` and `move` are those of its own wire."""
 
-    def __init__(self, net: Internet, name: str, nat: Nat) -> None:
+    def __init__(self, net: Internet, name: str, nat: Nat, *, rejects: bool = False) -> None:
         super().__init__(net, name)
         self.nat = nat
         self.lan = _Segment(self.space, "lan", LAN)
         self.lan.make()
         _forward(self.space)
-        _run(*_inside(self.space), "nft", "-f", "-", given=_RULES % _PORTS[nat])
+        _run(*_inside(self.space), "nft", "-f", "-", given=_rules(nat, _REJECT if rejects else ""))
 
     def host(self, name: str) -> Host:
         """Put a machine into the LAN."""
@@ -291,23 +300,41 @@ class Internet:
         self._hosts: list[Host] = []
         self._spaces: list[str] = []
         self._numbers = itertools.count(1)
+        self._slowing: Process | None = None
 
-    def open(self) -> None:
-        """Make the public networks."""
+    def open(self, delay_ms: float) -> None:
+        """Make the public networks, and what slows them down."""
         space = self.space("internet")
         _forward(space)
         for number, network in enumerate(NETWORKS):
             made = _Segment(space, f"net{number}", network)
             made.make()
             self.segments.append(made)
+        if delay_ms:
+            self._slow(space, delay_ms)
+
+    def _slow(self, space: str, delay_ms: float) -> None:
+        """Lead what goes from network to network by a device that lets it wait."""
+        command = (sys.executable, str(Path(__file__).with_name("delay.py")), "slow", str(delay_ms))
+        self._slowing = Process((*_inside(space), *_ENDING, *command), name="delay")
+        self._slowing.until(lambda p: p.lines, "it is ready")
+        _run("ip", "-n", space, "link", "set", "slow", "up")
+        _run("ip", "-n", space, "route", "add", "default", "dev", "slow", "table", "100")
+        for segment in self.segments:
+            _run("ip", "-n", space, "rule", "add", "iif", segment.bridge, "table", "100")
 
     def host(self, name: str, address: str = "") -> Host:
         """Put a machine with a public address into the internet."""
         return self.place(name, address or self)
 
-    def router(self, name: str, address: str = "", *, nat: Nat = "cone") -> Router:
-        """Put a router with NAT into the internet, with an empty LAN behind it."""
-        made = Router(self, name, nat)
+    def router(
+        self, name: str, address: str = "", *, nat: Nat = "cone", rejects: bool = False
+    ) -> Router:
+        """Put a router with NAT into the internet, with an empty LAN behind it.
+
+        One that *rejects* answers what nobody asked for, by a reset or by ICMP.
+        """
+        made = Router(self, name, nat, rejects=rejects)
         self._hosts.append(made)
         made.move(address or self)
         return made
@@ -342,6 +369,8 @@ class Internet:
         """End every program, by its id, and remove every namespace."""
         for host in reversed(self._hosts):
             host.close()
+        if self._slowing is not None:
+            self._slowing.stop(signal.SIGKILL)
         for space in reversed(self._spaces):
             _run("ip", "netns", "del", space)
         self._hosts.clear()
@@ -365,6 +394,10 @@ class _Segment:
         _run(*here, "link", "add", "name", self.bridge, "type", "bridge", "forward_delay", "0")
         _run(*here, "addr", "add", f"{self.gateway}/{self.network.prefixlen}", "dev", self.bridge)
         _run(*here, "link", "set", self.bridge, "up")
+
+
+def _rules(nat: Nat, uninvited: str) -> str:
+    return _RULES % {"ports": _PORTS[nat], "uninvited": uninvited}
 
 
 def _forward(space: str) -> None:
