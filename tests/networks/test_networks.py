@@ -213,6 +213,7 @@ def test_five_nodes_hear_everything_whatever_befalls_them_and_their_service(
     pia.says("so do I")
     for node in (ann, bob, pia):
         node.hears(*said, seconds=10)
+    time.sleep(OUTAGE_S)
     mo.host.move("203.0.113.41")
     sol.process.send(SIGCONT)
     mo.says("I have moved")
