@@ -279,6 +279,22 @@ def test_a_node_whose_address_changes_hears_and_is_heard_within_half_a_minute(
     ann.hears("I have moved")
 
 
+def test_a_node_whose_router_is_given_another_address_hears_and_is_heard_again(
+    net: Internet, tmp_path: Path
+) -> None:
+    service = Service(net.host("service", "203.0.113.10"), tmp_path / "service")
+    home = net.router("home", "203.0.113.20", nat="cone")
+    party = Party(tmp_path, service)
+    ann, bob = party.node("Ann", home.host("ann")), party.node("Bob", net.host("bob"))
+    party.are_live()
+    party.hear(*party.each_says("is here"))
+    home.move("198.51.100.20")
+    bob.says("I only listen for Ann")
+    ann.hears("I only listen for Ann")
+    ann.says("I have noticed nothing")
+    bob.hears("I have noticed nothing")
+
+
 def test_a_node_whose_address_changes_meets_the_others_again_without_a_service(
     net: Internet, tmp_path: Path
 ) -> None:
