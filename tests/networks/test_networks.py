@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from muster.circle import Circle
+from muster.circle.attending import CONFIRM_S
 from muster.invites import ServiceAddress
 from tests.networks.namespaces import Host, Internet, Process, internet
 from tests.support.local import GENEROUS, ROOT
@@ -22,6 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 PORT = 9999
 OUTAGE_S = 4.0
 """How long a wire is cut, or a node asleep: the hardship itself, not a wait for anything."""
+
+QUIET_S = CONFIRM_S + 1
+"""How long nobody has spoken, so that a node has nothing to ask for, for minutes."""
 
 
 @pytest.fixture
@@ -272,6 +276,7 @@ def test_a_node_whose_address_changes_hears_and_is_heard_within_half_a_minute(
     mo = party.node("Mo", net.host("mo", "198.51.100.40"))
     party.are_live()
     party.hear(*party.each_says("is here"))
+    time.sleep(QUIET_S)
     mo.host.move("203.0.113.41")
     ann.says("I only listen for Mo")
     mo.hears("I only listen for Mo")
@@ -288,6 +293,7 @@ def test_a_node_whose_router_is_given_another_address_hears_and_is_heard_again(
     ann, bob = party.node("Ann", home.host("ann")), party.node("Bob", net.host("bob"))
     party.are_live()
     party.hear(*party.each_says("is here"))
+    time.sleep(QUIET_S)
     home.move("198.51.100.20")
     bob.says("I only listen for Ann")
     ann.hears("I only listen for Ann")
