@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -297,10 +297,8 @@ class Internet:
     def __init__(self, name: str) -> None:
         self.name = name
         self.segments: list[_Segment] = []
-        self._hosts: list[Host] = []
-        self._spaces: list[str] = []
+        self._ending = ExitStack()
         self._numbers = itertools.count(1)
-        self._slowing: Process | None = None
 
     def open(self, delay_ms: float) -> None:
         """Make the public networks, and what slows them down."""
@@ -316,8 +314,9 @@ class Internet:
     def _slow(self, space: str, delay_ms: float) -> None:
         """Lead what goes from network to network by a device that lets it wait."""
         command = (sys.executable, str(Path(__file__).with_name("delay.py")), "slow", str(delay_ms))
-        self._slowing = Process((*_inside(space), *_ENDING, *command), name="delay")
-        self._slowing.until(lambda p: p.lines, "it is ready")
+        slowing = Process((*_inside(space), *_ENDING, *command), name="delay")
+        self._ending.callback(slowing.stop, signal.SIGKILL)
+        slowing.until(lambda p: p.lines, "it is ready")
         _run("ip", "-n", space, "link", "set", "slow", "up")
         _run("ip", "-n", space, "route", "add", "default", "dev", "slow", "table", "100")
         for segment in self.segments:
@@ -335,14 +334,14 @@ class Internet:
         One that *rejects* answers what nobody asked for, by a reset or by ICMP.
         """
         made = Router(self, name, nat, rejects=rejects)
-        self._hosts.append(made)
+        self._ending.callback(made.close)
         made.move(address or self)
         return made
 
     def place(self, name: str, where: Internet | Router | str) -> Host:
         """Put a machine somewhere: in the internet, at an address there, behind a router."""
         made = Host(self, name)
-        self._hosts.append(made)
+        self._ending.callback(made.close)
         made.move(where)
         return made
 
@@ -357,7 +356,7 @@ class Internet:
         """Make a namespace, and return its name."""
         made = f"{self.name}-{name}"
         _run("ip", "netns", "add", made)
-        self._spaces.append(made)
+        self._ending.callback(_run, "ip", "netns", "del", made)
         _run("ip", "-n", made, "link", "set", "lo", "up")
         return made
 
@@ -367,14 +366,7 @@ class Internet:
 
     def close(self) -> None:
         """End every program, by its id, and remove every namespace."""
-        for host in reversed(self._hosts):
-            host.close()
-        if self._slowing is not None:
-            self._slowing.stop(signal.SIGKILL)
-        for space in reversed(self._spaces):
-            _run("ip", "netns", "del", space)
-        self._hosts.clear()
-        self._spaces.clear()
+        self._ending.close()
 
 
 class _Segment:
