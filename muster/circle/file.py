@@ -59,6 +59,13 @@ CREATE TABLE drafts (
 CREATE INDEX said ON drafts (hash);
 """
 
+_PLACED = """
+CREATE TABLE IF NOT EXISTS placed (
+    id BLOB PRIMARY KEY, node BLOB NOT NULL, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    endpoints TEXT NOT NULL) WITHOUT ROWID
+"""
+"""Where members were, as their presences tell; a record that tells who one is tells no place."""
+
 
 class Unusable(Hinted):
     """The file is not there, damaged, or another program's."""
@@ -121,6 +128,7 @@ class CircleFile:
         with _write(database):
             for statement in _TABLES.split(";"):
                 database.execute(statement)
+            database.execute(_PLACED)
             facts = {"founder": founder.raw, "member": member_secret, "name": name.encode()}
             if founder_key is not None:
                 facts["founder key"] = founder_key.seed
@@ -149,6 +157,7 @@ class CircleFile:
                     f"{path} is of version {version}, which this muster does not know",
                     "update muster" if version > VERSION else "restore it from a backup",
                 )
+            database.execute(_PLACED)  # a file of the first days has none
             return cls(database, path)
         except (sqlite3.DatabaseError, ValueError, LookupError) as error:
             database.close()
@@ -528,8 +537,15 @@ class CircleFile:
                 (
                     *(presence.member_id, presence.member.raw, presence.box, presence.name),
                     *(presence.node_id, epoch, presence.at_ms),
-                    json.dumps([list(endpoint) for endpoint in presence.endpoints]),
+                    places := json.dumps([list(endpoint) for endpoint in presence.endpoints]),
                 ),
+            )
+            self._db.execute(
+                "INSERT INTO placed VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "node = excluded.node, epoch = excluded.epoch, at_ms = excluded.at_ms, "
+                "endpoints = excluded.endpoints WHERE excluded.epoch > epoch OR "
+                "(excluded.epoch = epoch AND excluded.at_ms > at_ms)",
+                (presence.member_id, presence.node_id, epoch, presence.at_ms, places),
             )
         return bool(done.rowcount)
 
@@ -553,8 +569,9 @@ class CircleFile:
     def members(self) -> list[Member]:
         """Return everybody whom this node has met, the newest first."""
         rows = self._db.execute(
-            "SELECT id, key, box, name, node, epoch, at_ms, endpoints FROM members "
-            "ORDER BY at_ms DESC, id"
+            "SELECT m.id, m.key, m.box, m.name, coalesce(p.node, m.node), m.epoch, m.at_ms, "
+            "coalesce(p.endpoints, m.endpoints) FROM members AS m LEFT JOIN placed AS p "
+            "ON p.id = m.id AND p.epoch = m.epoch ORDER BY m.at_ms DESC, m.id"
         )
         return [
             Member(
