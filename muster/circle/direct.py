@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from capsules.errors import Refused as NotBelieved
-from muster import base64url, certificates
+from muster import base64url, certificates, network
+from muster.backoff import within
 from muster.base64url import encode
 from muster.circle.file import Kept
 from muster.circle.links import Link, PathKind
@@ -33,6 +34,9 @@ HELLO_S = 10.0
 """How long the other side may take to prove itself and to say hello."""
 
 DIAL_AGAIN_S = 20.0
+SOON_S = 1.0
+"""How soon those are sought who have told of a new place, or who were met until now."""
+
 MOST_CONNECTIONS = 64
 MOST_FRAME = 17 + PAYLOAD_BYTES
 MOST_MESSAGE = 1024 * 1024
@@ -52,6 +56,13 @@ class TcpPath:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: bytes
     ) -> None:
         self._reader, self._writer, self.other = reader, writer, other
+        self._socket = writer.get_extra_info("socket")
+        network.notice_end(self._socket)
+
+    def check_place(self) -> None:
+        """End it if this machine is elsewhere now."""
+        if network.has_moved(self._socket):
+            self._writer.transport.abort()
 
     async def send(self, frame: LinkFrame) -> None:
         """Send a frame; raises `Closed`."""
@@ -90,6 +101,9 @@ class Direct:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[Any]] = set()
         self._meetings: dict[bytes, Link] = {}
+        self._paths: set[TcpPath] = set()
+        self._dialled_by_us: set[bytes] = set()
+        self._soon = asyncio.Event()
         self._place: tuple[str, int] | None = None
         self._epoch = -1
         self.passed: set[bytes] = set()
@@ -143,7 +157,19 @@ class Direct:
             for host, port, node in self._known():
                 if node is None or node not in self._meetings:
                     self._start(self._meet(host, port, node))
-            await self._connection.rim.sleep(DIAL_AGAIN_S)
+            rim = self._connection.rim
+            await rim.sleep(SOON_S)
+            await within(self._soon.wait(), DIAL_AGAIN_S - SOON_S, rim)
+            self._soon.clear()
+
+    def seek_soon(self) -> None:
+        """Look again for whoever can be reached: somebody is elsewhere now."""
+        self._soon.set()
+
+    def check_place(self) -> None:
+        """End all paths if this machine is elsewhere now."""
+        for path in list(self._paths):
+            path.check_place()
 
     def _known(self) -> Iterable[tuple[str, int, bytes | None]]:
         circle, mine = self._connection.circle, self._connection.node.id
@@ -172,7 +198,7 @@ class Direct:
                 return
             session = self._connection.rim.entropy(SESSION_BYTES)
             await path.send(self._hello(session))
-            await self._hold(path, Link(session, path.other))
+            await self._hold(path, Link(session, path.other), dialled=True)
 
     async def improve(self, link: Link, endpoint: Endpoint) -> None:
         """Open a direct path for a link that goes by the relay."""
@@ -217,7 +243,7 @@ class Direct:
             if link is not None:
                 await link.attach(path)
                 await self._carry(path, link)
-            elif path.other in self._meetings:
+            elif not self._gives_way(path.other):
                 await path.aclose()
             else:
                 await self._hold(path, Link(session, path.other))
@@ -225,6 +251,15 @@ class Direct:
             writer.close()
         finally:
             self._open.discard(task)
+
+    def _gives_way(self, other: bytes) -> bool:
+        """Say whether a fresh hello of a node is to be held, though it is met already.
+
+        Who says hello has no meeting: it has moved, and ours leads to where it was. If both have
+        dialled at once, the meeting stands that the lower node_id has dialled.
+        """
+        dialled = other in self._meetings and other in self._dialled_by_us
+        return not (dialled and self._connection.node.id < other)
 
     def _hello(self, session: bytes) -> LinkFrame:
         node = self._connection.node
@@ -251,6 +286,7 @@ class Direct:
 
     async def _carry(self, path: TcpPath, link: Link) -> None:
         """Give a link what comes by a path, until that ends."""
+        self._paths.add(path)
         try:
             while not link.closed:
                 frame = await path.receive()
@@ -260,19 +296,25 @@ class Direct:
                     await link.has_room()
                     link.hear(frame)
         finally:
+            self._paths.discard(path)
             link.detach(path)
             await path.aclose()
 
-    async def _hold(self, path: TcpPath, link: Link) -> None:
-        """Hold a meeting, until the path ends."""
+    async def _hold(self, path: TcpPath, link: Link, *, dialled: bool = False) -> None:
+        """Hold a meeting, until the path ends; one that was held before ends."""
+        if (before := self._meetings.get(path.other)) is not None:
+            self._start(before.aclose())
         self._meetings[path.other] = link
+        (self._dialled_by_us.add if dialled else self._dialled_by_us.discard)(path.other)
         self._connection.direct_changed()
         await link.attach(path)
         meeting = asyncio.create_task(_Meeting(self._connection, link).run())
         try:
             await self._carry(path, link)
         finally:
-            self._meetings.pop(path.other, None)
+            if self._meetings.get(path.other) is link:
+                del self._meetings[path.other]
+                self.seek_soon()
             meeting.cancel()
             link.abort()
             await asyncio.gather(meeting, return_exceptions=True)
