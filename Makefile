@@ -31,7 +31,7 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) node ministack chromium coturn nginx caddy ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn, nginx and caddy
+setup: $(PYTHON_READY) node ministack chromium coturn nginx caddy networks ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn, nginx, caddy, ip and nft
 	@echo "==> everything is set up: make run, make test"
 
 $(RUN_PINS): requirements-serve.txt
@@ -55,10 +55,10 @@ $(MINISTACK_READY): tests/ministack.txt | $(PYTHON_READY)
 	@touch $@
 
 # What only some suites need; tests/suites.py asks for it.
-.PHONY: node ministack chromium coturn nginx caddy
+.PHONY: node ministack chromium coturn nginx caddy networks
 node: $(NODE_READY)
 ministack: $(MINISTACK_READY)
-chromium coturn nginx caddy:
+chromium coturn nginx caddy networks:
 	@.ci/setup $@
 
 .PHONY: pins

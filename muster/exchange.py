@@ -151,7 +151,7 @@ async def open_websocket(
     from websockets.exceptions import InvalidStatus, WebSocketException
 
     try:
-        return await connect(
+        opened = await connect(
             url,
             **network.websocket_options(url),
             additional_headers={"Authorization": authorization},
@@ -171,3 +171,5 @@ async def open_websocket(
     except (OSError, TimeoutError, WebSocketException, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"cannot open a WebSocket to {url}: {reason}") from error
+    network.notice_end(opened.transport.get_extra_info("socket"))
+    return opened

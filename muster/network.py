@@ -8,10 +8,12 @@ the authorities to believe in place of the system's.
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
 import re
+import socket
 import ssl
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -26,6 +28,37 @@ _LIKE = {"ws": "http", "wss": "https"}
 _PORTS = {"http": 80, "https": 443}
 _SOCKS = ("socks5", "socks5h")
 _WITH_PORT = re.compile(r"(\[.*\]|[^:]*):([0-9]{1,5})")
+
+
+SILENT_S, ASK_S, ASK_TIMES = 10, 5, 3
+"""After how much silence a connection is asked whether it lives, how often, how many times."""
+
+
+def notice_end(opened: socket.socket) -> None:
+    """Let a connection end that leads nowhere any more, instead of waiting for ever.
+
+    Whoever only listens is told by nobody that a router forgot, or a telephone moved.
+    """
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", SILENT_S),
+        ("TCP_KEEPINTVL", ASK_S),
+        ("TCP_KEEPCNT", ASK_TIMES),
+        ("TCP_USER_TIMEOUT", (SILENT_S + ASK_S * ASK_TIMES) * 1000),  # for what was sent
+    ):
+        if option := getattr(socket, name, None):
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def has_moved(opened: socket.socket) -> bool:
+    """Say whether this machine has no longer the address that a connection of it comes from."""
+    try:
+        host, _, *more = opened.getsockname()
+        with socket.socket(opened.family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0, *more))
+    except OSError as error:
+        return error.errno == errno.EADDRNOTAVAIL
+    return False
 
 
 class Route(NamedTuple):

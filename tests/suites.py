@@ -26,19 +26,20 @@ BUILD = ROOT / "build"
 REPORTS = BUILD / "reports"
 ORDER = (
     *("unit", "contract", "golden", "property", "hosts", "attack"),
-    *("client", "cli", "compat", "browser", "infra"),
+    *("client", "networks", "cli", "compat", "browser", "infra"),
 )
 AT_ONCE = 2
 ALONE = ("attack",)
 """They fill disks and memory and count the time of others."""
 
-LONGEST_FIRST = ("cli", "infra", "contract", "hosts")
+LONGEST_FIRST = ("cli", "infra", "contract", "hosts", "networks")
 NOTHING_COLLECTED = 5
 NEEDS = {
     "contract": ("node",),
     "golden": ("node",),
     "property": ("node",),
     "hosts": ("node", "coturn", "nginx", "caddy"),
+    "networks": ("networks",),
     "cli": ("node",),
     "browser": ("chromium",),
     "infra": ("node", "ministack"),

@@ -132,6 +132,11 @@ class Attendant:
         self._presence_due = self._presence_due or presence
         self._wake.set()
 
+    def check_place(self) -> None:
+        """See whether this machine is elsewhere now."""
+        if self._socket is not None:
+            self._socket.check_place()
+
     def signal(self, to: bytes, sealed: bytes, *, ttl_s: int) -> None:
         """Leave a signal soon."""
         self._signals.append((to, sealed, ttl_s))

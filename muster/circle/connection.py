@@ -52,6 +52,9 @@ SLOW_S = 2.0
 LOOK_S = 0.25
 """How often it looks for what another process of this home wants to say."""
 
+PLACE_S = 1.0
+"""How often it looks whether this machine is elsewhere."""
+
 MOST_PEERS = 1024
 
 MOST_WAITING = 10_000
@@ -121,6 +124,7 @@ class Connection:
             asyncio.create_task(self._supervise()),
             asyncio.create_task(self._watch_drafts()),
             asyncio.create_task(self._direct.seek()),
+            asyncio.create_task(self._watch_place()),
         ]
         return self
 
@@ -135,7 +139,7 @@ class Connection:
         self._closed = True
         await self.links.aclose()
         await self._direct.aclose()
-        for task in self._tasks[:3]:
+        for task in self._tasks[:4]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         attending = list(self._attending.values())
@@ -255,8 +259,9 @@ class Connection:
 
     @property
     def met(self) -> frozenset[bytes]:
-        """The nodes that are met now, without a service in between or by its relay."""
-        return self.meetings.met
+        """The nodes that are met directly now, without a service."""
+        meetings = self.meetings
+        return frozenset(node for node in meetings.met if meetings.path(node) == "tcp")
 
     @property
     def anchor(self) -> bytes | None:
@@ -435,6 +440,14 @@ class Connection:
                 self.look_round()
             await self.rim.sleep(LOOK_S)
 
+    async def _watch_place(self) -> None:
+        """Begin anew what leads to where this machine is no longer."""
+        while True:
+            await self.rim.sleep(PLACE_S)
+            for attendant in self.attendants:
+                attendant.check_place()
+            self._direct.check_place()
+
     # --- what attendants tell -----------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
@@ -483,6 +496,8 @@ class Connection:
             return False
         peer = Peer.of(found)
         self._peers[found.node_id] = peer
+        if before is None or before.endpoints != peer.endpoints:
+            self.meetings.changed.set()
         if before is None:
             self.tell(events.Joined(peer))
         elif (before.name, before.endpoints, before.abilities) != (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from capsules.errors import Refused as NotBelieved
-from muster import certificates
+from muster import certificates, network
 from muster.circle import anchors, places
 from muster.circle.anchors import Anchor
 from muster.circle.links import Link, NoLink, PathKind
@@ -39,7 +39,7 @@ LOOK_S = 1.0
 ADDRESSES_S = 15.0
 """How often it looks which addresses it has."""
 
-FIRST_AGAIN_S, LAST_AGAIN_S = 5.0, 60.0
+FIRST_AGAIN_S, LAST_AGAIN_S = 2.0, 60.0
 """How long it waits before it dials a place again: twice as long each time."""
 
 TRIES = 3
@@ -67,6 +67,13 @@ class TcpPath:
         self._reader, self._writer, self.other = reader, writer, other
         peer = writer.get_extra_info("peername")
         self.host = str(peer[0]) if peer else ""
+        self._socket = writer.get_extra_info("socket")
+        network.notice_end(self._socket)
+
+    def check_place(self) -> None:
+        """End it if this machine is elsewhere now."""
+        if network.has_moved(self._socket):
+            self._writer.transport.abort()
 
     async def send(self, frame: LinkFrame) -> None:
         """Send a frame; raises `Closed`."""
@@ -114,6 +121,7 @@ class Direct:
         self._meetings = connection.meetings
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[Any]] = set()
+        self._paths: set[TcpPath] = set()
         self._place: tuple[str, int] | None = None
         self._shown = ""
         self._epoch = -1
@@ -394,11 +402,16 @@ class Direct:
     def _is_second(self, other: bytes) -> bool:
         """Say whether a meeting with a node is held already, and stands.
 
-        If both have dialled at once, the one that the lower node id has dialled does.
+        Who says hello has no meeting: it has moved, and ours leads to where it was. If both have
+        dialled at once, the meeting stands that the lower node id has dialled.
         """
-        if self._meetings.path(other) != "tcp":
-            return False
-        return not (other in self._dialled_by_us and other < self._connection.node.id)
+        dialled = other in self._dialled_by_us and self._meetings.path(other) == "tcp"
+        return dialled and self._connection.node.id < other
+
+    def check_place(self) -> None:
+        """End all paths if this machine is elsewhere now."""
+        for path in list(self._paths):
+            path.check_place()
 
     def _hello(self, session: bytes) -> LinkFrame:
         said = self._meetings.own()
@@ -424,6 +437,7 @@ class Direct:
 
     async def _carry(self, path: TcpPath, link: Link) -> None:
         """Give a link what comes by a path, until that ends."""
+        self._paths.add(path)
         try:
             while not link.closed:
                 frame = await path.receive()
@@ -433,14 +447,15 @@ class Direct:
                     await link.has_room()
                     link.hear(frame)
         finally:
+            self._paths.discard(path)
             link.detach(path)
             await path.aclose()
 
     async def _hold(self, path: TcpPath, link: Link) -> None:
-        """Hold a meeting over TLS, until the path ends; one over the relay makes way."""
+        """Hold a meeting over TLS, until the path ends; one that was held before makes way."""
         before = self._meetings.link(path.other)
         if before is not None:
-            await before.aclose()
+            self._start(before.aclose())
         await link.attach(path)
         meeting = asyncio.create_task(self._meetings.hold(link, seen=path.host))
         carrying = asyncio.create_task(self._carry(path, link))

@@ -72,14 +72,18 @@ CREATE TABLE erased (
     author BLOB, seq INTEGER, hash BLOB, PRIMARY KEY (author, seq, hash)) WITHOUT ROWID;
 CREATE TABLE gone (
     author BLOB, first INTEGER, last INTEGER, PRIMARY KEY (author, first, last)) WITHOUT ROWID;
+CREATE TABLE placed (
+    id BLOB PRIMARY KEY, node BLOB NOT NULL, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    endpoints TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE evicted (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE lasting (hash BLOB PRIMARY KEY, author BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE kept_at (
     service BLOB, hint BLOB, hash BLOB, at_ms INTEGER NOT NULL,
     PRIMARY KEY (service, hint, hash)) WITHOUT ROWID;
 """
-"""Version 2: what its author has deleted; what peers say that nobody keeps any more; the records
-that do not expire, and when they were last put in a mailbox."""
+"""Version 2: what its author has deleted; what peers say that nobody keeps any more; where members
+were, as their presences tell (a record that tells who one is tells no place); the records that do
+not expire, and when they were last put in a mailbox."""
 
 MOST_GONE = 1000
 """How many stretches of one author peers may say are gone."""
@@ -705,8 +709,15 @@ class CircleFile:
                 (
                     *(presence.member_id, presence.member.raw, presence.box, presence.name),
                     *(presence.node_id, epoch, presence.at_ms),
-                    json.dumps([list(endpoint) for endpoint in presence.endpoints]),
+                    places := json.dumps([list(endpoint) for endpoint in presence.endpoints]),
                 ),
+            )
+            self._db.execute(
+                "INSERT INTO placed VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "node = excluded.node, epoch = excluded.epoch, at_ms = excluded.at_ms, "
+                "endpoints = excluded.endpoints WHERE excluded.epoch > epoch OR "
+                "(excluded.epoch = epoch AND excluded.at_ms > at_ms)",
+                (presence.member_id, presence.node_id, epoch, presence.at_ms, places),
             )
         return bool(done.rowcount)
 
@@ -730,8 +741,9 @@ class CircleFile:
     def members(self) -> list[Member]:
         """Return everybody whom this node has met, the newest first."""
         rows = self._db.execute(
-            "SELECT id, key, box, name, node, epoch, at_ms, endpoints FROM members "
-            "ORDER BY at_ms DESC, id"
+            "SELECT m.id, m.key, m.box, m.name, coalesce(p.node, m.node), m.epoch, m.at_ms, "
+            "coalesce(p.endpoints, m.endpoints) FROM members AS m LEFT JOIN placed AS p "
+            "ON p.id = m.id AND p.epoch = m.epoch ORDER BY m.at_ms DESC, m.id"
         )
         return [
             Member(

@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 
 from capsules.errors import Refused as NotBelieved
-from muster import answers, base64url, calls, exchange, keys, shapes
+from muster import answers, base64url, calls, exchange, keys, network, shapes
 from muster.backoff import Rim
 from muster.calls import Answer, Authorization, Credential, Proof
 from muster.errors import ExpiredTimestamp, Refused
@@ -204,6 +204,12 @@ class ServiceSocket:
         with suppress(asyncio.CancelledError):
             await self._hearing
         await self._connection.close()
+
+    def check_place(self) -> None:
+        """End the socket if this machine is elsewhere now: nobody else would say so."""
+        transport = self._connection.transport
+        if network.has_moved(transport.get_extra_info("socket")):
+            transport.abort()
 
     def __aiter__(self) -> AsyncIterator[shapes.FromService]:
         return self
