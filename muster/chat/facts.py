@@ -46,8 +46,9 @@ class Fact:
 
 
 class Latest(NamedTuple):
-    """What an author said last of one thing."""
+    """What an author said last of one thing; *n* orders what several say of it."""
 
+    n: int
     at_ms: int
     hash: bytes
     value: Any
@@ -216,9 +217,9 @@ class Facts:
                 other = keys.member_id(base64url.decode(said.other))
                 self._keep(author, self._persons, (author, other), fact, said.on)
             case kinds.CircleName():
-                self._keep(author, self._circle_names, author, fact, said.name)
+                self._keep(author, self._circle_names, author, fact, said.name, said.n)
             case kinds.CircleKeep():
-                self._keep(author, self._circle_days, author, fact, said.days)
+                self._keep(author, self._circle_days, author, fact, said.days, said.n)
             case kinds.CircleManagers():
                 self._believe_statement(fact, said)
             case _:
@@ -234,7 +235,7 @@ class Facts:
             return
         if self._founder.verify(text, base64url.decode(said.signature)):
             managers = frozenset(bytes.fromhex(one) for one in said.managers)
-            self._statement = Latest(said.at_ms, fact.hash, managers)
+            self._statement = Latest(0, said.at_ms, fact.hash, managers)
 
     def _fold_channel(self, fact: Fact, author: bytes, later: list[Fact]) -> None:
         op = fact.body.get("op")
@@ -256,11 +257,11 @@ class Facts:
                 if channels.is_closed(fact.body):
                     later.append(fact)
             case kinds.Rename():
-                self._keep(author, channel.said_names, author, fact, (said.name, True))
+                self._keep(author, channel.said_names, author, fact, (said.name, True), said.n)
             case kinds.Topic():
-                self._keep(author, channel.said_topics, author, fact, (said.topic, True))
+                self._keep(author, channel.said_topics, author, fact, (said.topic, True), said.n)
             case kinds.Keep():
-                self._keep(author, channel.said_days, author, fact, said.days)
+                self._keep(author, channel.said_days, author, fact, said.days, said.n)
             case kinds.Join():
                 self._keep(author, channel.here, author, fact, True)
             case kinds.Leave():
@@ -270,13 +271,13 @@ class Facts:
                 self._keep(author, channel.said_managers, author, fact, named)
             case kinds.Remove():
                 target = bytes.fromhex(said.member)
-                self._keep(author, channel.about, (author, target), fact, said)
+                self._keep(author, channel.about, (author, target), fact, said, said.n)
                 self._new_key(channel, fact, author, said)
             case kinds.NewKey():
                 self._new_key(channel, fact, author, said)
             case kinds.Invite():
                 target = bytes.fromhex(said.to)
-                self._keep(author, channel.about, (author, target), fact, said)
+                self._keep(author, channel.about, (author, target), fact, said, said.n)
                 if said.source is not None and said.box is not None:
                     source = bytes.fromhex(said.source)
                     self._keep(author, channel.given, (author, source, target), fact, said)
@@ -289,7 +290,7 @@ class Facts:
         if channel.created is not None and channel.seq < fact.seq:
             return  # a channel is created once
         channel.creator, channel.mode, channel.seq = author, said.mode, fact.seq
-        channel.created = Latest(fact.at_ms, fact.hash, said)
+        channel.created = Latest(0, fact.at_ms, fact.hash, said)
         if said.mode == "public":
             channel.name = said.name
             return
@@ -328,9 +329,9 @@ class Facts:
                 if channel.created is not None and channel.created.hash == fact.hash:
                     channel.name = said.name
             case kinds.Rename() if channel is not None:
-                self._keep(author, channel.said_names, author, fact, (said.name, False))
+                self._keep(author, channel.said_names, author, fact, (said.name, False), said.n)
             case kinds.Topic() if channel is not None:
-                self._keep(author, channel.said_topics, author, fact, (said.topic, False))
+                self._keep(author, channel.said_topics, author, fact, (said.topic, False), said.n)
             case kinds.CallCreate():
                 if self._room(author):
                     self._call_creates[fact.hash] = (fact, said)
@@ -348,12 +349,18 @@ class Facts:
                 pass
 
     def _keep(
-        self, author: bytes, where: dict[_T, Latest], name: _T, fact: Fact, value: Any
+        self,
+        author: bytes,
+        where: dict[_T, Latest],
+        name: _T,
+        fact: Fact,
+        value: Any,
+        n: int = 0,
     ) -> bool:
         """Let a fact replace what its author said of this before: facts come in its order."""
         if name not in where and not self._room(author):
             return False
-        where[name] = Latest(fact.at_ms, fact.hash, value)
+        where[name] = Latest(n, fact.at_ms, fact.hash, value)
         return True
 
     def _room(self, author: bytes) -> bool:
@@ -606,6 +613,30 @@ class Facts:
         ]
         return sorted(found, key=lambda one: (one.name.casefold(), one.id))
 
+    def next_in(
+        self, said: Mapping[Any, Latest], may: frozenset[bytes], about: bytes | None = None
+    ) -> int:
+        """Return the number of something new among what those who may have said of it."""
+        found = 0
+        for name, latest in said.items():
+            author = name[0] if isinstance(name, tuple) else name
+            if author in may and (about is None or name[1] == about):
+                found = max(found, latest.n)
+        return min(found + 1, 2**53 - 1)
+
+    def next_circle_name(self) -> int:
+        """Return the number of another name of the circle."""
+        return self.next_in(self._circle_names, self.managers)
+
+    def next_circle_days(self) -> int:
+        """Return the number of another time to keep texts."""
+        return self.next_in(self._circle_days, self.managers)
+
+    @property
+    def statement_ms(self) -> int:
+        """When the founder last said who manages the circle; 0 for never."""
+        return 0 if self._statement is None else self._statement.at_ms
+
     def is_live(self, call: Call, *, now_ms: int, words: Words) -> bool:
         """Say whether a call is on: somebody in it is there, or has said so just now."""
         if call.ended or now_ms > call.at_ms + CALL_S * 1000 or not call.participants:
@@ -680,8 +711,8 @@ def _channel_snapshot(channel: Channel) -> dict[str, Any]:
 
 
 def _later(one: Latest, other: Latest) -> bool:
-    """Say whether one stands over the other: the later, or of two at once the smaller hash."""
-    return (one.at_ms, _falling(one.hash)) > (other.at_ms, _falling(other.hash))
+    """Say whether one stands over the other: the higher number, the later, the smaller hash."""
+    return (one.n, one.at_ms, _falling(one.hash)) > (other.n, other.at_ms, _falling(other.hash))
 
 
 def _falling(hashed: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """What the records of a chat say: one shape for each kind, each with its bounds.
 
 A record that has another shape is kept and passed on, and counts for nothing; members that a
-reader does not know are ignored (docs/chat.md, Kinds).
+reader does not know are ignored (docs/chat.md, Kinds). Where several may say one thing, *n* is
+one more than the highest that its author knew: clocks differ.
 """
 
 from __future__ import annotations
@@ -94,12 +95,14 @@ class CircleName(_Body, frozen=True, tag_field="op", tag="name", kw_only=True):
     """How the circle is called."""
 
     name: Name
+    n: Number = 0
 
 
 class CircleKeep(_Body, frozen=True, tag_field="op", tag="keep", kw_only=True):
     """How many days texts are kept; 0 for as long as members like."""
 
     days: Days
+    n: Number = 0
 
 
 class CircleManagers(_Body, frozen=True, tag_field="op", tag="managers", kw_only=True):
@@ -131,18 +134,21 @@ class Rename(_Op, frozen=True, tag="rename", kw_only=True):
     """How a channel is called."""
 
     name: Name
+    n: Number = 0
 
 
 class Topic(_Op, frozen=True, tag="topic", kw_only=True):
     """What a channel is about."""
 
     topic: Annotated[str, Meta(max_length=TOPIC_BYTES)]
+    n: Number = 0
 
 
 class Keep(_Op, frozen=True, tag="keep", kw_only=True):
     """How many days the texts of a channel are kept."""
 
     days: Days
+    n: Number = 0
 
 
 class Join(_Op, frozen=True, tag="join", kw_only=True):
@@ -166,6 +172,7 @@ class Invite(_Op, frozen=True, tag="invite", kw_only=True):
     key: KeyNumber | None = None
     source: Hash | None = msgspec.field(default=None, name="from")
     box: Box | None = None
+    n: Number = 0
 
 
 class Approve(Invite, frozen=True, tag="approve", kw_only=True):
@@ -183,6 +190,7 @@ class Remove(_Op, frozen=True, tag="remove", kw_only=True):
     key: KeyNumber | None = None
     boxes: Boxes = msgspec.field(default_factory=dict)
     salt: Salt | None = None
+    n: Number = 0
 
 
 class NewKey(_Op, frozen=True, tag="key", kw_only=True):
@@ -287,5 +295,5 @@ def write(body: Body) -> dict[str, Any]:
     return {
         name: value
         for name, value in found.items()
-        if value is not None and value != {} and (name, value) != ("name", "")
+        if value is not None and value != {} and (name, value) not in (("name", ""), ("n", 0))
     }

@@ -370,19 +370,21 @@ class Talk:
     def name_circle(self, name: str) -> int:
         """Draft another name of the circle; raises `NotAllowed`."""
         self._check_manages_circle()
-        return self._post(GENERAL, "circle", kinds.write(kinds.CircleName(name=_named(name))))
+        said = kinds.CircleName(name=_named(name), n=self.facts.next_circle_name())
+        return self._post(GENERAL, "circle", kinds.write(said))
 
     def keep_circle(self, days: int) -> int:
         """Draft how many days texts are kept; raises `NotAllowed`."""
         self._check_manages_circle()
-        return self._post(GENERAL, "circle", kinds.write(kinds.CircleKeep(days=_days(days))))
+        said = kinds.CircleKeep(days=_days(days), n=self.facts.next_circle_days())
+        return self._post(GENERAL, "circle", kinds.write(said))
 
     def name_managers(self, members: Iterable[bytes]) -> int:
         """Draft who manages the circle, beside this member; raises `circle.NotFounder`."""
         named = sorted({one.hex() for one in members} | {self.me.hex()})
         if len(named) > kinds.MOST_MANAGERS:
             raise BadValue(f"a circle has at most {kinds.MOST_MANAGERS} managers")
-        at_ms = self.now_ms()
+        at_ms = max(self.now_ms(), self.facts.statement_ms + 1)
         signature = self.circle.sign_as_founder(managers_text(self.id, at_ms, named))
         said = kinds.CircleManagers(
             managers=tuple(named), at_ms=at_ms, signature=base64url.encode(signature)
@@ -488,19 +490,23 @@ class Talk:
     def rename_channel(self, channel: Channel, name: str) -> int:
         """Draft another name of a channel; raises `NotAllowed`."""
         self._check_manages(channel)
-        return self._draft(channel.id, "channel", kinds.Rename(name=_named(name)))
+        number = self.facts.next_in(channel.said_names, channel.managers)
+        return self._draft(channel.id, "channel", kinds.Rename(name=_named(name), n=number))
 
     def set_topic(self, channel: Channel, topic: str) -> int:
         """Draft what a channel is about; raises `NotAllowed`."""
         self._check_manages(channel)
         if len(topic.encode()) > kinds.TOPIC_BYTES:
             raise BadValue(f"a topic has at most {kinds.TOPIC_BYTES} bytes")
-        return self._draft(channel.id, "channel", kinds.Topic(topic=topic))
+        number = self.facts.next_in(channel.said_topics, channel.managers)
+        return self._draft(channel.id, "channel", kinds.Topic(topic=topic, n=number))
 
     def keep_channel(self, channel: Channel, days: int) -> int:
         """Draft how many days the texts of a channel are kept; raises `NotAllowed`."""
         self._check_manages(channel)
-        return self._post(channel.id, "channel", kinds.write(kinds.Keep(days=_days(days))))
+        number = self.facts.next_in(channel.said_days, channel.managers)
+        said = kinds.Keep(days=_days(days), n=number)
+        return self._post(channel.id, "channel", kinds.write(said))
 
     def manage_channel(self, channel: Channel, members: Iterable[bytes]) -> int:
         """Draft who manages a channel beside its creator; raises `NotAllowed`.
@@ -534,8 +540,9 @@ class Talk:
 
     def _invitation(self, channel: Channel, member: bytes, *, approve: bool) -> kinds.Invite:
         kind = kinds.Approve if approve else kinds.Invite
+        number = self.facts.next_in(channel.about, channel.managers, member)
         if channel.mode != "invite":
-            return kind(to=member.hex())
+            return kind(to=member.hex(), n=number)
         source, key = self._writing(channel)
         box = self.facts.boxes.get(member)
         if box is None:
@@ -545,6 +552,7 @@ class Talk:
             key=source.number,
             source=source.hash.hex(),
             box=self._boxed(key, box, channel.id, source.number),
+            n=number,
         )
 
     def remove(self, channel: Channel, member: bytes, *, passphrase: str = "") -> None:
@@ -588,7 +596,8 @@ class Talk:
         if last is None:
             key = self.facts.members.get(member)
             last = 0 if key is None else self.circle.file.tip(key)[0]
-        body: dict[str, Any] = {"op": "remove", "member": member.hex(), "last": last}
+        number = self.facts.next_in(channel.about, channel.managers, member)
+        body: dict[str, Any] = {"op": "remove", "member": member.hex(), "last": last, "n": number}
         return body | (self._next_key(channel, without, passphrase) if new_key else {})
 
     def _next_key(

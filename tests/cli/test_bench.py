@@ -60,11 +60,22 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_quick_run_measures_everything(report: dict[str, Any]) -> None:
     assert report["mode"] == "quick"
     assert {"muster", "python", "cpus", "where", "how", "took_s"} <= set(report)
-    assert set(report["results"]) == {*RESULTS, "handler_cpu", "store_units"}
+    assert set(report["results"]) == {*RESULTS, "handler_cpu", "store_units", "chat"}
     for name, figures in RESULTS.items():
         result = report["results"][name]
         assert result["runs"] >= 1, name
         assert set(result["best"]) == set(result["median"]) == figures, name
+
+
+@pytest.mark.slow
+def test_the_chat_is_measured_from_a_peer_from_a_mailbox_and_on_the_screen(
+    report: dict[str, Any],
+) -> None:
+    found = report["results"]["chat"]
+
+    assert found["messages"] == 1000
+    for name in ("newcomer_from_peer_s", "newcomer_from_mailbox_s", "screen_start_s", "screen_mib"):
+        assert found[name] > 0, name
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from muster import base64url, boxes, keys
 from muster.chat import channels, kinds
 from muster.chat.store import Store
 from muster.chat.talk import Talk
-from muster.circle.circle import Circle
+from muster.circle import Circle
 from muster.circle.file import CircleFile
 from muster.seals import Said
 from tests.golden import make_chat

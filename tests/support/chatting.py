@@ -9,7 +9,7 @@ from typing import Any
 from muster.backoff import Rim
 from muster.chat.store import Store
 from muster.chat.talk import Talk
-from muster.circle.circle import Circle
+from muster.circle import Circle
 from muster.circle.file import Kept
 from muster.records import Record
 from muster.seals import Said

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import muster
-from tools.bench import inside, network, table, units
+from tools.bench import chat, inside, network, table, units
 from tools.bench.aims import AIMS, ELSEWHERE
 from tools.bench.network import Load, Pace, Results
 
@@ -50,6 +50,10 @@ def _store_units(load: Load, pace: Pace) -> Results:
     return {"store_units": units.store_units()}
 
 
+def _chat(load: Load, pace: Pace) -> Results:
+    return {"chat": chat.measure(messages=10 * pace.count, members=20)}
+
+
 def _through(measure: Callable[[Load], Results]) -> Measure:
     return lambda load, pace: measure(load)
 
@@ -66,6 +70,7 @@ MEASURES: dict[str, tuple[tuple[str, ...], Measure]] = {
     "cpu": (("handler_cpu",), _handler_cpu),
     "units": (("store_units",), _store_units),
     "memory": (("memory",), _through(network.memory)),
+    "chat": (("chat",), _chat),
 }
 
 
