@@ -31,7 +31,7 @@ help: ## list these targets
 ## Setting up
 
 .PHONY: setup
-setup: $(PYTHON_READY) node ministack chromium coturn nginx caddy networks ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn, nginx, caddy, ip and nft
+setup: $(PYTHON_READY) node ministack chromium coturn nginx caddy tmux networks ## install everything: .venv, Node packages and, as root on Debian, chromium, coturn, nginx, caddy, tmux, ip and nft
 	@echo "==> everything is set up: make run, make test"
 
 $(RUN_PINS): requirements-serve.txt
@@ -55,10 +55,10 @@ $(MINISTACK_READY): tests/ministack.txt | $(PYTHON_READY)
 	@touch $@
 
 # What only some suites need; tests/suites.py asks for it.
-.PHONY: node ministack chromium coturn nginx caddy networks
+.PHONY: node ministack chromium coturn nginx caddy tmux networks
 node: $(NODE_READY)
 ministack: $(MINISTACK_READY)
-chromium coturn nginx caddy networks:
+chromium coturn nginx caddy tmux networks:
 	@.ci/setup $@
 
 .PHONY: pins
@@ -76,6 +76,10 @@ run: serve ## set up what is missing and start the service; PORT=8787 HOST=127.0
 .PHONY: serve
 serve: $(RUN_READY) ## the same as run
 	@exec $(BIN)/muster serve --host $(HOST) --port $(PORT) --data $(DATA) --unsigned $(UNSIGNED)
+
+.PHONY: chat
+chat: $(RUN_READY) ## set up what is missing and open the chat; PROFILE=DIR for another person
+	@$(if $(PROFILE),MUSTER_HOME=$(PROFILE)) $(BIN)/muster chat
 
 ## Testing
 

@@ -40,7 +40,7 @@ NEEDS = {
     "property": ("node",),
     "hosts": ("node", "coturn", "nginx", "caddy"),
     "networks": ("networks",),
-    "cli": ("node",),
+    "cli": ("node", "tmux"),
     "browser": ("chromium",),
     "infra": ("node", "ministack"),
 }

@@ -341,12 +341,22 @@ class Talk:
         body = kinds.write(said)
         known = self.facts.channels.get(channel)
         if channel != GENERAL and (known is None or known.creator is None):
+            if self._is_being_made(channel):
+                return self._post(channel, kind, body)  # said after it, in this order
             raise BadValue("there is no such channel", "/channels lists them")
         if known is None or not known.is_private:
             return self._post(channel, kind, body)
         self._check_in(known)
         source, key = self._writing(known)
         return self._post(channel, kind, _closing(body, source, key))
+
+    def _is_being_made(self, channel: bytes) -> bool:
+        """Say whether this member has drafted a public channel that was not said so far."""
+        made = ("create", "public")
+        return any(
+            draft.channel == channel and (draft.body.get("op"), draft.body.get("mode")) == made
+            for draft in self.circle.file.drafts()
+        )
 
     def _check_in(self, channel: Channel) -> None:
         if self.me in channel.cuts:

@@ -60,12 +60,12 @@ class Terminal:
         return line
 
     @contextmanager
-    def running(self, *words: str, **environment: str) -> "Iterator[Running]":
-        """Run a command for as long as the test needs it."""
+    def running(self, *words: str, typed: bool = False, **environment: str) -> "Iterator[Running]":
+        """Run a command for as long as the test needs it; *typed* if the test types into it."""
         process = subprocess.Popen(
             [*MUSTER, *words],
             env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -103,6 +103,12 @@ class Running:
             if found:
                 return found
 
+    def type(self, text: str) -> None:
+        """Type a line into it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
     def end(self, number: int = signal.SIGINT) -> int:
         """Ask it to end, and wait until it has; return its exit code."""
         if self._process.poll() is None:
@@ -115,8 +121,9 @@ class Running:
         while (line := self._lines.get(timeout=WITHIN_S)) is not None:
             self.seen.append(line)
         self._lines.put(None)
-        if self._process.stdout:
-            self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
         return code
 
     def _read(self, stream: IO[str]) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from muster.chat.node import Options
 from muster.circle import Circle
 from muster.cli.home import Home
-from muster.cli.screen import commands, dialogs
+from muster.cli.screen import commands, dialogs, drawing
 from muster.cli.screen.app import ChatApp, Composer, Log
 from muster.cli.screen.session import Session
 from muster.records import GENERAL
@@ -368,6 +368,7 @@ HOSTILE = (
     "abc\u202egnp.exe",
     "line\r\none\u2028two\x0bthree",
     "a" + "\u0301" * 100_000,
+    "wide " * 300,
     "[bold]markup[/bold] [link=x]",
     "\u200b\u2066hidden\u2069",
     "🏳️‍🌈" * 500,
@@ -392,6 +393,25 @@ def test_what_others_write_moves_nothing_on_the_screen(
         assert seat.app.size == size
 
     played(scene, size=size)
+
+
+@pytest.mark.parametrize("width", [20, 43, 80])
+def test_no_text_begins_a_line_like_one_of_ours(width: int) -> None:
+    for blanks in range(1, 2 * width):
+        drawn = drawing.flow(
+            [
+                ("23:15 ", "dim"),
+                ("Eve", "bold"),
+                (": ", ""),
+                ("x" + " " * blanks + "23:16 Ada: no", ""),
+            ],
+            width=width,
+        )
+        first, *others = drawn.plain.splitlines()
+        assert first.startswith("23:15 Eve: ")
+        assert all(line.startswith(drawing.INDENT) for line in others)
+        assert all(len(line) <= width for line in (first, *others))
+        assert "".join(drawn.plain.split()) == "23:15Eve:x23:16Ada:no"
 
 
 def test_names_that_look_alike_are_told_apart_by_a_key(played: Played) -> None:

@@ -95,10 +95,16 @@ def test_peers_shows_who_is_there_and_who_was(ann: Terminal, bob: Terminal) -> N
     assert re.search(r"^Bob +was here 20\d\d", ann.run("peers").stdout, re.MULTILINE)
 
 
-def test_a_second_listen_of_one_home_is_refused_in_one_sentence(ann: Terminal) -> None:
-    with ann.running("listen") as hers:
-        hers.until(LISTENING)
-        assert "open in another process" in ann.fails("listen")
+def test_a_second_listen_of_one_home_shows_what_the_first_one_brings(
+    ann: Terminal, bob: Terminal
+) -> None:
+    with ann.running("listen") as first:
+        first.until(LISTENING)
+        with ann.running("listen") as second:
+            second.until("beside another process")
+            bob.run("send", "for both")
+            first.until("Bob: for both")
+            second.until("Bob: for both")
 
 
 # --- inviting -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tests.support.local import ROOT
 
 UNIT = ROOT / "packaging" / "muster.service"
 WATCH = ROOT / "packaging" / "muster-watch.service"
+NODE = ROOT / "packaging" / "muster-node.service"
 TIMER = ROOT / "packaging" / "muster-watch.timer"
 ANALYZE = shutil.which("systemd-analyze")
 
@@ -30,7 +31,7 @@ def service(unit: Path = UNIT) -> dict[str, str]:
     return dict(read["Service"])
 
 
-@pytest.fixture(params=[UNIT, WATCH], ids=lambda unit: unit.stem)
+@pytest.fixture(params=[UNIT, WATCH, NODE], ids=lambda unit: unit.stem)
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A unit with a command that is there."""
     here = str(Path(sys.executable).with_name("muster"))

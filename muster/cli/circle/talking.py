@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,7 @@ from muster.records import GENERAL
 RECENT = 20
 """How many messages the first `listen` shows."""
 
+LOOK_S = 0.25
 SHOWN = "shown"
 OTHER_S = 15.0
 """How long the process that has the circle open may take to say a text."""
@@ -95,10 +97,7 @@ def peers(arguments: argparse.Namespace) -> int:
         try:
             found = asyncio.run(_peers(circle))
         except InUse:
-            raise Failure(
-                "this circle is open in another process, which shows who comes and goes",
-                "end 'muster listen' first",
-            ) from None
+            found = _seen_by_another(home, circle)
         _show_peers(circle, found, as_json=arguments.json)
     return output.OK
 
@@ -106,6 +105,21 @@ def peers(arguments: argparse.Namespace) -> int:
 async def _peers(circle: Circle) -> list[Peer]:
     async with connected(circle, called()) as here:
         return here.peers
+
+
+def _seen_by_another(home: Home, circle: Circle) -> list[Peer]:
+    """Return who is there as the process saw it that has the circle open."""
+    from muster.chat.store import NAME, Store
+
+    store = Store.open(home.path / NAME)
+    places = {one.id: one.endpoints for one in circle.file.members()}
+    try:
+        return [
+            Peer(one.node, one.member, one.name, places.get(one.member, ()), tuple(one.words), 0)
+            for one in store.present(circle.id)
+        ]
+    finally:
+        store.close()
 
 
 def _show_peers(circle: Circle, found: list[Peer], *, as_json: bool) -> None:
@@ -162,6 +176,23 @@ class _Listener:
         self._show_kept(since)
         if self.circle.is_out:
             self._remark("the founder has gone on without you: you read nothing new here")
+        try:
+            await self._be_there()
+        except InUse:
+            await self._look_on()
+
+    async def _look_on(self) -> None:
+        """Show what another process brings, a 'muster node' say, that has the circle open."""
+        self._remark(f"listening to '{self.name}' beside another process; Ctrl-C ends it")
+        async with stopping() as stop:
+            while not stop.is_set():
+                for one in self.circle.told(after=self.shown):
+                    self._show(one)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await stop.wait()
+
+    async def _be_there(self) -> None:
         async with self.circle.connect(name=called()) as here, stopping() as stop:
             if self.place is not None:
                 await self._be_reached(here, *self.place)

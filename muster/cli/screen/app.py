@@ -393,6 +393,7 @@ class ChatApp(App[None]):
     def _fill(self, log: Log, room: AnyRoom, names: dict[bytes, str]) -> None:
         options: list[Option] = []
         before_day, unread = "", False
+        width = max(log.scrollable_content_region.width - 2, 20)
         for one in self._window:
             day = drawing.day(one.shown_ms)
             if day != before_day:
@@ -401,11 +402,11 @@ class ChatApp(App[None]):
             if not unread and one.id > self._mark > 0 and not room.is_mine(one):
                 unread = True
                 options.append(Option(drawing.divider("not read", style="yellow"), id="unread"))
-            drawn = drawing.message(one, room, names, mentions=self.session.name)
+            drawn = drawing.message(one, room, names, mentions=self.session.name, width=width)
             options.append(Option(drawn, id=f"m{one.hash.hex()}"))
         if self._newest:
             options += [
-                Option(drawing.waiting(one, self.session.name), disabled=True)
+                Option(drawing.waiting(one, self.session.name, width=width), disabled=True)
                 for one in room.waiting(self.session.channel)[:MOST_WAITING]
             ]
             options += [Option(line, disabled=True) for line in self._said]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -285,9 +286,15 @@ async def _channel_create(session: Session, rest: str) -> Answer:
         )
     name, mode = words[0], words[1] if len(words) > 1 else "public"
     passphrase = rest.split(None, 2)[2] if mode == "key" and len(words) > 2 else ""
-    channel = session.ours.talk.create_channel(name, mode, passphrase=passphrase)
-    session.go(session.here, channel)
-    return Answer((f"#{output.name(name)} is made",))
+    talk = session.ours.talk
+    channel = talk.create_channel(name, mode, passphrase=passphrase)
+    for _ in range(30):  # until it is said
+        talk.catch_up()
+        if channel in talk.facts.channels:
+            session.go(session.here, channel)
+            return Answer((f"#{output.name(name)} is made",))
+        await asyncio.sleep(0.1)
+    return Answer((f"#{output.name(name)} is made as soon as somebody is reached",))
 
 
 @command("channel join", "NAME [PASSPHRASE]", "be in a channel, or ask to be let in")

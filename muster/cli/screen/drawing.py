@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from muster.chat.room import AnyRoom, Place, Someone, Waiting
@@ -13,6 +16,11 @@ from muster.cli.screen import looks
 
 MOST_CELLS = 2000
 """How much of a text is shown in the log; the whole is read by Enter on it."""
+
+INDENT = " " * 6
+"""Before all lines of a message but the first."""
+
+_PIECES = re.compile(r"\n|[^\S\n]+|\S+")
 
 MOST_REACTIONS = 8
 SNIPPET = 60
@@ -55,30 +63,63 @@ def day(at_ms: int) -> str:
 def message(
     one: Message, room: AnyRoom, names: dict[bytes, str], *, mentions: str = "", width: int = 0
 ) -> Text:
-    """Return a message as it stands in the log."""
+    """Return a message as it stands in the log, its lines broken here at *width* cells."""
     found = instant(one.shown_ms)
     who = names.get(room.person_of(one.author)) or output.name(room.author(one))
-    drawn = Text()
-    if one.reply is not None:
-        drawn.append(f"      ↪ {_snippet(room, one.reply, names)}\n", style="dim italic")
-    drawn.append(f"{found:%H:%M} " if found else "--:-- ", style="dim")
     mine = room.is_mine(one)
-    drawn.append(who, style=f"bold {colour(room.person_of(one.author))}")
-    drawn.append(": ")
-    text = output.clean(one.text, most=MOST_CELLS).replace("\n", "\n      ")
-    body = Text(text)
-    if mentions and mentions.casefold() in one.text.casefold() and not mine:
-        body.stylize("bold reverse")
-    drawn.append_text(body)
+    mentioned = mentions and mentions.casefold() in one.text.casefold() and not mine
+    parts = []
+    if one.reply is not None:
+        parts.append((f"{INDENT}↪ {_snippet(room, one.reply, names)}", "dim italic"))
+        parts.append(("\n", "start"))
+    parts += [
+        (f"{found:%H:%M} " if found else "--:-- ", "dim"),
+        (who, f"bold {colour(room.person_of(one.author))}"),
+        (": ", ""),
+        (output.clean(one.text, most=MOST_CELLS), "bold reverse" if mentioned else ""),
+    ]
     if one.edited:
-        drawn.append(" (edited)", style="dim")
+        parts.append((" (edited)", "dim"))
     if mine:
-        drawn.append(f"  {fate(room.fate(one))}", style="dim")
+        parts.append((f"  {fate(room.fate(one))}", "dim"))
     if one.reactions:
         shown = list(one.reactions.items())[:MOST_REACTIONS]
         more = len(one.reactions) - len(shown)
         line = "  ".join(f"{output.name(emoji, most=8)} {len(by)}" for emoji, by in shown)
-        drawn.append(f"\n      {line}{f'  +{more}' if more else ''}", style="dim")
+        parts.append((f"\n{line}{f'  +{more}' if more else ''}", "dim"))
+    return flow(parts, width=width)
+
+
+def flow(parts: Iterable[tuple[str, str]], *, width: int) -> Text:
+    """Break texts into lines, all but the first of them indented.
+
+    A text with the right number of blanks in it would begin a line like one of ours otherwise.
+    """
+    drawn, used = Text(), 0
+    for text, style in parts:
+        if style == "start":
+            drawn.append("\n")
+            used = 0
+            continue
+        for piece in _PIECES.findall(text):
+            cells = cell_len(piece)
+            if piece == "\n" or (width and used + cells > width):
+                if piece != "\n" and piece.isspace():
+                    continue
+                drawn.append(f"\n{INDENT}")
+                used = len(INDENT)
+                if piece == "\n":
+                    continue
+            if width and cells > width - len(INDENT):
+                for character in piece:  # a word longer than a line
+                    if used + cell_len(character) > width:
+                        drawn.append(f"\n{INDENT}")
+                        used = len(INDENT)
+                    drawn.append(character, style=style)
+                    used += cell_len(character)
+                continue
+            drawn.append(piece, style=style)
+            used += cells
     return drawn
 
 
@@ -98,10 +139,10 @@ def _snippet(room: AnyRoom, hashed: bytes, names: dict[bytes, str]) -> str:
     return f"{who}: {said}"
 
 
-def waiting(one: Waiting, called: str) -> Text:
+def waiting(one: Waiting, called: str, *, width: int = 0) -> Text:
     """Return a text that was not said so far."""
-    text = output.clean(one.text, most=MOST_CELLS).replace("\n", "\n      ")
-    return Text(f"  …   {output.name(called)}: {text}  (on its way)", style="dim")
+    text = output.clean(one.text, most=MOST_CELLS)
+    return flow([(f"  …   {output.name(called)}: {text}  (on its way)", "dim")], width=width)
 
 
 def divider(text: str, *, style: str = "dim") -> Text:
