@@ -25,6 +25,7 @@ from muster.cli import main
 from muster.cli.home import Home, Membership
 from muster.felund.circle import Circle
 from muster.felund.invite import Invite
+from muster.records import GENERAL
 from tests.cli.terminal import MUSTER, Terminal
 from tests.support import members2
 from tests.support.community import key
@@ -39,6 +40,7 @@ REPORTS = {
     "circle invite": (),
     "circle services list": ("--circle", "ours"),
     "peers": ("--circle", "ours"),
+    "inbox": (),
     "doctor": (),
     "info": (),
     "watch": ("--json", "--after", "2"),
@@ -71,6 +73,8 @@ DEEDS = {
     "keygen capsule": ("--root", "{root}", "--out", "{folder}/online/"),
     "capsule rotate": ("--online", "--root", "{root}", "--keys", "{keys}"),
     "capsule revoke": (KEY, "--root", "{root}", "--keys", "{keys}"),
+    "export": ("{folder}/copy.jsonl", "--plain"),
+    "import": ("{folder}/profile.jsonl",),
     "backup": ("{folder}/copy.tar", "--data", "{data}"),
     "restore": ("{backup}", "--data", "{folder}/restored"),
 }
@@ -111,6 +115,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, base: str) -> Path:
     )
     bob = keys.Member.new(ours.id)
     ours.file.introduce(Member(bob.id, bob.public, bob.box_public, "Bob", b"", 0, 1))
+    ours.file.draft(GENERAL, "text", {"text": "hello"})
+    for draft in ours.file.drafts():
+        ours.record(draft)
     ours.close()
     Home(folder / "home").use("circle")
     (folder / "code").write_text(Invite(Circle.new(), base).code())
@@ -122,6 +129,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, base: str) -> Path:
     open_sqlite(folder / "data" / "muster.sqlite3").close()
     words = ("backup", str(folder / "backup.tar"), "--data", str(folder / "data"))
     Terminal(folder / "home", base).run(*words)
+    Terminal(folder / "home", base).run("export", str(folder / "profile.jsonl"), "--plain")
     return folder
 
 
@@ -151,7 +159,7 @@ def closed(number: int) -> Callable[[], None]:
 
 def test_the_tables_here_hold_every_verb_that_is_not_tried_elsewhere() -> None:
     verbs = set(_verbs(main.parser(), ()))
-    long = {"listen", "serve"}
+    long = {"listen", "serve", "chat", "node"}
     cloud = {"plan", "deploy", "status", "outputs", "dashboard", "logs", "rotate", "destroy"}
     with_community = {"capsule fetch", "capsule verify", "capsule publish"}
 

@@ -118,6 +118,7 @@ def add_screen(commands: Any) -> None:
         "export",
         "muster.cli.screen.transferring:export",
         "write circles and their history to a file, for another device",
+        once=True,
     )
     export.add_argument("file", metavar="FILE", help="where to")
     add_circle(export)
@@ -129,6 +130,7 @@ def add_screen(commands: Any) -> None:
         "import",
         "muster.cli.screen.transferring:import_",
         "take circles and their history from such a file",
+        once=True,
     )
     bring.add_argument("file", metavar="FILE", help="a file of 'muster export'")
     for command in (export, bring):
