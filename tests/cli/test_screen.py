@@ -233,7 +233,7 @@ def test_tab_completes_commands_channels_and_names(played: Played) -> None:
         composer.put("/chann")
         await seat.pilot.press("tab")
         assert composer.text == "/channel"
-        composer.put("/settin")
+        composer.put("/sett")
         await seat.pilot.press("tab")
         assert composer.text == "/settings "
         composer.put("/channel switch gen")
