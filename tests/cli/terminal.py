@@ -60,12 +60,25 @@ class Terminal:
         return line
 
     @contextmanager
-    def running(self, *words: str, typed: bool = False, **environment: str) -> "Iterator[Running]":
-        """Run a command for as long as the test needs it; *typed* if the test types into it."""
+    def running(self, *words: str, **environment: str) -> "Iterator[Running]":
+        """Run a command for as long as the test needs it."""
+        with self._running(words, environment, subprocess.DEVNULL) as running:
+            yield running
+
+    @contextmanager
+    def typing(self, *words: str, **environment: str) -> "Iterator[Running]":
+        """Run a command that the test types into."""
+        with self._running(words, environment, subprocess.PIPE) as running:
+            yield running
+
+    @contextmanager
+    def _running(
+        self, words: tuple[str, ...], environment: dict[str, str], stdin: int
+    ) -> "Iterator[Running]":
         process = subprocess.Popen(
             [*MUSTER, *words],
             env=self.environment(**environment),
-            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -36,14 +36,14 @@ def code_of(hers: Running) -> str:
 
 def test_two_people_talk_in_lines_from_an_invite_alone(tmp_path: Path) -> None:
     ann, bob = alone(tmp_path, "Ann"), alone(tmp_path, "Bob")
-    with ann.running("chat", "--plain", *HERE, typed=True) as hers:
+    with ann.typing("chat", "--plain", *HERE) as hers:
         hers.until("you are in no circle yet")
         hers.type("/circle create book club")
         hers.until("you have a circle")
         hers.type("the first line")
         hers.until("Ann \\(you\\): the first line")
         code = code_of(hers)
-        with bob.running("chat", "--plain", *HERE, typed=True) as his:
+        with bob.typing("chat", "--plain", *HERE) as his:
             his.until("no circle")
             his.type(f"/join {code}")
             his.until("you are in 'book club'")
@@ -87,7 +87,7 @@ def test_send_listen_peers_inbox_and_chat_work_beside_a_node(tmp_path: Path) -> 
         told = json.loads(node.until(r'"reached_at":\["').string)
         (place,) = told["reached_at"]
         bob.run("circle", "join", "-", says=ann.run("circle", "invite", "--peer", place).stdout)
-        with bob.running("chat", "--plain", *HERE, typed=True) as his:
+        with bob.typing("chat", "--plain", *HERE) as his:
             his.until("1 direct")
             ann.run("send", "by the node")
             his.until("Ann: by the node")
@@ -95,7 +95,7 @@ def test_send_listen_peers_inbox_and_chat_work_beside_a_node(tmp_path: Path) -> 
             assert re.search("^Bob +here", ann.run("peers").stdout, re.MULTILINE)
             with ann.running("listen") as listening:
                 listening.until("beside another process")
-                with ann.running("chat", "--plain", *HERE, typed=True) as hers:
+                with ann.typing("chat", "--plain", *HERE) as hers:
                     hers.until("'us'")
                     hers.type("from a screen beside it")
                     his.until("Ann: from a screen beside it")
@@ -127,7 +127,7 @@ def test_a_profile_is_brought_to_another_device_and_both_talk_on(tmp_path: Path)
     secret.write_text("correct horse battery\n")
     ann.run("circle", "new", "--name", "us")
     file = str(tmp_path / "ann.age")
-    with ann.running("chat", "--plain", *HERE, typed=True) as hers:
+    with ann.typing("chat", "--plain", *HERE) as hers:
         hers.type("before")
         hers.until("before")
         ann.run("export", file, "--passphrase-file", str(secret))
@@ -154,7 +154,7 @@ def test_a_felund_circle_stands_beside_ours_and_its_clients_read_along(terminal:
     ann, bob = terminal("Ann"), terminal("Bob")
     ann.run("circle", "new", "--felund", "--name", "old")
     bob.run("circle", "join", "-", says=ann.run("circle", "invite").stdout)
-    with bob.running("listen") as his, ann.running("chat", "--plain", typed=True) as hers:
+    with bob.running("listen") as his, ann.typing("chat", "--plain") as hers:
         his.until("listening")
         hers.until("'old'")
         hers.type("from the chat")
