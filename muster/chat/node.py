@@ -184,6 +184,8 @@ class Room:
                 self.talk.catch_up()
             case events.Rekeyed() | events.LeftOut():
                 self.talk.resync()
+            case events.Joined() | events.Left() | events.Changed() if self.here is not None:
+                self._show_present(self.here)
             case events.State():
                 self._store.show_state(circle, event.service, event.state, event.why)
             case _:

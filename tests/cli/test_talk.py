@@ -221,6 +221,11 @@ class Screen:
             time.sleep(0.1)
         raise AssertionError(f"{words} not in:\n{shown}")
 
+    def shows_no(self, word: str) -> None:
+        end = time.monotonic() + 20
+        while word in self._call("capture-pane", "-p") and time.monotonic() < end:
+            time.sleep(0.1)
+
     def ended(self) -> bool:
         return self._call("list-sessions") == ""
 
@@ -242,13 +247,16 @@ def test_a_terminal_of_80_by_24_is_driven_by_keys(screen: Screen) -> None:
     screen.keys("F2")
     screen.shows("Whoever has this reads and writes", "muster2.")
     screen.keys("Escape")
+    screen.shows_no("Whoever has this")
     screen.keys("F1")
     screen.shows("Keys", "Alt-Enter")
     screen.keys("F1")
+    screen.shows_no("Alt-Enter")
     screen.keys("C-f")
     screen.type("small")
     screen.shows("Search in this channel", "hello from a small terminal")
     screen.keys("Escape")
+    screen.shows_no("Search in this channel")
     screen.type("/channel create plans")
     screen.keys("Enter")
     screen.shows("muster · friends · #plans")
