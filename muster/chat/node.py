@@ -8,6 +8,7 @@ open, what that one brings is read from the files: a screen beside a running nod
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -91,17 +92,18 @@ class Room:
 
     async def run(self) -> None:
         """Keep the circle up to date until cancelled."""
-        self.talk.catch_up()
         while True:
             try:
+                self.talk.catch_up()
                 async with AsyncExitStack() as stack:
                     self.here = await self._connected(stack)
                     self.trouble = ""
                     await self._attend(self.here)
             except InUse:
                 self.here = None
-                await self._look_on()
-            except (Hinted, OSError) as error:
+                with suppress(Hinted, sqlite3.Error):
+                    await self._look_on()
+            except (Hinted, OSError, sqlite3.Error) as error:  # the disk is full, say
                 self.here, self.trouble = None, str(error)
                 self.changed()
                 await asyncio.sleep(TRY_AGAIN_S)
@@ -195,13 +197,14 @@ class Room:
 
     async def _tend(self, here: Connection) -> None:
         """Write down who is there, drop what is too old, mend keys."""
-        expire_at = 0.0
+        expire_at, changes = 0.0, -1
         rim = self.options.rim
         while True:
-            with suppress(Hinted):
-                if self.talk.catch_up():
-                    self.changed()
+            with suppress(Hinted, sqlite3.Error):
+                self.talk.catch_up()
                 self._show_present(here)
+                if changes != (changes := self.circle.file.changes):
+                    self.changed()
                 if rim.steady() >= expire_at:
                     expire_at = rim.steady() + EXPIRE_S
                     self.talk.expire()

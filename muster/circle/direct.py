@@ -21,7 +21,7 @@ from capsules.errors import Refused as NotBelieved
 from muster import certificates, network
 from muster.circle import anchors, places
 from muster.circle.anchors import Anchor
-from muster.circle.links import Link, NoLink, PathKind
+from muster.circle.links import MEET, Link, NoLink, PathKind
 from muster.exchange import Closed
 from muster.frames import PAYLOAD_BYTES, SESSION_BYTES, Kind, LinkFrame
 from muster.presences import MOST_ENDPOINTS, Endpoint, Presence
@@ -41,6 +41,9 @@ ADDRESSES_S = 15.0
 
 FIRST_AGAIN_S, LAST_AGAIN_S = 2.0, 60.0
 """How long it waits before it dials a place again: twice as long each time."""
+
+RELAY_AGAIN_S, RELAY_SELDOM_S = 30.0, 3600.0
+"""The same over the relay."""
 
 TRIES = 3
 """So often a node was dialled in vain before it is met over the relay."""
@@ -126,7 +129,7 @@ class Direct:
         self._shown = ""
         self._epoch = -1
         self._tried: dict[tuple[str, int], _Tried] = {}
-        self._relayed: dict[bytes, float] = {}
+        self._relayed: dict[bytes, _Tried] = {}
         self._dialled_by_us: set[bytes] = set()
         self._seen_hosts: list[str] = []
         self._here = places.Here([])
@@ -305,21 +308,26 @@ class Direct:
         held = sum(self._meetings.path(node) == "relay" for node in self._meetings.met)
         anchor = self.anchor.node
         peers = sorted(connection.peers, key=lambda one: (one.node_id != anchor, *_descending(one)))
+        for node in self._relayed.keys() - {peer.node_id for peer in peers}:
+            del self._relayed[node]
         for peer in peers:
             if held >= MOST_BY_RELAY:
                 return
             node = peer.node_id
-            if node in self._meetings.met or now < self._relayed.get(node, 0.0):
+            tried = self._relayed.get(node)
+            if node in self._meetings.met or (tried is not None and now < tried.again_at):
                 continue
             if not connection.is_at_service(node) or not self._is_out_of_reach(peer.endpoints):
                 continue
-            first = connection.node.id < node
-            wait_s = LAST_AGAIN_S if first else 2 * LAST_AGAIN_S
-            if not first and node not in self._relayed:
-                self._relayed[node] = now + 10.0  # it is for the other to begin
-                continue
-            self._relayed[node] = now + wait_s
-            self._start(self._open_relay(node))
+            if tried is None:
+                tried = self._relayed[node] = _Tried()
+                if connection.node.id > node:
+                    tried.again_at = now + RELAY_AGAIN_S / 2  # it is for the other to begin
+                    continue
+            # Who does not answer knows no meetings, a browser say: it is asked ever less often.
+            tried.again_at = now + min(RELAY_AGAIN_S * 2.0**tried.failures, RELAY_SELDOM_S)
+            tried.failures += 1
+            self._start(self._open_relay(node, tried))
             held += 1
 
     def _is_out_of_reach(self, endpoints: tuple[Endpoint, ...]) -> bool:
@@ -327,9 +335,11 @@ class Direct:
         tcp = [(one.host, one.port) for one in endpoints if one.transport == "tcp"]
         return all(self._tried.get(place, _Tried()).failures >= TRIES for place in tcp)
 
-    async def _open_relay(self, node: bytes) -> None:
+    async def _open_relay(self, node: bytes, tried: _Tried) -> None:
         with suppress(NoLink, Closed):
-            await self.met_by_relay(await self._connection.links.open(node, purpose="meet"))
+            link = await self._connection.links.open(node, purpose=MEET)
+            tried.failures = 0
+            await self.met_by_relay(link)
 
     async def met_by_relay(self, link: Link) -> None:
         """Hold a meeting over the relay, unless there is one already."""

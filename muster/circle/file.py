@@ -198,6 +198,11 @@ class CircleFile:
         self.unlock()
         self._db.close()
 
+    @property
+    def changes(self) -> int:
+        """How often this process has changed something: to see whether it has since."""
+        return self._db.total_changes
+
     # --- one process at a time --------------------------------------------------------
 
     def lock(self) -> None:

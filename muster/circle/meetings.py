@@ -36,9 +36,10 @@ PEERS_PAGE = 32
 RANGES_PAGE = 500
 
 HERE_S = 7.0
-"""How often a node says on a direct path that it is there, and who else is."""
+"""How often a node says on a direct path that it is there; the relay costs, and services tell."""
 
-HERE_BY_RELAY_S = 120.0
+WHO_S = 21.0
+"""How often it says there who else is."""
 
 SILENT_S = 20.0
 """A direct path on which nothing came for longer is dead."""
@@ -188,10 +189,16 @@ class Meetings:
         if not self.connection.believe(found, epoch):
             del self._told[node]
 
+    def is_alive(self, node: bytes) -> None:
+        """Note that a node that is met has said so."""
+        known = self._told.get(node)
+        if known is not None:
+            self._told[node] = (known[0], known[1], self.connection.rim.steady())
+
     def own(self) -> Said:
         """Return our own presence as it is now; signed anew when some seconds old."""
         now = self.connection.rim.steady()
-        if self._own is None or now - self._own[0] > HERE_S / 2:
+        if self._own is None or now - self._own[0] > WHO_S / 2:
             node = self.connection.node
             self._own = (now, self.connection.presence(node).said(node))
         return self._own[1]
@@ -300,24 +307,31 @@ class Meeting:
 
     async def _say_who_is_here(self) -> None:
         rim = self._connection.rim
+        who_at = float("-inf")
         while True:
+            known: list[Said] = []
+            if self._here.is_set() or rim.steady() >= who_at:
+                known, who_at = self._meetings.known(self.link.other), rim.steady() + WHO_S
             self._here.clear()
-            said = tuple(
-                Signed(one.text.decode(), encode(one.signature))
-                for one in self._meetings.known(self.link.other)
-            )
-            await write(self.link, msgspec.json.encode(Peers(said, self._seen)))
-            pause_s = HERE_BY_RELAY_S if self.link.path == "relay" else HERE_S
-            end = rim.steady() + pause_s
-            while rim.steady() < end and not self._here.is_set():
+            said = tuple(Signed(one.text.decode(), encode(one.signature)) for one in known)
+            await write(self.link, msgspec.json.encode(Peers(said, self._seen if said else "")))
+            end = rim.steady() + HERE_S
+            while rim.steady() < end or self.link.path == "relay":
+                if self._here.is_set():
+                    break
                 await rim.sleep(0.2)
 
     async def _watch(self) -> None:
-        """End a direct path that is silent: a cable was pulled, or the other node sleeps."""
+        """End what leads nowhere: a direct path that is silent, a relay to who is there no more."""
         rim = self._connection.rim
+        alive_at = rim.steady()
         while True:
             await rim.sleep(1.0)
-            if self.link.path != "relay" and rim.steady() - self._heard_at > SILENT_S:
+            if self.link.path != "relay":
+                alive_at = self._heard_at
+            elif self._connection.is_at_service(self.link.other):
+                alive_at = rim.steady()
+            if rim.steady() - alive_at > SILENT_S:
                 self.link.abort()
                 return
 
@@ -362,6 +376,7 @@ class Meeting:
                         if 0 < first <= last < 2**53:
                             self._connection.circle.file.note_gone(author, first, last)
                 case Peers():
+                    self._meetings.is_alive(self.link.other)
                     for one in message.peers[:PEERS_PAGE]:
                         with suppress(NotBelieved, ValueError):
                             signature = base64url.decode(one.signature)

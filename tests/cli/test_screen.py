@@ -334,7 +334,8 @@ COMMANDS_THAT_ANSWER = (
     ("/channel requests", "everybody's"),
     ("/channel approve Bob", "nobody here is called"),
     ("/channel join nowhere", "there is no channel"),
-    ("/debug", "what happens underneath"),
+    ("/inbox -m", "nothing was said so far"),
+    ("/debug", "what happens underneath is shown"),
     ("/search", ""),
     ("/read", ""),
 )
@@ -421,6 +422,17 @@ def test_names_that_look_alike_are_told_apart_by_a_key(played: Played) -> None:
         invite = ours.circle.invite(peers=ours.peers_shown())
         async with room_of(Circle.join(invite), "Аda") as other:
             await seat.sees("Аda (" + other.talk.me.hex()[:6], where="#people")
+
+    played(scene)
+
+
+def test_what_happens_underneath_is_shown_to_who_asks(played: Played) -> None:
+    async def scene(seat: Seat) -> None:
+        await seat.type("/debug")
+        await seat.type("seen from below")
+        await seat.sees("friends said:", "kind=text")
+        await seat.type("/debug")
+        await until(lambda: "is hidden" in seat.shown("#answer"), "that it is hidden")
 
     played(scene)
 

@@ -11,7 +11,7 @@ from muster import base64url
 from muster.chat import channels, kinds
 from muster.chat.facts import MOST_REGISTERS, RING_S
 from muster.chat.node import Options, Room
-from muster.chat.store import PresentNode, Store
+from muster.chat.store import PresentNode, Store, StoreFailed
 from muster.chat.talk import DAY_MS, NotAllowed, Talk
 from muster.chat.transfer import NotAnExport, Taken, decrypt, encrypt, lines, read, take, write
 from muster.circle import Circle
@@ -432,6 +432,27 @@ def test_a_store_that_cannot_be_used_is_one_sentence_that_names_it(
     with pytest.raises(Unusable, match=r"chat\.sqlite3") as refused:
         Store.open(path)
     assert refused.value.hint
+
+
+def test_a_store_that_is_full_loses_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    ada, bob = circle_of("Ada", "Bob")
+    store = Store.open(tmp_path / "chat.sqlite3")
+    talk = Talk(store, ada.circle, now_ms=lambda: ada.now_ms)
+    talk.catch_up()
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(40):
+        bob.talk.say(f"{number} " + "x" * 2000)
+    bob.speak()
+    for kept in bob.all_said:
+        ada.circle.take_record(kept.said, 0)
+    with pytest.raises(StoreFailed, match=r"chat\.sqlite3") as failed:
+        talk.catch_up()
+    assert failed.value.hint
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    talk.catch_up()
+    assert len(talk.page(GENERAL, most=100)) == 40
+    store.close()
 
 
 def test_two_processes_that_take_the_same_records_store_them_once(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ class _Listener:
                 self.shown = event.place
                 self._keep()
         elif self.as_json:
-            output.dump(_json(event))
+            output.dump(describe(event))
         else:
             for line in _lines(event):
                 self._remark(line)
@@ -337,7 +337,7 @@ def _name(name: str, member_id: bytes) -> str:
     return output.name(name) or member_id.hex()[:8]
 
 
-def _json(event: Event) -> dict[str, Any]:
+def describe(event: Event) -> dict[str, Any]:
     """Return an event for programs."""
     found: dict[str, Any] = {"t": type(event).__name__.lower()}
     match event:

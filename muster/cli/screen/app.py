@@ -27,6 +27,9 @@ from muster.cli.screen import commands, dialogs, drawing
 from muster.cli.screen.session import Session
 from muster.errors import Hinted
 
+LOOK_S = 5.0
+"""How often all is drawn again, though nothing seems to have changed: calls end by time."""
+
 WINDOW = 300
 """How many messages the log holds at the most."""
 
@@ -251,7 +254,6 @@ class ChatApp(App[None]):
         self._shown: tuple[str, bytes] | None = None
         self._mark = 0
         self._people_wanted: bool | None = None
-        self._debug = False
         self._seen = session.store.newest()
         self._replying: Message | None = None
         self._said: list[Text] = []
@@ -277,9 +279,10 @@ class ChatApp(App[None]):
     async def on_mount(self) -> None:
         """Begin: connect the circles, and redraw when something changes."""
         self.session.changed = self._changed
+        self.session.heard = self._heard
         await self.session.profile.__aenter__()
         self.run_worker(self._redraw(), exclusive=True, group="redraw")
-        self.set_interval(1.0, self._changed)
+        self.set_interval(LOOK_S, self._changed)
         self.query_one(Composer).focus()
         for trouble in self.session.troubles:
             self._answer((output.line(trouble),), style="bold red")
@@ -289,6 +292,11 @@ class ChatApp(App[None]):
     async def on_unmount(self) -> None:
         """End: say goodbye to the circles."""
         await self.session.profile.__aexit__()
+
+    def _heard(self, line: str) -> None:
+        """Show what happens underneath, among the answers."""
+        self._said = [*self._said[-MOST_KEPT:], Text(f"  {output.line(line)}", style="dim")]
+        self._changed()
 
     def _changed(self) -> None:
         self._dirty.set()
@@ -478,10 +486,8 @@ class ChatApp(App[None]):
             case "quit":
                 self.exit()
             case "debug":
-                self._debug = not self._debug
-                self._answer(
-                    (f"what happens underneath is {'shown' if self._debug else 'hidden'}",)
-                )
+                shown = "shown" if self.session.debugs else "hidden"
+                self._answer((f"what happens underneath is {shown}",))
             case _:
                 pass
 

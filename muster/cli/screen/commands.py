@@ -143,6 +143,7 @@ async def _settings(session: Session, rest: str) -> Answer:
 
 @command("debug", "", "show what happens underneath, or no longer")
 async def _debug(session: Session, rest: str) -> Answer:
+    session.debugs = not session.debugs
     return Answer(show="debug")
 
 
@@ -462,17 +463,28 @@ async def _last(session: Session, rest: str) -> Answer:
     return Answer(tuple(lines) or ("nothing was said here so far",))
 
 
-@command("inbox", "[N]", "show the newest messages of all circles")
+@command("inbox", "[-m] [N]", "show the newest messages of all circles; -m: those that name you")
 async def _inbox(session: Session, rest: str) -> Answer:
-    return Answer(tuple(inbox(session, _count(rest, 20))) or ("nothing was said so far",))
+    words = rest.split()
+    named = bool({"-m", "--mentions"} & set(words))
+    number = next((one for one in words if one.isdecimal()), "")
+    found = inbox(session, _count(number, 20), mentions=session.name if named else "")
+    return Answer(tuple(found) or ("nothing was said so far",))
 
 
-def inbox(session: Session, most: int) -> list[str]:
-    """Return the newest messages of all circles, a line each, the oldest first."""
+def inbox(session: Session, most: int, *, mentions: str = "") -> list[str]:
+    """Return the newest messages of all circles, a line each, the oldest first.
+
+    With *mentions* those alone of others that hold this name.
+    """
     found = []
     for room in session.rooms:
         for place in room.places():
-            for message in room.page(place.id, most=most):
+            page = room.page(place.id, most=most)
+            if mentions:
+                found_here = room.search(place.id, mentions, most=most)
+                page = [one for one in found_here if not room.is_mine(one)]
+            for message in page:
                 where = f"{room.name}#{output.name(place.name)}"
                 found.append((message.shown_ms, where, room, message))
     found.sort(key=lambda one: one[0])

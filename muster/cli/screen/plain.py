@@ -33,6 +33,7 @@ class Plain:
     async def run(self) -> None:
         """Talk until /quit, Ctrl-C or the end of the input."""
         session = self.session
+        session.heard = lambda line: output.say(f"* {output.line(line)}")
         for trouble in session.troubles:
             output.say(f"* {output.line(trouble)}")
         async with session.profile, stopping() as stop:
@@ -106,6 +107,9 @@ class Plain:
                     self._show(room, found)
             case "settings":
                 output.show(f"* you are called {self.session.name}: /name, /circle keep, /circles")
+            case "debug":
+                shown = "shown" if self.session.debugs else "hidden"
+                output.show(f"* what happens underneath is {shown}")
             case "quit":
                 return False
             case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
 from muster import keys
 from muster.chat.felund import LACKS, FelundRoom
@@ -16,8 +16,10 @@ from muster.chat.node import Options, Profile, Room
 from muster.chat.room import AnyRoom, Place, Someone
 from muster.chat.store import NAME, Message, Store
 from muster.circle import Circle
+from muster.circle.events import Event
 from muster.circle.file import Unusable
 from muster.cli.circle.opening import called, first_services
+from muster.cli.circle.talking import describe
 from muster.cli.home import Home, check_name
 from muster.cli.output import Failure, Misuse
 from muster.cli.screen import looks
@@ -25,6 +27,8 @@ from muster.errors import BadValue
 from muster.felund.invite import Invite as FelundInvite
 from muster.invites import PREFIX, InvalidInvite, Invite
 from muster.records import GENERAL
+
+_Room = TypeVar("_Room", bound=AnyRoom)
 
 
 class Session:
@@ -39,6 +43,9 @@ class Session:
         self.channel = GENERAL
         self.troubles: list[str] = []
         self.changed: Callable[[], None] = lambda: None
+        self.heard: Callable[[str], None] = lambda line: None
+        """What happens underneath, told where somebody has asked for it."""
+        self.debugs = False
 
     @classmethod
     def open(cls, home: Home, options: Options, *, only: str | None = None) -> Self:
@@ -74,8 +81,20 @@ class Session:
                     called=self.name,
                 )
             )
+        return self._watched(room)
+
+    def _watched(self, room: _Room) -> _Room:
+        """Be told when something in a circle changes."""
         room.changed = lambda: self.changed()
+        if isinstance(room, Room):
+            room.happened = lambda event: self._happened(room.name, event)
         return room
+
+    def _happened(self, name: str, event: Event) -> None:
+        if self.debugs:
+            told = describe(event)
+            what = told.pop("t")
+            self.heard(f"{name} {what}: " + " ".join(f"{key}={told[key]}" for key in told))
 
     # --- where one is ---------------------------------------------------------------------
 
@@ -172,8 +191,7 @@ class Session:
         kept = check_name(own) if own else self.home.free_name()
         services = first_services(at)
         circle = Circle.new(self.home.place_for(kept), name=title or kept, services=services)
-        room = self.profile.add(kept, circle)
-        room.changed = lambda: self.changed()
+        room = self._watched(self.profile.add(kept, circle))
         circle.introduce(self.name)
         if title:
             room.talk.name_circle(title)
@@ -207,8 +225,7 @@ class Session:
         own = _fits(invite.name) and invite.name not in self.home.names()
         name = invite.name if own else self.home.free_name()
         circle = Circle.join(invite, self.home.place_for(name))
-        joined = self.profile.add(name, circle)
-        joined.changed = lambda: self.changed()
+        joined = self._watched(self.profile.add(name, circle))
         circle.introduce(self.name)
         self.go(joined)
         return joined
