@@ -22,6 +22,7 @@ def opened(
         for pragma in (
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
+            "secure_delete = ON",  # what was deleted is not to be read in the file
             f"trusted_schema = {'ON' if searchable else 'OFF'}",
         ):
             database.execute(f"PRAGMA {pragma}")

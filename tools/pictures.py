@@ -1,6 +1,6 @@
 """Make the pictures of the chat in docs/pictures: the main screen, invite, search, settings, help.
 
-    python -m tools.pictures
+    python -m tools.pictures [FOLDER]
 
 Three members talk for a moment on this machine: no service, and no files that
 stay. What is drawn is the screen itself, as SVG without fonts from elsewhere.
@@ -27,13 +27,13 @@ HERE = "127.0.0.1"
 SIZE = (100, 26)
 
 
-async def main() -> None:
-    """Play the scene, and draw it."""
+async def main(out: Path) -> None:
+    """Play the scene, and draw it into a folder."""
     from muster.cli.home import Home
     from muster.cli.screen.app import ChatApp
     from muster.cli.screen.session import Session
 
-    FOLDER.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         session = Session.open(Home(Path(folder)), Options(name="Ada", bind=HERE))
         ada = session.make("Allotment")
@@ -46,15 +46,15 @@ async def main() -> None:
             await _until(lambda: len(ada.people()) == 3)
             await _talk(ada, bob, cleo)
             await pilot.pause(2.5)
-            _draw(app, "chat")
+            _draw(app, out, "chat")
             for key, name in (("f2", "invite"), ("f3", "settings"), ("f1", "help")):
                 await pilot.press(key)
                 await pilot.pause(0.4)
-                _draw(app, f"chat-{name}")
+                _draw(app, out, f"chat-{name}")
                 await pilot.press("escape")
             await pilot.press("ctrl+f", *"tomato")
             await pilot.pause(0.4)
-            _draw(app, "chat-search")
+            _draw(app, out, "chat-search")
         session.close()
 
 
@@ -96,15 +96,15 @@ async def _until(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.05)
 
 
-def _draw(app: object, name: str) -> None:
+def _draw(app: object, out: Path, name: str) -> None:
     drawn = str(app.export_screenshot(title="muster chat"))  # type: ignore[attr-defined]
     drawn = re.sub(r"@font-face\s*\{[^}]*\}\s*", "", drawn)
     drawn = drawn.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
     drawn = re.sub(r"terminal-\d+", "terminal", drawn)
-    (FOLDER / f"{name}.svg").write_text(drawn.rstrip() + "\n", encoding="utf-8")
+    (out / f"{name}.svg").write_text(drawn.rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     os.environ["MUSTER_BASE"] = "http://127.0.0.1:9"  # no service: an address that nobody has
-    asyncio.run(main())
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER))
     sys.exit(0)

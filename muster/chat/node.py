@@ -163,6 +163,7 @@ class Room:
         self.talk.tend()
 
     def _taken(self, node: bytes, hashes: list[bytes]) -> None:
+        self.talk.catch_up()
         self._store.taken_by(self.circle.id, hashes, node)
         self.changed()
 

@@ -25,8 +25,11 @@ NAME = "chat.sqlite3"
 LEAST_WORD = 3
 """Shorter words are looked for without the index."""
 
-MOST_FACTS = 20_000
-"""How many facts of one author are read, the first of its chain."""
+MOST_FACTS = 100_000
+"""How many facts of a circle are read: of each author the first of its chain, all alike many."""
+
+MOST_EMOJI = 16
+"""How many emoji of one author on one record count: those that sort first."""
 
 PAGE = 50
 
@@ -294,16 +297,32 @@ class Store:
 
     def facts(self, circle: bytes) -> Iterator[Fact]:
         """Yield all facts of a circle, of each author the first of its chain."""
+        share = self._share(circle)
         rows = self._db.execute(
             "SELECT hash, author, seq, at_ms, channel, kind, body FROM facts WHERE circle = ? "
-            "ORDER BY author, seq",
+            "ORDER BY author, seq, hash",
             (circle,),
         )
         author, count = b"", 0
         for hashed, by, seq, at_ms, channel, kind, body in rows:
             author, count = (by, count + 1) if by == author else (by, 1)
-            if count <= MOST_FACTS:
+            if count <= share:
                 yield Fact(hashed, by, seq, at_ms, channel, kind, json.loads(body))
+
+    def _share(self, circle: bytes) -> int:
+        """Return how many facts each author may have: who has few loses none to who has many."""
+        counts = sorted(
+            count
+            for (count,) in self._db.execute(
+                "SELECT count(*) FROM facts WHERE circle = ? GROUP BY author", (circle,)
+            )
+        )
+        room = MOST_FACTS
+        for place, count in enumerate(counts):
+            if count * (len(counts) - place) > room:
+                return max(room // (len(counts) - place), 1)
+            room -= count
+        return MOST_FACTS
 
     # --- talk ---------------------------------------------------------------------------------
 
@@ -372,6 +391,12 @@ class Store:
             '"on" = excluded."on" WHERE excluded.seq > seq '
             "OR (excluded.seq = seq AND excluded.hash < hash)",
             (circle, of, author, emoji, seq, hashed, channel, int(closed), int(on)),
+        )
+        self._db.execute(
+            'DELETE FROM reactions WHERE circle = ? AND "of" = ? AND author = ? AND emoji NOT IN '
+            '(SELECT emoji FROM reactions WHERE circle = ? AND "of" = ? AND author = ? '
+            "ORDER BY emoji LIMIT ?)",
+            (circle, of, author, circle, of, author, MOST_EMOJI),
         )
 
     def cut(self, circle: bytes, cuts: Mapping[tuple[bytes, bytes], int]) -> None:
@@ -618,8 +643,9 @@ class Store:
         """Note that a node has taken records directly."""
         with self.writing():
             self._db.executemany(
-                "INSERT OR IGNORE INTO taken VALUES (?, ?, ?)",
-                [(circle, hashed, node) for hashed in hashes],
+                "INSERT OR IGNORE INTO taken SELECT circle, hash, ? FROM messages "
+                "WHERE circle = ? AND hash = ?",
+                [(node, circle, hashed) for hashed in hashes],
             )
 
     def takers(self, circle: bytes, hashed: bytes) -> int:

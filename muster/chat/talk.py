@@ -7,6 +7,7 @@ is left there as a draft, and the process that has the circle open says it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ DAY_MS = 24 * 3600 * 1000
 
 FLOOR_MS = 1_577_836_800_000
 """The year 2020: who tells of an earlier time has no clock, and is shown when it came."""
+
+SLOW_S, REST = 0.25, 10
+"""Facts that take longer to fold rest ten times as long: one member can say a great many."""
 
 MOST_TRIED = 64
 """How many channels a passphrase is tried at."""
@@ -65,6 +69,7 @@ class Talk:
         self.now_ms = now_ms or (lambda: circle.clock_ms())
         self._facts: Facts | None = None
         self._facts_at = -1
+        self._facts_s, self._folded_at = 0.0, 0.0
         store.know(circle.id, "muster")
 
     @property
@@ -79,9 +84,15 @@ class Talk:
 
     @property
     def facts(self) -> Facts:
-        """What is true of the circle, as far as it is known here."""
+        """What is true of the circle, as far as it is known here.
+
+        Where somebody has said so much that it takes long, it is looked at anew now and then.
+        """
         _, version = self.store.place(self.id)
-        if self._facts is None or version != self._facts_at:
+        steady = time.monotonic
+        rests = self._facts_s > SLOW_S and steady() < self._folded_at + REST * self._facts_s
+        if self._facts is None or (version != self._facts_at and not rests):
+            began = steady()
             self._facts = Facts.of(
                 self.id,
                 self.circle.file.founder,
@@ -90,6 +101,8 @@ class Talk:
                 passphrases=self._typed(),
             )
             self._facts_at = version
+            self._folded_at = steady()
+            self._facts_s = self._folded_at - began
         return self._facts
 
     # --- taking -----------------------------------------------------------------------------
@@ -709,6 +722,7 @@ class Talk:
         Who manages a channel gives members the key who lack it, and makes the next one where
         somebody has it who was removed: two managers may have acted at once.
         """
+        self._facts_s = 0.0  # what is said now is closed under what is true now
         drafts = self.circle.file.drafts()
         for draft in drafts:
             if CLOSING in draft.body and not _makes_key(draft):

@@ -537,20 +537,24 @@ class Connection:
                 member = keys.member_id(author)
                 self.tell(events.Forked(member, self.circle.name_of(member), seq))
 
-    def take_direct(self, told: Iterable[tuple[RecordSaid, int]], source: bytes) -> None:
-        """Take records that a node has told, all in one write; what is wrong is passed over."""
+    def take_direct(self, told: Iterable[tuple[RecordSaid, int]], source: bytes) -> int:
+        """Take records that a node has told, all in one write; return how many were wrong."""
         found: list[Event] = []
+        refused = 0
         with self.circle.file.writing():
             for said, epoch in told:
-                if epoch <= self.circle.epoch.number:
-                    with suppress(NotBelieved, ValueError):
+                try:
+                    if epoch <= self.circle.epoch.number:
                         found += self.circle.take_record(said, epoch)[1]
+                except (NotBelieved, ValueError):
+                    refused += 1
         hashes = [event.hash for event in found if isinstance(event, events.Said)]
         for event in found:
             self.tell(event)
         self._pass_on(hashes, source)
         if any(isinstance(event, events.Services) for event in found):
             self._changed.set()
+        return refused
 
     def _pass_on(self, hashes: Iterable[bytes], source: bytes = b"") -> None:
         """Tell those that are met what they may not have yet."""

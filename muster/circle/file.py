@@ -451,7 +451,13 @@ class CircleFile:
             )
 
     def note_gone(self, author: bytes, first: int, last: int) -> None:
-        """Note that a peer has had records and keeps them no longer: nobody holds them back."""
+        """Note that a peer has had records and keeps them no longer: nobody holds them back.
+
+        Of authors that are known here, and up to what is known of them.
+        """
+        last = min(last, self.tip(author)[0])
+        if last < first:
+            return
         (count,) = self._db.execute(
             "SELECT count(*) FROM gone WHERE author = ?", (author,)
         ).fetchone()
@@ -697,8 +703,11 @@ class CircleFile:
         return _draft(row) if row else None
 
     def said(self, number: int, hashed: bytes) -> None:
-        """Note by which record a draft was said; within a `writing`, with the record."""
-        self._db.execute("UPDATE drafts SET hash = ? WHERE id = ?", (hashed, number))
+        """Note by which record a draft was said; within a `writing`, with the record.
+
+        What it says lies in the record alone from now on: a deletion must find all of it.
+        """
+        self._db.execute("UPDATE drafts SET hash = ?, body = '{}' WHERE id = ?", (hashed, number))
 
     # --- members ------------------------------------------------------------------------
 
@@ -763,6 +772,7 @@ def _migrate(database: sqlite3.Connection) -> None:
     """Make a file of version 1 one of this version."""
     with writing(database):
         run(database, _GONE)
+        database.execute("UPDATE drafts SET body = '{}' WHERE hash IS NOT NULL")
         circle = keys.circle_id(VerifyKey(bytes(_value(database, "founder"))))
         rows = database.execute("SELECT hash, author, text, signature FROM records").fetchall()
         for hashed, author, text, signature in rows:

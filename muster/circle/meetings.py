@@ -35,6 +35,15 @@ RECORDS_PAGE = 200
 PEERS_PAGE = 32
 RANGES_PAGE = 500
 
+MOST_LEAVING = 10_000
+"""How many new records wait for a node that takes none."""
+
+MOST_REFUSED = 100
+"""So many records that nobody signed end a meeting."""
+
+PEERS_S = 2.0
+"""How often presences are read at the most: each takes two signatures to check."""
+
 HERE_S = 7.0
 """How often a node says on a direct path that it is there; the relay costs, and services tell."""
 
@@ -100,7 +109,7 @@ class Meetings:
         self._told: dict[bytes, tuple[Presence, Said, float]] = {}
         self._own: tuple[float, Said] | None = None
         self.passed: set[bytes] = set()
-        """The records that a node has taken."""
+        """The records of our own that a node has taken."""
         self.taken: Callable[[bytes, list[bytes]], None] = lambda node, hashes: None
         self.changed = asyncio.Event()
 
@@ -162,16 +171,19 @@ class Meetings:
 
     async def leave(self, link: Link, found: Iterable[Kept]) -> None:
         """Leave records at a node; when it has taken them, they are passed. Raises `Closed`."""
+        own, count = self.connection.circle.member.public, 0
         hashes = []
         for kept in found:
             await write(link, _record(kept.said, kept.record.epoch))
-            hashes.append(kept.hash)
-        if not hashes:
-            return
-        await link.drained()
-        self.passed.update(hashes)
-        self.taken(link.other, hashes)
-        self.connection.left()
+            count += 1
+            if kept.record.author == own:
+                hashes.append(kept.hash)
+        if count:
+            await link.drained()
+        if hashes:
+            self.passed.update(hashes)
+            self.taken(link.other, hashes)
+            self.connection.left()
 
     # --- who is there ---------------------------------------------------------------------
 
@@ -237,6 +249,8 @@ class Meeting:
         self._some = asyncio.Event()
         self._here = asyncio.Event()
         self._heard_at = self._connection.rim.steady()
+        self._peers_at = float("-inf")
+        self._refused = 0
 
     async def run(self) -> None:
         """Meet until the link ends."""
@@ -255,6 +269,8 @@ class Meeting:
         """Leave new records soon."""
         self._leaving += found
         self._some.set()
+        if len(self._leaving) > MOST_LEAVING:
+            self.link.abort()  # it takes nothing: what it lacks is left when it comes again
 
     def say_here(self) -> None:
         """Say soon that we are there, and how."""
@@ -361,8 +377,10 @@ class Meeting:
                 said = Said(base64url.decode(told.text), base64url.decode(told.signature))
                 found.append((said, told.epoch))
         if found:
-            self._connection.take_direct(found, self.link.other)
+            self._refused += self._connection.take_direct(found, self.link.other)
             self._see_own()
+        if self._refused > MOST_REFUSED:
+            self.link.abort()
         return []
 
     def _take(self, message: Tips | Gone | Peers) -> None:
@@ -377,6 +395,10 @@ class Meeting:
                             self._connection.circle.file.note_gone(author, first, last)
                 case Peers():
                     self._meetings.is_alive(self.link.other)
+                    now = self._connection.rim.steady()
+                    if not message.peers or now - self._peers_at < PEERS_S:
+                        return
+                    self._peers_at = now
                     for one in message.peers[:PEERS_PAGE]:
                         with suppress(NotBelieved, ValueError):
                             signature = base64url.decode(one.signature)

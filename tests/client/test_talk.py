@@ -11,7 +11,7 @@ from muster import base64url
 from muster.chat import channels, kinds
 from muster.chat.facts import MOST_REGISTERS, RING_S
 from muster.chat.node import Options, Room
-from muster.chat.store import PresentNode, Store, StoreFailed
+from muster.chat.store import MOST_EMOJI, PresentNode, Store, StoreFailed
 from muster.chat.talk import DAY_MS, NotAllowed, Talk
 from muster.chat.transfer import NotAnExport, Taken, decrypt, encrypt, lines, read, take, write
 from muster.circle import Circle
@@ -174,6 +174,58 @@ def test_a_member_who_says_a_million_things_bounds_what_others_remember() -> Non
     assert len(room.places()) == 61
     facts._used[eve.talk.me] = MOST_REGISTERS
     assert not facts._room(eve.talk.me)
+
+
+def test_of_one_author_s_emoji_those_that_sort_first_count_in_any_order() -> None:
+    ada, eve = circle_of("Ada", "Eve")
+    ada.talk.say("look")
+    meet(ada, eve)
+    of = ada.talk.page(GENERAL)[0].hash.hex()
+    for number in range(3 * MOST_EMOJI):
+        eve.forge("react", {"of": of, "emoji": f"e{number * 7 % 48:02d}", "on": number % 5 != 0})
+    ada.talk.react(ada.talk.page(GENERAL)[0], "👍")
+    meet(ada, eve)
+    reactions = ada.talk.page(GENERAL)[0].reactions
+    assert "👍" in reactions
+    assert set(reactions) - {"👍"} <= {f"e{number:02d}" for number in range(MOST_EMOJI)}
+    assert retold(ada, [*reversed(ada.all_said)]).snapshot() == ada.snapshot()
+
+
+def test_who_has_few_facts_loses_none_to_who_has_a_great_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("muster.chat.store.MOST_FACTS", 60)
+    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
+    ada.talk.create_channel("plans")
+    meet(ada, bob, eve)
+    for number in range(100):
+        eve.forge("member", {"name": f"Eve {number}", "box": base64url.encode(bytes(32))})
+    meet(ada, bob, eve)
+    assert [one.name for one in bob.talk.facts.shown()] == ["plans"]
+    assert {"Ada", "Bob"} <= set(bob.talk.facts.names.values())
+
+
+def test_what_was_said_lies_in_no_draft_any_more_and_a_deletion_finds_all_of_it(
+    tmp_path: Path,
+) -> None:
+    circle = Circle.new(tmp_path / "us.muster2")
+    talk = Talk(Store.open(tmp_path / "chat.sqlite3"), circle)
+    word = "a very particular sentence"
+    talk.say(word)
+    for draft in circle.file.drafts():
+        circle.record(draft)
+    talk.catch_up()
+    talk.delete(talk.page(GENERAL)[0])
+    for draft in circle.file.drafts():
+        circle.record(draft)
+    talk.catch_up()
+    assert talk.page(GENERAL) == []
+    circle.close()
+    talk.store.close()
+    with sqlite3.connect(tmp_path / "us.muster2") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    assert word.encode() not in (tmp_path / "us.muster2").read_bytes()
 
 
 def test_of_one_number_the_smallest_hashes_are_kept_whatever_came_first() -> None:
