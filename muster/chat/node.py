@@ -261,12 +261,15 @@ class Room:
         """How the circle is reached, in a few words."""
         if self.circle.is_out:
             return "left out"
-        states = [state for _, state, _ in self._store.states(self.id)]
+        urls = {one.url for one in self.circle.services}
+        states = {state: why for url, state, why in self._store.states(self.id) if url in urls}
         direct = sum(path == "tcp" for path in self.path_of.values())
-        best = next(
-            (one for one in ("live", "polling", "replaced", "connecting") if one in states), ""
-        )
-        parts = [best or ("offline" if self.circle.services else "")]
+        order = ("live", "polling", "replaced", "connecting")
+        best = next((one for one in order if one in states), "")
+        if not best and self.circle.services:
+            why = states.get("offline", "")
+            best = f"offline: {why}" if why else "offline"
+        parts = [best]
         parts.append(f"{direct} direct" if direct else "")
         parts.append("" if self.is_connected else "by another process")
         return ", ".join(part for part in parts if part) or "no service, nobody met so far"

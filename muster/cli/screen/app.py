@@ -347,7 +347,7 @@ class ChatApp(App[None]):
                 head.append(f" — {output.line(place.topic, most=60)}", style="italic")
             if place.call:
                 head.append(" · ☎ a call is on; the app can join it", style="bold green")
-            head.append(f" · {output.line(room.status, most=40)}", style="dim")
+            head.append(f" · {output.line(room.status, most=100)}", style="dim")
             if room.trouble:
                 head.append(f" · {output.line(room.trouble, most=60)}", style="yellow")
         self.query_one("#head", Static).update(head)
