@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from capsules.errors import Refused
@@ -33,6 +33,8 @@ FLOOR_MS = 1_577_836_800_000
 
 SLOW_S, REST = 0.25, 10
 """Facts that take longer to fold rest ten times as long: one member can say a great many."""
+
+MOST_KEYS = 2**32 - 1
 
 MOST_TRIED = 64
 """How many channels a passphrase is tried at."""
@@ -89,10 +91,10 @@ class Talk:
         Where somebody has said so much that it takes long, it is looked at anew now and then.
         """
         _, version = self.store.place(self.id)
-        steady = time.monotonic
-        rests = self._facts_s > SLOW_S and steady() < self._folded_at + REST * self._facts_s
+        now = time.monotonic()
+        rests = self._facts_s > SLOW_S and now < self._folded_at + REST * self._facts_s
         if self._facts is None or (version != self._facts_at and not rests):
-            began = steady()
+            began = time.process_time()
             self._facts = Facts.of(
                 self.id,
                 self.circle.file.founder,
@@ -101,8 +103,7 @@ class Talk:
                 passphrases=self._typed(),
             )
             self._facts_at = version
-            self._folded_at = steady()
-            self._facts_s = self._folded_at - began
+            self._folded_at, self._facts_s = now, time.process_time() - began
         return self._facts
 
     # --- taking -----------------------------------------------------------------------------
@@ -538,14 +539,14 @@ class Talk:
         """
         if channel.creator != self.me:
             raise NotAllowed(f"only who created #{channel.name} names its managers", "ask them")
-        named = {one for one in members if one != self.me}
+        named = frozenset(one for one in members if one != self.me)
         said = kinds.Managers(managers=tuple(sorted(one.hex() for one in named)))
         number = self._post(channel.id, "channel", kinds.write(said))
         if channel.managers - named - {self.me}:
             for target in channel.cuts:  # what the others have removed stays removed
                 self._post(channel.id, "channel", self._removal(channel, target, new_key=False))
             if channel.mode == "invite":
-                self.renew_key(channel)
+                self.renew_key(replace(channel, managers=named | {self.me}))
         return number
 
     def invite(self, channel: Channel, member: bytes) -> int:
@@ -629,6 +630,11 @@ class Talk:
         """Return the members of a body that make the next key, for those who are in."""
         source = channel.standing_source()
         number = 0 if source is None else source.number + 1
+        if number > MOST_KEYS:
+            raise BadValue(
+                f"a manager of #{channel.name} has used the last number of a key",
+                "who created it takes that manager's right: /channel managers NAME…",
+            )
         if channel.mode == "key":
             salt = self.circle.rim.entropy(channels.SALT_BYTES)
             key = boxes.passphrase_key(_passphrase(passphrase), salt)
@@ -747,7 +753,8 @@ class Talk:
             return
         has = channel.invited.get(source.hash, frozenset())
         if (has - channel.members) & channel.cuts.keys():
-            self.renew_key(channel)
+            with suppress(BadValue):
+                self.renew_key(channel)
             return
         for member in sorted(channel.members - has):
             if member in self.facts.boxes and member != self.me:

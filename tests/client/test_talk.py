@@ -67,6 +67,28 @@ def test_two_managers_who_remove_two_at_once_end_with_a_key_that_neither_has() -
     assert standing.boxes == {ada.talk.me, bob.talk.me}
 
 
+def test_a_manager_who_uses_the_last_number_of_a_key_is_named_and_stops_nothing_else() -> None:
+    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
+    board = ada.talk.create_channel("board", "invite")
+    meet(ada, bob, eve)
+    for who in (bob, eve):
+        ada.talk.invite(ada.talk.channel("board"), who.talk.me)
+    ada.talk.manage_channel(ada.talk.channel("board"), [eve.talk.me])
+    meet(ada, bob, eve)
+    eve.forge("channel", {"op": "key", "key": 2**32 - 1, "boxes": {}}, channel=board)
+    meet(ada, bob, eve)
+    with pytest.raises(BadValue, match="last number"):
+        ada.talk.remove(ada.talk.channel("board"), bob.talk.me)
+    ada.talk.manage_channel(ada.talk.channel("board"), [])
+    meet(ada, bob, eve)
+    ada.talk.remove(ada.talk.channel("board"), eve.talk.me)
+    meet(ada, bob, eve)
+    ada.talk.say("without Eve", channel=board)
+    meet(ada, bob, eve)
+    assert bob.texts(board) == ["without Eve"]
+    assert eve.texts(board) == []
+
+
 def test_a_draft_that_waits_is_closed_under_the_key_that_is_when_it_is_said() -> None:
     ada, bob, cleo = circle_of("Ada", "Bob", "Cleo")
     board = ada.talk.create_channel("board", "invite")

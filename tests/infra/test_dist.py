@@ -158,7 +158,7 @@ def test_the_wheel_has_every_module_of_the_client_and_no_other_file(names: set[s
     modules = {
         path.relative_to(ROOT).as_posix()
         for package in ("capsules", "muster")
-        for kind in ("*.py", "py.typed")
+        for kind in ("*.py", "*.tcss", "py.typed")
         for path in (ROOT / package).rglob(kind)
     }
 

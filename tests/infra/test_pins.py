@@ -103,7 +103,7 @@ def test_the_emulator_has_an_environment_of_its_own_with_everything_that_it_asks
 
 
 def test_running_installs_a_fraction_of_what_testing_does() -> None:
-    assert len(pins("requirements-serve.txt")) <= 27
+    assert len(pins("requirements-serve.txt")) <= 32  # 7 of them draw the chat's screen
 
 
 def test_uvicorn_stays_at_the_minor_version_whose_internals_we_subclass() -> None:
