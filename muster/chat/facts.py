@@ -19,6 +19,7 @@ from muster import base64url, keys
 from muster.chat import channels, kinds
 from muster.keys import label
 from muster.records import GENERAL
+from muster.texts import AHEAD_MS
 
 MOST_REGISTERS = 4000
 """How many different facts of one author count, the first of its chain: memory is bounded."""
@@ -93,7 +94,9 @@ class Channel:
     said_managers: dict[bytes, Latest] = field(default_factory=dict)
     here: dict[bytes, Latest] = field(default_factory=dict)
     about: dict[tuple[bytes, bytes], Latest] = field(default_factory=dict)
-    given: dict[tuple[bytes, bytes, bytes], Latest] = field(default_factory=dict)
+    given: dict[tuple[bytes, bytes, bytes, bytes], Latest] = field(default_factory=dict)
+    ever: dict[bytes, dict[bytes, frozenset[bytes]]] = field(default_factory=dict)
+    """By author and record, whom it has named as managers, then or now."""
 
     @property
     def is_private(self) -> bool:
@@ -165,6 +168,7 @@ class Facts:
         self._circle_names: dict[bytes, Latest] = {}
         self._circle_days: dict[bytes, Latest] = {}
         self._statement: Latest | None = None
+        self._statements: dict[bytes, tuple[Fact, kinds.CircleManagers]] = {}
         self._call_creates: dict[bytes, tuple[Fact, kinds.CallCreate]] = {}
         self._call_at: dict[bytes, Latest] = {}
         self._call_ends: dict[bytes, Latest] = {}
@@ -204,8 +208,8 @@ class Facts:
                 later.append(fact)
             else:
                 self._fold_circle(fact, author, kinds.read(fact.kind, fact.body))
-        except Refused:
-            return
+        except (Refused, ValueError, OverflowError):
+            return  # one that nobody can read stops none of the others
 
     def _fold_circle(self, fact: Fact, author: bytes, said: kinds.Body) -> None:
         match said:
@@ -221,21 +225,23 @@ class Facts:
             case kinds.CircleKeep():
                 self._keep(author, self._circle_days, author, fact, said.days, said.n)
             case kinds.CircleManagers():
-                self._believe_statement(fact, said)
+                if author in self._statements or self._room(author):
+                    self._statements[author] = (fact, said)
             case _:
                 pass
 
-    def _believe_statement(self, fact: Fact, said: kinds.CircleManagers) -> None:
-        text = managers_text(self.circle, said.at_ms, said.managers)
-        known = self._statement
-        if known is not None and (known.at_ms, _falling(known.hash)) >= (
-            said.at_ms,
-            _falling(fact.hash),
-        ):
-            return
-        if self._founder.verify(text, base64url.decode(said.signature)):
-            managers = frozenset(bytes.fromhex(one) for one in said.managers)
-            self._statement = Latest(0, said.at_ms, fact.hash, managers)
+    def _believe_statements(self) -> None:
+        """Believe the newest statement that the founder key has signed; of an author its last."""
+        order = sorted(
+            self._statements.values(),
+            key=lambda one: (-one[1].at_ms, one[0].hash),
+        )
+        for fact, said in order:
+            text = managers_text(self.circle, said.at_ms, said.managers)
+            if self._founder.verify(text, base64url.decode(said.signature)):
+                managers = frozenset(bytes.fromhex(one) for one in said.managers)
+                self._statement = Latest(0, said.at_ms, fact.hash, managers)
+                return
 
     def _fold_channel(self, fact: Fact, author: bytes, later: list[Fact]) -> None:
         op = fact.body.get("op")
@@ -268,7 +274,8 @@ class Facts:
                 self._keep(author, channel.here, author, fact, False)
             case kinds.Managers():
                 named = frozenset(bytes.fromhex(one) for one in said.managers)
-                self._keep(author, channel.said_managers, author, fact, named)
+                if self._keep(author, channel.said_managers, author, fact, named):
+                    channel.ever.setdefault(author, {})[fact.hash] = named
             case kinds.Remove():
                 target = bytes.fromhex(said.member)
                 self._keep(author, channel.about, (author, target), fact, said, said.n)
@@ -280,7 +287,8 @@ class Facts:
                 self._keep(author, channel.about, (author, target), fact, said, said.n)
                 if said.source is not None and said.box is not None:
                     source = bytes.fromhex(said.source)
-                    self._keep(author, channel.given, (author, source, target), fact, said)
+                    given = (author, source, target, fact.hash)  # all of them: one may be junk
+                    self._keep(author, channel.given, given, fact, said)
 
     def _create(self, channel: Channel, fact: Fact, author: bytes, said: kinds.Create) -> None:
         if channels.channel_id(fact.author, base64url.decode(said.salt)) != fact.channel:
@@ -335,10 +343,12 @@ class Facts:
             case kinds.CallCreate():
                 if self._room(author):
                     self._call_creates[fact.hash] = (fact, said)
-                    self._keep(author, self._call_at, author, fact, (fact.hash, "join"))
+                    self._keep(
+                        author, self._call_at, author, fact, (fact.hash, "join", fact.channel)
+                    )
             case kinds.CallJoin() | kinds.CallView() | kinds.CallLeave():
                 op = str(type(said).__struct_config__.tag)
-                value = (bytes.fromhex(said.call), op)
+                value = (bytes.fromhex(said.call), op, fact.channel)
                 self._keep(author, self._call_at, author, fact, value)
             case kinds.CallEnd():
                 self._keep(author, self._call_ends, author + bytes.fromhex(said.call), fact, True)
@@ -377,8 +387,15 @@ class Facts:
             if creator is None:
                 continue
             named = channel.said_managers.get(creator)
-            channel.managers = frozenset({creator}) | (named.value if named else frozenset())
+            gone = {
+                target
+                for (author, target), latest in channel.about.items()
+                if author == creator and isinstance(latest.value, kinds.Remove)
+            }
+            managers = (named.value if named else frozenset()) - gone
+            channel.managers = frozenset({creator}) | managers
             self._settle_members(channel, creator)
+            self._settle_keys(channel, creator)
 
     def _settle_members(self, channel: Channel, creator: bytes) -> None:
         said: dict[bytes, Latest] = {}
@@ -402,14 +419,28 @@ class Facts:
         channel.cuts = cuts
         channel.members = frozenset(inside - gone - cuts.keys())
         channel.asking = frozenset(here - inside - cuts.keys())
+
+    def _settle_keys(self, channel: Channel, creator: bytes) -> None:
+        """Let keys count that were made and given by those who may, or once might.
+
+        Who is no manager any more makes none; what was said under a key that one has made stays.
+        """
+        once = frozenset({creator}).union(*channel.ever.get(creator, {}).values())
+        channel.sources = {
+            hashed: source
+            for hashed, source in channel.sources.items()
+            if source.author in once and channel.hears(source.author, source.fact.seq)
+        }
+        channel.given = {name: latest for name, latest in channel.given.items() if name[0] in once}
         given: dict[bytes, set[bytes]] = {}
-        for _, about, target in channel.given:
+        for _, about, target, _ in channel.given:
             given.setdefault(about, set()).add(target)
         for source in channel.sources.values():
             channel.invited[source.hash] = source.boxes | given.get(source.hash, set())
 
     def _settle(self) -> None:
         """Decide names, persons, calls, and what still stands."""
+        self._believe_statements()
         if self._statement is not None:
             self.managers = self._statement.value
         self.name = self._decided(self._circle_names, self.managers, "")
@@ -465,9 +496,9 @@ class Facts:
         inside: dict[tuple[bytes, str], set[bytes]] = {}
         heard: dict[bytes, int] = {}
         for author, latest in self._call_at.items():
-            call, op = latest.value
+            call, op, place = latest.value
             created = self._call_creates.get(call)
-            if created is None or op == "leave":
+            if created is None or op == "leave" or place != created[0].channel:
                 continue
             if (keys.member_id(created[0].author) + call, author) in self._call_revokes:
                 continue
@@ -495,6 +526,7 @@ class Facts:
             registers += [channel.said_names, channel.said_topics, channel.said_days]
             registers += [channel.said_managers, channel.here, channel.about, channel.given]
             yield from channel.sources
+            yield from channel.ever.get(channel.creator or b"", {})
             if channel.created is not None:
                 yield channel.created.hash
         for register in registers:
@@ -524,8 +556,8 @@ class Facts:
         found = [boxed.get(me.id.hex(), own) if isinstance(boxed, dict) else own]
         found += [
             latest.value.box
-            for (_, about, target), latest in sorted(channel.given.items())
-            if (about, target) == (source.hash, me.id) and latest.value.key == source.number
+            for name, latest in channel.given.items()
+            if name[1:3] == (source.hash, me.id) and latest.value.key == source.number
         ]
         for box in found:
             if isinstance(box, str):
@@ -639,7 +671,9 @@ class Facts:
 
     def is_live(self, call: Call, *, now_ms: int, words: Words) -> bool:
         """Say whether a call is on: somebody in it is there, or has said so just now."""
-        if call.ended or now_ms > call.at_ms + CALL_S * 1000 or not call.participants:
+        if call.ended or not call.participants:
+            return False
+        if not call.at_ms - AHEAD_MS <= now_ms <= call.at_ms + CALL_S * 1000:
             return False
         if abs(now_ms - call.heard_ms) <= RING_S * 1000:
             return True

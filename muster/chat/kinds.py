@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from capsules.errors import Reason, Refused
+from muster import base64url
 
 TEXT_BYTES = 256 * 1024
 NAME_BYTES = 64
@@ -273,6 +274,17 @@ _BYTES: Mapping[str, int] = {
 }
 
 
+_B64 = ("box", "other", "salt", "signature")
+
+
+def _is_spelled(text: str) -> bool:
+    """Say whether base64url has its only spelling: what does not encode back was not meant."""
+    try:
+        return base64url.encode(base64url.decode(text)) == text
+    except ValueError:
+        return False
+
+
 def read(kind: str, body: Mapping[str, Any]) -> Body:
     """Read what a record says; raises `Refused` for what has no such shape."""
     shape = SHAPES.get(kind)
@@ -282,6 +294,10 @@ def read(kind: str, body: Mapping[str, Any]) -> Body:
         found: Body = msgspec.convert(dict(body), type=shape)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Refused(Reason.MALFORMED, f"{kind}: {error}") from None
+    for name in _B64:
+        value = getattr(found, name, None)
+        if isinstance(value, str) and value and not _is_spelled(value):
+            raise Refused(Reason.NOT_CANONICAL, f"{kind}: {name} is no base64url")
     for name, most in _BYTES.items():
         value = getattr(found, name, None)
         if isinstance(value, str) and len(value.encode(errors="replace")) > most:

@@ -590,6 +590,11 @@ class Talk:
             raise BadValue("who created a channel cannot be removed from it", "leave it, or rename")
         if channel.mode == "key":
             _passphrase(passphrase)
+        stay = channel.managers - frozenset(devices)
+        if channel.creator == self.me and stay != channel.managers:
+            named = tuple(sorted(one.hex() for one in stay - {self.me}))
+            self._post(channel.id, "channel", kinds.write(kinds.Managers(managers=named)))
+            channel = replace(channel, managers=stay)
         for device in devices[:-1]:
             self._post(channel.id, "channel", self._removal(channel, device, new_key=False))
         body = self._removal(

@@ -527,8 +527,7 @@ class Connection:
                 continue
             self._told_missing.add((author, first, last))
             member = keys.member_id(author)
-            (before, *_) = file.records(author=author, seqs=(first - 1, first - 1))
-            old = before.record.at_ms < now_ms - MAIL_MS
+            old = file.said_ms(author, first - 1) < now_ms - MAIL_MS
             name = self.circle.name_of(member)
             self.tell(events.Missing(member, name, first, last, read, old))
         for author, seq in file.broken():

@@ -7,6 +7,7 @@ crash loses nothing and shows nothing twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,6 +110,16 @@ class Kept:
     hash: bytes
     said: Said
     record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is here of an author without a hole up to its last record; *digest* is of all of it."""
+
+    first: int
+    last: int
+    hash: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +517,27 @@ class CircleFile:
                 found[author] = (seq, hashed)
         return found
 
+    def said_ms(self, author: bytes, seq: int) -> int:
+        """Return when a record says that it was said, though its text is kept no longer."""
+        row = self._db.execute(
+            "SELECT min(at_ms) FROM records WHERE author = ? AND seq = ?", (author, seq)
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def runs(self) -> dict[bytes, Run]:
+        """Return of each author what is here without a hole up to the last record."""
+        found: dict[bytes, Run] = {}
+        rows = self._db.execute("SELECT author, seq, hash FROM records ORDER BY author, seq, hash")
+        author, first, last, tip, digest = b"", 0, 0, b"", hashlib.sha256()
+        for by, seq, hashed in rows:
+            if by != author or seq > last + 1:
+                author, first, last, tip, digest = by, seq, seq, hashed, hashlib.sha256()
+            elif seq > last:
+                last, tip = seq, hashed
+            digest.update(hashed)
+            found[by] = Run(first, last, tip, digest.digest()[:8])
+        return found
+
     def missing(self) -> list[tuple[bytes, int, int]]:
         """Return the holes inside chains: author, the first number that is not here, the last."""
         rows = self._db.execute(
@@ -588,6 +620,11 @@ class CircleFile:
     def drop(self, author: bytes, *, beyond: int) -> int:
         """Forget what an author said after a number: it was left out of the circle then."""
         with writing(self._db):
+            self._db.execute(
+                "INSERT OR IGNORE INTO evicted SELECT hash FROM records "
+                "WHERE author = ? AND seq > ?",
+                (author, beyond),
+            )
             done = self._db.execute(
                 "DELETE FROM records WHERE author = ? AND seq > ?", (author, beyond)
             )

@@ -18,7 +18,7 @@ import msgspec
 from capsules.errors import Refused as NotBelieved
 from muster import base64url
 from muster.base64url import encode
-from muster.circle.file import Kept
+from muster.circle.file import Kept, Run
 from muster.circle.links import Link, PathKind
 from muster.exchange import Closed
 from muster.frames import PAYLOAD_BYTES
@@ -28,7 +28,9 @@ from muster.seals import Said
 if TYPE_CHECKING:
     from muster.circle.connection import Connection
 
-MOST_MESSAGE = 1024 * 1024
+MOST_MESSAGE = 2 * 1024 * 1024
+"""A mailbox takes a mebibyte, and base64 makes that a third more."""
+
 TIPS_PAGE = 500
 MOST_TIPS = 10_000
 RECORDS_PAGE = 200
@@ -58,11 +60,16 @@ TOLD_S = 45.0
 
 _HEAD = 4
 
+NOTHING = Run(1, 0, b"", b"")
+
 
 class Tips(msgspec.Struct, frozen=True, tag_field="t", tag="TIPS"):
-    """Up to where a node has authors: member key in b64, number, hash in hex."""
+    """What a node has of authors, by member key in b64, without a hole up to the last record.
 
-    tips: dict[str, tuple[int, str]]
+    Its number and hash in hex; from which number on; and a digest of all these hashes.
+    """
+
+    tips: dict[str, tuple[int, str, int, str]]
     last: bool
 
 
@@ -174,7 +181,10 @@ class Meetings:
         own, count = self.connection.circle.member.public, 0
         hashes = []
         for kept in found:
-            await write(link, _record(kept.said, kept.record.epoch))
+            message = _record(kept.said, kept.record.epoch)
+            if len(message) > MOST_MESSAGE:
+                continue  # no mailbox takes it either
+            await write(link, message)
             count += 1
             if kept.record.author == own:
                 hashes.append(kept.hash)
@@ -242,7 +252,7 @@ class Meeting:
         self.link, self.caught_up = link, False
         self._meetings, self._connection = meetings, meetings.connection
         self._seen = seen
-        self._theirs: dict[bytes, tuple[int, bytes]] = {}
+        self._theirs: dict[bytes, Run] = {}
         self._theirs_known = asyncio.Event()
         self._buffer = bytearray()
         self._leaving: list[Kept] = []
@@ -281,11 +291,11 @@ class Meeting:
     async def _tell(self) -> None:
         """Tell our tips; leave what the other lacks; then what is new."""
         file = self._connection.circle.file
-        tips = list(file.tips().items())
+        tips = list(file.runs().items())
         for at in range(0, max(len(tips), 1), TIPS_PAGE):
             page = {
-                encode(author): (seq, hashed.hex())
-                for author, (seq, hashed) in tips[at : at + TIPS_PAGE]
+                encode(author): (run.last, run.hash.hex(), run.first, run.digest.hex())
+                for author, run in tips[at : at + TIPS_PAGE]
             }
             last = at + TIPS_PAGE >= len(tips)
             await write(self.link, msgspec.json.encode(Tips(page, last)))
@@ -302,24 +312,33 @@ class Meeting:
         """Say whether a new record is worth telling: the relay carries no copies of mailboxes."""
         if self.link.path == "relay" and self._connection.is_pushed(kept.hash, self.link.other):
             return False
-        seq, hashed = self._theirs.get(kept.record.author.raw, (0, b""))
-        return kept.record.seq > seq or (kept.record.seq == seq and kept.hash != hashed)
+        theirs = self._theirs.get(kept.record.author.raw, NOTHING)
+        seq = kept.record.seq
+        return not theirs.first <= seq <= theirs.last or kept.hash != theirs.hash
 
     async def _leave_missing(self) -> None:
         file = self._connection.circle.file
-        for author, (seq, hashed) in file.tips().items():
-            theirs, at = self._theirs.get(author, (0, b""))
-            first = seq if theirs == seq and at != hashed else theirs + 1
-            gaps = file.gaps(author, after=theirs)
+        for author, ours in file.runs().items():
+            theirs = self._theirs.get(author, NOTHING)
+            stretches = [(1, theirs.first - 1), (theirs.last + 1, ours.last)]
+            same = (theirs.first, theirs.last) == (ours.first, ours.last)
+            if same and theirs.digest != ours.digest:
+                stretches = [(1, ours.last)]  # a fork that one of us has not seen
+            for first, last in stretches:
+                await self._leave_stretch(author, first, last)
+            gaps = file.gaps(author, after=0)
             for start in range(0, len(gaps), RANGES_PAGE):
                 said = Gone(encode(author), tuple(gaps[start : start + RANGES_PAGE]))
                 await write(self.link, msgspec.json.encode(said))
-            while first <= seq:
-                found = list(file.records(author=author, seqs=(first, seq), most=RECORDS_PAGE))
-                await self._meetings.leave(self.link, found)
-                if len(found) < RECORDS_PAGE:
-                    break
-                first = found[-1].record.seq + 1
+
+    async def _leave_stretch(self, author: bytes, first: int, last: int) -> None:
+        file = self._connection.circle.file
+        while first <= last:
+            found = list(file.records(author=author, seqs=(first, last), most=RECORDS_PAGE))
+            await self._meetings.leave(self.link, found)
+            if len(found) < RECORDS_PAGE:
+                return
+            first = found[-1].record.seq + 1
 
     async def _say_who_is_here(self) -> None:
         rim = self._connection.rim
@@ -409,9 +428,10 @@ class Meeting:
     def _take_tips(self, message: Tips) -> None:
         if self._theirs_known.is_set():
             return  # it was told before: once is enough
-        for author, (seq, hashed) in message.tips.items():
-            if len(self._theirs) < MOST_TIPS:
-                self._theirs[base64url.decode(author)] = (seq, bytes.fromhex(hashed))
+        for author, (last, hashed, first, digest) in message.tips.items():
+            if len(self._theirs) < MOST_TIPS and 0 < first <= last < 2**53:
+                run = Run(first, last, bytes.fromhex(hashed), bytes.fromhex(digest))
+                self._theirs[base64url.decode(author)] = run
         if message.last:
             self._theirs_known.set()
             self._see_own()
@@ -420,8 +440,8 @@ class Meeting:
         """See whether we know all of our own chain that the other has."""
         if self._theirs_known.is_set() and not self.caught_up:
             own = self._connection.circle.member.public.raw
-            theirs, _ = self._theirs.get(own, (0, b""))
-            self.caught_up = self._connection.circle.file.tip(own)[0] >= theirs
+            theirs = self._theirs.get(own, NOTHING)
+            self.caught_up = self._connection.circle.file.tip(own)[0] >= theirs.last
 
     def _whole(self, data: bytes) -> Iterable[bytes]:
         self._buffer += data

@@ -165,7 +165,7 @@ def test_a_wire_that_is_cut_at_any_byte_loses_nothing(at: int) -> None:
 LIES = (
     b"no json",
     b"[]",
-    b'{"t":"TIPS","tips":{"x":[1,"zz"]},"last":true}',
+    b'{"t":"TIPS","tips":{"x":[1,"zz",1,"zz"]},"last":true}',
     b'{"t":"RECORD","epoch":0,"text":"AAAA","signature":"AAAA"}',
     b'{"t":"RECORD","epoch":4294967295,"text":"","signature":""}',
     b'{"t":"GONE","author":"AAAA","ranges":[[1,9007199254740991],[-1,0],[5,2]]}',
