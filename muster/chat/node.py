@@ -186,7 +186,7 @@ class Room:
             case events.Said():
                 self.talk.catch_up()
             case events.Rekeyed() | events.LeftOut():
-                self.talk.resync()
+                self.talk.catch_up()
             case events.Joined() | events.Left() | events.Changed() if self.here is not None:
                 self._show_present(self.here)
             case events.State():

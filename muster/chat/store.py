@@ -25,8 +25,8 @@ NAME = "chat.sqlite3"
 LEAST_WORD = 3
 """Shorter words are looked for without the index."""
 
-MOST_FACTS = 100_000
-"""How many facts of a circle are read: of each author the first of its chain, all alike many."""
+MOST_FACTS = 5_000
+"""How many facts of one author are read, the first of its chain."""
 
 MOST_EMOJI = 16
 """How many emoji of one author on one record count: those that sort first."""
@@ -37,7 +37,9 @@ _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE circles (
     id BLOB PRIMARY KEY, kind TEXT NOT NULL, place INTEGER NOT NULL DEFAULT 0,
-    facts INTEGER NOT NULL DEFAULT 0, evicted INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    facts INTEGER NOT NULL DEFAULT 0, applied INTEGER NOT NULL DEFAULT -1,
+    evicted INTEGER NOT NULL DEFAULT 0, file BLOB NOT NULL DEFAULT x'',
+    at BLOB NOT NULL DEFAULT x'') WITHOUT ROWID;
 CREATE TABLE facts (
     circle BLOB, hash BLOB, author BLOB NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
     channel BLOB NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
@@ -68,8 +70,9 @@ CREATE TABLE reactions (
     channel BLOB NOT NULL, closed INTEGER NOT NULL, "on" INTEGER NOT NULL,
     PRIMARY KEY (circle, "of", author, emoji)) WITHOUT ROWID;
 CREATE TABLE closed (
-    circle BLOB, hash BLOB, channel BLOB NOT NULL, PRIMARY KEY (circle, hash)) WITHOUT ROWID;
-CREATE INDEX closed_in ON closed (circle, channel);
+    circle BLOB, hash BLOB, channel BLOB NOT NULL, source BLOB NOT NULL,
+    PRIMARY KEY (circle, hash)) WITHOUT ROWID;
+CREATE INDEX closed_under ON closed (circle, channel, source);
 CREATE TABLE cuts (
     circle BLOB, channel BLOB, author BLOB, last INTEGER NOT NULL,
     PRIMARY KEY (circle, channel, author)) WITHOUT ROWID;
@@ -97,10 +100,8 @@ CREATE TRIGGER words_new AFTER UPDATE OF text ON messages BEGIN
     INSERT INTO words (rowid, text) VALUES (new.id, new.text); END;
 """
 
-_DERIVED = (
-    *("facts", "talk", "messages", "edits", "deleted", "reactions", "closed", "cuts", "taken"),
-    *("present", "states"),
-)
+_OF_RECORDS = ("facts", "talk", "messages", "edits", "deleted", "reactions", "closed", "cuts")
+_DERIVED = (*_OF_RECORDS, "taken", "present", "states")
 
 PathKind = Literal["tcp", "webrtc", "relay", "none"]
 
@@ -244,21 +245,67 @@ class Store:
         ).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
-    def move(self, circle: bytes, place: int, *, facts: bool) -> None:
-        """Note up to which place records were taken; within a `writing`."""
+    def move(self, circle: bytes, place: int, at: bytes, *, facts: bool) -> None:
+        """Note up to which place records were taken, and which one is there.
+
+        Within a `writing`.
+        """
         self._db.execute(
-            "UPDATE circles SET place = ?, facts = facts + ? WHERE id = ?",
-            (place, int(facts), circle),
+            "UPDATE circles SET place = ?, at = ?, facts = facts + ? WHERE id = ?",
+            (place, at, int(facts), circle),
         )
 
-    def has_lost(self, circle: bytes, evicted: int) -> bool:
-        """Say whether records were evicted since the last time this was asked."""
+    def is_applied(self, circle: bytes) -> bool:
+        """Say whether what follows from facts was done since they changed last."""
+        row = self._db.execute(
+            "SELECT facts = applied FROM circles WHERE id = ?", (circle,)
+        ).fetchone()
+        return bool(row and row[0])
+
+    def apply(self, circle: bytes, version: int) -> None:
+        """Note that what follows from facts of a version was done; within a `writing`."""
+        self._db.execute("UPDATE circles SET applied = ? WHERE id = ?", (version, circle))
+
+    def taken_from(self, circle: bytes) -> tuple[bytes, int, int, bytes]:
+        """Return from which file records were taken, how many had gone from it, and up to where."""
+        row = self._db.execute(
+            "SELECT file, evicted, place, at FROM circles WHERE id = ?", (circle,)
+        ).fetchone()
+        return (bytes(row[0]), row[1], row[2], bytes(row[3])) if row else (b"", 0, 0, b"")
+
+    def begin_again(self, circle: bytes, file: bytes, evicted: int) -> None:
+        """Drop what follows from records, to take them again; what was read stays read."""
         with self.writing():
-            done = self._db.execute(
-                "UPDATE circles SET evicted = ? WHERE id = ? AND evicted != ?",
-                (evicted, circle, evicted),
+            read = self._db.execute(
+                "SELECT k.channel, (SELECT hash FROM messages AS m WHERE m.circle = k.circle AND "
+                "m.channel = k.channel AND m.id <= k.id ORDER BY m.id DESC LIMIT 1) "
+                "FROM marks AS k WHERE circle = ?",
+                (circle,),
+            ).fetchall()
+            for table in _OF_RECORDS:
+                self._db.execute(f"DELETE FROM {table} WHERE circle = ?", (circle,))
+            self._db.execute(
+                "UPDATE circles SET place = 0, at = x'', facts = facts + 1, file = ?, evicted = ? "
+                "WHERE id = ?",
+                (file, evicted, circle),
             )
-        return bool(done.rowcount)
+            self._db.execute("DELETE FROM marks WHERE circle = ?", (circle,))
+            for channel, hashed in read:
+                self.put(_read_again(circle, channel), "" if hashed is None else hashed.hex())
+
+    def read_again(self, circle: bytes) -> None:
+        """Let what was read be read, after all was taken again; within a `writing`."""
+        prefix = _read_again(circle, b"")
+        for name, hashed in self.settings().items():
+            if not name.startswith(prefix):
+                continue
+            row = self._db.execute(
+                "SELECT channel, id FROM messages WHERE circle = ? AND hash = ?",
+                (circle, bytes.fromhex(hashed)),
+            ).fetchone()
+            if row is not None:
+                self.read(circle, bytes(row[0]), int(row[1]))
+            self._db.execute("DELETE FROM settings WHERE name = ?", (name,))
 
     def forget(self, circle: bytes) -> None:
         """Drop everything of a circle."""
@@ -266,21 +313,6 @@ class Store:
             for table in (*_DERIVED, "marks", "outbox"):
                 self._db.execute(f"DELETE FROM {table} WHERE circle = ?", (circle,))
             self._db.execute("DELETE FROM circles WHERE id = ?", (circle,))
-
-    def keep_only(self, circle: bytes, hashes: set[bytes]) -> None:
-        """Drop what follows from records that are there no longer: a rekey has left them out."""
-        with self.writing():
-            for table in ("facts", "talk", "messages", "edits", "reactions", "closed"):
-                rows = self._db.execute(
-                    f"SELECT hash FROM {table} WHERE circle = ?",
-                    (circle,),
-                )
-                gone = [(circle, row[0]) for row in rows if bytes(row[0]) not in hashes]
-                self._db.executemany(
-                    f"DELETE FROM {table} WHERE circle = ? AND hash = ?",
-                    gone,
-                )
-            self._db.execute("UPDATE circles SET facts = facts + 1 WHERE id = ?", (circle,))
 
     # --- facts --------------------------------------------------------------------------------
 
@@ -297,7 +329,6 @@ class Store:
 
     def facts(self, circle: bytes) -> Iterator[Fact]:
         """Yield all facts of a circle, of each author the first of its chain."""
-        share = self._share(circle)
         rows = self._db.execute(
             "SELECT hash, author, seq, at_ms, channel, kind, body FROM facts WHERE circle = ? "
             "ORDER BY author, seq, hash",
@@ -306,23 +337,8 @@ class Store:
         author, count = b"", 0
         for hashed, by, seq, at_ms, channel, kind, body in rows:
             author, count = (by, count + 1) if by == author else (by, 1)
-            if count <= share:
+            if count <= MOST_FACTS:
                 yield Fact(hashed, by, seq, at_ms, channel, kind, json.loads(body))
-
-    def _share(self, circle: bytes) -> int:
-        """Return how many facts each author may have: who has few loses none to who has many."""
-        counts = sorted(
-            count
-            for (count,) in self._db.execute(
-                "SELECT count(*) FROM facts WHERE circle = ? GROUP BY author", (circle,)
-            )
-        )
-        room = MOST_FACTS
-        for place, count in enumerate(counts):
-            if count * (len(counts) - place) > room:
-                return max(room // (len(counts) - place), 1)
-            room -= count
-        return MOST_FACTS
 
     # --- talk ---------------------------------------------------------------------------------
 
@@ -368,7 +384,7 @@ class Store:
         row = self._db.execute(
             'SELECT "of" FROM edits WHERE circle = ? AND hash = ?', (circle, of)
         ).fetchone()
-        self.settle(circle, of if row is None else bytes(row[0]))
+        self.settle(circle, of if row is None else bytes(row[0]), by=author)
 
     def add_reaction(
         self,
@@ -418,10 +434,10 @@ class Store:
             for of in self._edited_by(circle, channel, author):
                 self.settle(circle, of)
 
-    def settle(self, circle: bytes, of: bytes) -> None:
+    def settle(self, circle: bytes, of: bytes, *, by: bytes | None = None) -> None:
         """Decide what a text says now: deleted, or as its author's last edit has it.
 
-        Within a `writing`.
+        What has come *by* somebody else than its author decides nothing. Within a `writing`.
         """
         row = self._db.execute(
             "SELECT author, channel, closed, said FROM messages WHERE circle = ? AND hash = ?",
@@ -430,6 +446,8 @@ class Store:
         if row is None:
             return
         author, channel, closed, said = row
+        if by is not None and by != author:
+            return
         gone = self._db.execute(
             'SELECT 1 FROM deleted WHERE circle = ? AND "of" = ? AND author = ?',
             (circle, of, author),
@@ -447,8 +465,11 @@ class Store:
             edited, text = edit if edit is not None else (0, said)
         self._db.execute(
             "UPDATE messages SET said = ?, text = ?, edited = ?, deleted = ? "
-            "WHERE circle = ? AND hash = ?",
-            (said, text, edited, int(gone is not None), circle, of),
+            "WHERE circle = ? AND hash = ? AND (text != ? OR deleted != ? OR edited != ?)",
+            (
+                *(said, text, edited, int(gone is not None), circle, of),
+                *(text, int(gone is not None), edited),
+            ),
         )
 
     def _edited_by(self, circle: bytes, channel: bytes, author: bytes) -> set[bytes]:
@@ -459,14 +480,17 @@ class Store:
         )
         return {bytes(row[0]) for row in rows}
 
-    def add_closed(self, circle: bytes, hashed: bytes, channel: bytes) -> None:
+    def add_closed(self, circle: bytes, hashed: bytes, channel: bytes, source: bytes) -> None:
         """Keep that a record could not be opened so far; within a `writing`."""
-        self._db.execute("INSERT OR IGNORE INTO closed VALUES (?, ?, ?)", (circle, hashed, channel))
+        self._db.execute(
+            "INSERT OR IGNORE INTO closed VALUES (?, ?, ?, ?)", (circle, hashed, channel, source)
+        )
 
-    def closed_in(self, circle: bytes, channel: bytes) -> list[bytes]:
-        """Return what could not be opened so far."""
+    def closed_under(self, circle: bytes, channel: bytes, source: bytes) -> list[bytes]:
+        """Return what could not be opened so far of those that name a key."""
         rows = self._db.execute(
-            "SELECT hash FROM closed WHERE circle = ? AND channel = ?", (circle, channel)
+            "SELECT hash FROM closed WHERE circle = ? AND channel = ? AND source = ?",
+            (circle, channel, source),
         )
         return [bytes(row[0]) for row in rows]
 
@@ -740,3 +764,7 @@ def _unusable(path: Path | None, error: Exception) -> Unusable:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def _read_again(circle: bytes, channel: bytes) -> str:
+    return f"read {circle.hex()} {channel.hex()}"

@@ -19,12 +19,12 @@ from muster.chat import channels, kinds
 from muster.chat.facts import Call, Channel, Fact, Facts, KeySource, Words, managers_text
 from muster.chat.store import Message, Row, Store, View
 from muster.circle.circle import CLOSING, DELETE, Circle
-from muster.circle.file import Draft, Kept
+from muster.circle.file import LASTING, Draft, Kept
 from muster.errors import BadValue, Hinted
 from muster.records import GENERAL
 from muster.texts import AHEAD_MS
 
-BATCH = 500
+BATCH, BATCH_BYTES = 500, 4 * 1024 * 1024
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -72,6 +72,7 @@ class Talk:
         self._facts: Facts | None = None
         self._facts_at = -1
         self._facts_s, self._folded_at = 0.0, 0.0
+        self._tried: dict[bytes, int] = {}
         store.know(circle.id, "muster")
 
     @property
@@ -110,44 +111,59 @@ class Talk:
 
     def catch_up(self) -> int:
         """Take what has come into the circle's file; return how many records that were."""
+        file, evicted = self.circle.file.identity, self.circle.file.evicted()
+        begins = self._is_other(file, evicted)
+        if begins:
+            self.store.begin_again(self.id, file, evicted)
         count = 0
-        if self.store.has_lost(self.id, self.circle.file.evicted()):
-            self.store.keep_only(self.id, self.circle.file.known_hashes())
-            self._facts_changed()
-        while True:
-            found, changed = self._take_batch()
-            if changed:
-                self._facts_changed()
-            if not found:
-                return count
+        while found := self._take_batch():
             count += found
+        if not self.store.is_applied(self.id):
+            self._facts_changed()
+        if begins:
+            with self.store.writing():
+                self.store.read_again(self.id)
+        return count
 
-    def _take_batch(self) -> tuple[int, bool]:
-        facts, closed = False, set[bytes]()
+    def _is_other(self, file: bytes, evicted: int) -> bool:
+        """Say whether what was taken is not what lies in the file: restored, or records gone."""
+        known, gone, place, at = self.store.taken_from(self.id)
+        if (known, gone) != (file, evicted):
+            return True
+        return place > 0 and self.circle.file.hash_at(place) != at
+
+    def _take_batch(self) -> int:
+        facts, closed = False, dict[bytes, set[bytes]]()
         with self.store.writing():
             place, _ = self.store.place(self.id)
-            found = list(self.circle.file.records(after=place, most=BATCH))
+            found = list(self.circle.file.records(after=place, most=BATCH, most_bytes=BATCH_BYTES))
             for kept in found:
                 facts = self._take(kept, closed) or facts
             if found:
-                self.store.move(self.id, found[-1].place, facts=facts)
-        for channel in closed if not facts else ():
-            self._open(channel)
-        return len(found), facts
+                self.store.move(self.id, found[-1].place, found[-1].hash, facts=facts)
+        for channel, sources in closed.items() if self.store.is_applied(self.id) else ():
+            self._open(channel, sources)
+        return len(found)
 
-    def _take(self, kept: Kept, closed: set[bytes]) -> bool:
+    def _take(self, kept: Kept, closed: dict[bytes, set[bytes]]) -> bool:
         """Take a record; say whether it is a fact."""
         record = kept.record
         if record.kind in kinds.FACTS:
             if record.kind == "call":
                 self.store.add_talk(self.id, kept.hash, record.channel, self._shown_ms(kept))
             return self.store.add_fact(self.id, _fact(kept))
-        if record.kind not in kinds.TALK and record.kind != DELETE:
+        if record.kind in LASTING:
             return False
         self.store.add_talk(self.id, kept.hash, record.channel, self._shown_ms(kept))
+        if record.kind not in kinds.TALK and record.kind != DELETE:
+            return False  # it means nothing here, and is kept and passed on as long as texts
         if channels.is_closed(record.body) and record.kind != DELETE:
-            self.store.add_closed(self.id, kept.hash, record.channel)
-            closed.add(record.channel)
+            try:
+                source = channels.source_of(record.body, kept.hash)
+            except Refused:
+                return False
+            self.store.add_closed(self.id, kept.hash, record.channel, source)
+            closed.setdefault(record.channel, set()).add(source)
         else:
             self._take_talk(kept, record.body, closed=False)
         return False
@@ -181,7 +197,7 @@ class Talk:
                     closed=closed,
                     text=said.text,
                 )
-                self.store.settle(circle, of)
+                self.store.settle(circle, of, by=author)
             case kinds.Delete():
                 of = bytes.fromhex(said.of)
                 self.store.add_deletion(circle, of=of, author=author)
@@ -206,7 +222,10 @@ class Talk:
 
     def _facts_changed(self) -> None:
         """Let follow what follows from facts: who counts where, and what can be opened now."""
+        _, version = self.store.place(self.id)
         facts = self.facts
+        if self._facts_at != version:
+            return  # they rest; it is done later, as it is not noted as done
         cuts = {
             (channel.id, member): last
             for channel in facts.channels.values()
@@ -214,29 +233,35 @@ class Talk:
         }
         with self.store.writing():
             self.store.cut(self.id, cuts)
-        for channel in facts.channels.values():
-            if channel.is_private:
-                self._open(channel.id)
+            for channel in facts.channels.values():
+                if channel.is_private:
+                    self._open(channel.id, channel.sources)
+            self.store.apply(self.id, version)
 
-    def _open(self, channel: bytes) -> None:
-        """Open what is closed in a channel, as far as its keys are known."""
+    def _open(self, channel: bytes, sources: Iterable[bytes]) -> None:
+        """Open what is closed in a channel under some keys, as far as they are known."""
         facts = self.facts
         known = facts.channels.get(channel)
-        if known is None or not any(facts.keys_of(known, one) for one in known.sources.values()):
+        if known is None:
             return
         with self.store.writing():
-            for hashed in self.store.closed_in(self.id, channel):
-                kept = self.circle.file.record(hashed)
-                body = None if kept is None else facts.open(_fact(kept))
-                if kept is not None and body is not None:
-                    self.store.was_opened(self.id, hashed)
-                    self._take_talk(kept, body, closed=True)
+            for name in sources:
+                source = known.sources.get(name)
+                tried = len(facts.keys_of(known, source)) if source is not None else 0
+                if tried:
+                    for hashed in self.store.closed_under(self.id, channel, name):
+                        self._open_one(facts, hashed, tried)
 
-    def resync(self) -> None:
-        """Drop what follows from records that a rekey has left out."""
-        self.store.keep_only(self.id, self.circle.file.known_hashes())
-        self.catch_up()
-        self._facts_changed()
+    def _open_one(self, facts: Facts, hashed: bytes, tried: int) -> None:
+        if self._tried.get(hashed) == tried:
+            return  # none of these keys opens it
+        kept = self.circle.file.record(hashed)
+        body = None if kept is None else facts.open(_fact(kept))
+        if kept is None or body is None:
+            self._tried[hashed] = tried
+            return
+        self.store.was_opened(self.id, hashed)
+        self._take_talk(kept, body, closed=True)
 
     def expire(self) -> int:
         """Drop the texts that are older than their channel keeps them; return how many."""
@@ -714,12 +739,16 @@ class Talk:
         brought = json.loads(self.circle.file.fact("channel keys", b"{}"))
         brought[source.hex()] = base64url.encode(key)
         self.circle.file.keep("channel keys", json.dumps(brought).encode())
-        self._facts_at = -1
+        self._keys_changed()
 
     def remember_key(self, salt: bytes, key: bytes) -> None:
         """Keep the key that follows from a passphrase, and read what it opens."""
         self._remember(salt, key)
-        self._facts_at = -1
+        self._keys_changed()
+
+    def _keys_changed(self) -> None:
+        """Read what a key opens that has come otherwise than by a record."""
+        self._facts_at, self._facts_s = -1, 0.0
         self._facts_changed()
 
     def _remember(self, salt: bytes, key: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -208,6 +209,15 @@ class CircleFile:
         """Let go of the file."""
         self.unlock()
         self._db.close()
+
+    @property
+    def identity(self) -> bytes:
+        """What tells this file from another of the same circle: places mean nothing elsewhere."""
+        found = self.fact("file")
+        if not found:
+            found = secrets.token_bytes(16)
+            self.keep("file", found)
+        return found
 
     @property
     def changes(self) -> int:
@@ -580,6 +590,7 @@ class CircleFile:
         author: bytes | None = None,
         seqs: tuple[int, int] | None = None,
         most: int = -1,
+        most_bytes: int = 2**62,
     ) -> Iterator[Kept]:
         """Yield records in the order of their arrival, or of one author in that of its chain.
 
@@ -599,7 +610,14 @@ class CircleFile:
                 "ORDER BY seq, hash LIMIT ?",
                 (author, first, last, most),
             )
-        for place, hashed, text, signature in rows.fetchall():
+        size = 0
+        found: list[tuple[Any, ...]] = []
+        for row in rows:
+            size += len(row[2])
+            if found and size > most_bytes:
+                break
+            found.append(row)
+        for place, hashed, text, signature in found:
             said = Said(bytes(text), bytes(signature))
             yield Kept(place, bytes(hashed), said, Record.read(self.circle_id, said))
 
@@ -613,9 +631,10 @@ class CircleFile:
         said = Said(bytes(row[1]), bytes(row[2]))
         return Kept(row[0], hashed, said, Record.read(self.circle_id, said))
 
-    def known_hashes(self) -> set[bytes]:
-        """Return the names of all records, those that are kept no longer too."""
-        return {bytes(row[0]) for row in self._db.execute("SELECT hash FROM records")}
+    def hash_at(self, place: int) -> bytes:
+        """Return which record came at a place; nothing where none did."""
+        row = self._db.execute("SELECT hash FROM records WHERE place = ?", (place,)).fetchone()
+        return bytes(row[0]) if row else b""
 
     def drop(self, author: bytes, *, beyond: int) -> int:
         """Forget what an author said after a number: it was left out of the circle then."""

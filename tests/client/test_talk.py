@@ -1,6 +1,7 @@
 """What a chat comes to: channels, roles, devices, retention, calls; and what members play."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -211,20 +212,6 @@ def test_of_one_author_s_emoji_those_that_sort_first_count_in_any_order() -> Non
     assert "👍" in reactions
     assert set(reactions) - {"👍"} <= {f"e{number:02d}" for number in range(MOST_EMOJI)}
     assert retold(ada, [*reversed(ada.all_said)]).snapshot() == ada.snapshot()
-
-
-def test_who_has_few_facts_loses_none_to_who_has_a_great_many(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("muster.chat.store.MOST_FACTS", 60)
-    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
-    ada.talk.create_channel("plans")
-    meet(ada, bob, eve)
-    for number in range(100):
-        eve.forge("member", {"name": f"Eve {number}", "box": base64url.encode(bytes(32))})
-    meet(ada, bob, eve)
-    assert [one.name for one in bob.talk.facts.shown()] == ["plans"]
-    assert {"Ada", "Bob"} <= set(bob.talk.facts.names.values())
 
 
 def test_what_was_said_lies_in_no_draft_any_more_and_a_deletion_finds_all_of_it(
@@ -527,6 +514,58 @@ def test_a_store_that_is_full_loses_nothing_and_goes_on_when_there_is_room(tmp_p
     talk.catch_up()
     assert len(talk.page(GENERAL, most=100)) == 40
     store.close()
+
+
+def test_a_restored_circle_file_and_one_of_a_member_who_comes_back_are_taken_anew(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(tmp_path / "chat.sqlite3")
+    path, copy = tmp_path / "us.muster2", tmp_path / "copy"
+    circle = Circle.new(path)
+
+    def say(circle: Circle, text: str) -> Talk:
+        talk = Talk(store, circle)
+        talk.say(text)
+        for draft in circle.file.drafts():
+            circle.record(draft)
+        talk.catch_up()
+        return talk
+
+    say(circle, "one")
+    invite = circle.invite()
+    circle.file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copyfile(path, copy)
+    talk = say(circle, "two")
+    store.read(circle.id, GENERAL, store.newest())
+    circle.close()
+    shutil.copyfile(copy, path)
+    for beside in ("-wal", "-shm"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    restored = Circle.open(path)
+    talk = say(restored, "three")
+    assert {one.text for one in talk.page(GENERAL)} == {"one", "three"}
+    restored.close()
+    again = Circle.join(invite, tmp_path / "again.muster2")
+    talk = say(again, "back as another member")
+    assert [one.text for one in talk.page(GENERAL)] == ["back as another member"]
+    again.close()
+    store.close()
+
+
+def test_what_was_read_stays_read_when_records_go_and_all_is_taken_anew() -> None:
+    ada, eve = circle_of("Ada", "Eve")
+    for text in ("one", "two"):
+        eve.talk.say(text)
+    meet(ada, eve)
+    ada.talk.store.read(ada.talk.id, GENERAL, ada.talk.store.newest())
+    eve.talk.say("three")
+    meet(ada, eve)
+    assert ada.talk.unread(GENERAL) == 1
+    ada.circle.file.drop(eve.circle.member.public.raw, beyond=10**6)
+    ada.circle.file._evict(b"x" * 32)
+    ada.talk.catch_up()
+    assert ada.talk.unread(GENERAL) == 1
+    assert sorted(ada.texts()) == ["one", "three", "two"]
 
 
 def test_two_processes_that_take_the_same_records_store_them_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from muster.circle import Circle
 from muster.circle.connection import NotLeft
+from muster.circle.file import Unusable
 from muster.cli import output, reading
 from muster.cli.base import is_this_machine
 from muster.cli.circle.opening import (
@@ -220,7 +221,7 @@ def leave(arguments: argparse.Namespace) -> int:
     name = home.which(arguments.name)
     with opened(home, name) as circle:
         circle.file.lock()
-        told_, founder = told(circle, name), circle.is_founder
+        told_, founder, circle_id = told(circle, name), circle.is_founder, circle.id
     lost = (
         f"leaving '{name}' removes its secrets and all that was said from here"
         + ("; nobody else has the founder key, if you have not given it" if founder else "")
@@ -234,6 +235,7 @@ def leave(arguments: argparse.Namespace) -> int:
         output.say("Nothing was changed.")
         return output.FAILED
     try:
+        forget_shown(home, circle_id)
         home.forget_ours(name)
     except OSError as error:
         raise Failure(f"cannot remove it: {error}", "remove the file by hand") from None
@@ -242,3 +244,17 @@ def leave(arguments: argparse.Namespace) -> int:
     else:
         output.show(f"You have left '{name}'")
     return output.OK
+
+
+def forget_shown(home: Home, circle_id: bytes) -> None:
+    """Remove what the chat shows of a circle; without a chat there is nothing to remove."""
+    from muster.chat.store import NAME as STORE
+    from muster.chat.store import Store
+
+    if (home.path / STORE).exists():
+        try:
+            store = Store.open(home.path / STORE)
+        except Unusable as error:
+            raise Failure(error.message, error.hint) from None
+        store.forget(circle_id)
+        store.close()
