@@ -52,7 +52,9 @@ MOST_DIALLED = 8
 """How many meetings a node seeks at a time; more may come to it."""
 
 MOST_BY_RELAY = 4
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS, MOST_FROM_ONE = 64, 16
+"""How many connections are open at a time, and how many from one address."""
+
 MOST_FRAME = 17 + PAYLOAD_BYTES
 MOST_KNOWN = 16
 """How many members are sought at a time: one member could name any number of places."""
@@ -132,6 +134,8 @@ class Direct:
         self._relayed: dict[bytes, _Tried] = {}
         self._dialled_by_us: set[bytes] = set()
         self._seen_hosts: list[str] = []
+        self._seen_at = float("-inf")
+        self._came: dict[str, int] = {}
         self._here = places.Here([])
         self._looked_at = float("-inf")
         self.anchor = Anchor()
@@ -186,8 +190,12 @@ class Direct:
         """Take note of the address from which another node sees us: a router's, perhaps."""
         if self._place is None or not places.is_any(self._place[0]) or len(host) > 64:
             return
+        now = self._connection.rim.steady()
         if host in self._seen_hosts or not self._here.is_elsewhere(host):
             return
+        if now - self._seen_at < LAST_AGAIN_S:
+            return  # a member could name a new one with every breath
+        self._seen_at = now
         self._seen_hosts = [host, *self._seen_hosts][:2]
         self._connection.moved()
 
@@ -385,8 +393,11 @@ class Direct:
             writer.close()
             return
         self._open.add(task)
+        host = ""
         try:
             path = TcpPath(reader, writer, _proved(writer))
+            host = path.host
+            self._count(host)
             async with asyncio.timeout(HELLO_S):
                 hello = await path.receive()
             session = self._greeted(hello, path.other)
@@ -408,6 +419,16 @@ class Direct:
             writer.close()  # asyncio's streams complain of a task that was cancelled
         finally:
             self._open.discard(task)
+            if host in self._came:
+                self._came[host] -= 1
+                if not self._came[host]:
+                    del self._came[host]
+
+    def _count(self, host: str) -> None:
+        """Count a connection from an address; raises `Closed` where there are too many."""
+        self._came[host] = self._came.get(host, 0) + 1
+        if self._came[host] > MOST_FROM_ONE:
+            raise Closed("too many connections come from there")
 
     def _is_second(self, other: bytes) -> bool:
         """Say whether a meeting with a node is held already, and stands.

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from capsules.keys import SigningKey
 from muster import certificates, keys
 from muster.circle import Circle, events
+from muster.circle.direct import MOST_FROM_ONE
 from muster.circle.links import Link, NoLink
 from muster.circle.session import Session
 from muster.frames import Kind, LinkFrame
@@ -225,6 +226,32 @@ def test_only_a_member_of_this_epoch_gets_in_and_only_as_itself() -> None:
             hello = hers.here._direct._hello(bytes(16))
             assert await _knock(place.port, bob.member.node(bob.epoch), hello.raw) == b""
             assert hers.here.met == frozenset()
+
+    play(scene())
+
+
+def test_one_address_opens_so_many_connections_and_others_still_come() -> None:
+    async def scene() -> None:
+        ann = Circle.new()
+        bob = joined(ann)
+        async with present(ann, "Ann") as hers:
+            place = await hers.here.listen(HERE)
+            tls = certificates.context(bob.member.node(bob.epoch), server=False, now=_now())
+            idle = [
+                await asyncio.open_connection(HERE, place.port, ssl=tls, server_hostname="")
+                for _ in range(MOST_FROM_ONE)
+            ]
+            reader, writer = await asyncio.open_connection(
+                HERE, place.port, ssl=tls, server_hostname=""
+            )
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            for _, one in idle:
+                one.close()
+            writer.close()
+            bob.file.keep("peers", f"{HERE}:{place.port}".encode())
+            async with present(bob, "Bob") as his:
+                await his.sees("Ann")
 
     play(scene())
 
