@@ -439,8 +439,25 @@ class Attendant:
 
     def _leaving(self) -> tuple[dict[str, Any], list[bytes]]:
         """Return what a sync can leave, and the names of the records in it."""
-        if self._connection.circle.is_out or self._held_until > self._connection.rim.steady():
+        if self._connection.circle.is_out:
             return {}, []
+        leaving, names = ({}, []) if self._is_held else self._leaving_messages()
+        sent = [
+            {"to": to.hex(), "sealed": encode(sealed), "ttl_s": ttl_s}
+            for to, sealed, ttl_s in (
+                self._signals.popleft() for _ in range(min(len(self._signals), 16))
+            )
+        ]
+        if sent:
+            leaving["signals"] = sent
+        return leaving, names
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether no messages are left for a while; signals do not wait for a full mailbox."""
+        return self._held_until > self._connection.rim.steady()
+
+    def _leaving_messages(self) -> tuple[dict[str, Any], list[bytes]]:
         if self.old:
             rekey = self._leaving_rekey()
             if rekey[1]:
@@ -465,16 +482,7 @@ class Attendant:
             size += len(sealed)
         if not found:
             messages, names = self._leaving_again()
-        leaving: dict[str, Any] = {"messages": messages} if messages else {}
-        sent = [
-            {"to": to.hex(), "sealed": encode(sealed), "ttl_s": ttl_s}
-            for to, sealed, ttl_s in (
-                self._signals.popleft() for _ in range(min(len(self._signals), 16))
-            )
-        ]
-        if sent:
-            leaving["signals"] = sent
-        return leaving, names
+        return ({"messages": messages} if messages else {}), names
 
     def _leaving_again(self) -> tuple[list[str], list[bytes]]:
         """Return lasting records that the mailbox is to have once more, sealed anew."""
@@ -522,14 +530,14 @@ class Attendant:
 
     def _has_more(self) -> bool:
         """Say whether there is still something to leave; takes nothing."""
-        if self._held_until > self._connection.rim.steady():
-            return False
-        since_ms = self._connection.now_ms() - MAIL_MS
         if self.old or self._connection.circle.is_out:
             return False
+        if self._signals or self._is_held:
+            return bool(self._signals)
+        since_ms = self._connection.now_ms() - MAIL_MS
         epoch = self.node.epoch.number
         found = self._file.outgoing(self.service.id, epoch=epoch, since_ms=since_ms, most=1)
-        return bool(found or self._signals or self._due)
+        return bool(found or self._due)
 
     def _too_large(self, hashed: bytes, size: int, most: int) -> None:
         with self._file.writing():

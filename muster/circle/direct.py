@@ -42,8 +42,8 @@ ADDRESSES_S = 15.0
 FIRST_AGAIN_S, LAST_AGAIN_S = 2.0, 60.0
 """How long it waits before it dials a place again: twice as long each time."""
 
-RELAY_AGAIN_S, RELAY_SELDOM_S = 30.0, 3600.0
-"""The same over the relay."""
+RELAY_FIRST_S, RELAY_AGAIN_S, RELAY_SELDOM_S = 5.0, 30.0, 3600.0
+"""The same over the relay; the first is how long the higher node id leaves it to the lower."""
 
 TRIES = 3
 """So often a node was dialled in vain before it is met over the relay."""
@@ -330,7 +330,7 @@ class Direct:
             if tried is None:
                 tried = self._relayed[node] = _Tried()
                 if connection.node.id > node:
-                    tried.again_at = now + RELAY_AGAIN_S / 2  # it is for the other to begin
+                    tried.again_at = now + RELAY_FIRST_S  # it is for the other to begin
                     continue
             # Who does not answer knows no meetings, a browser say: it is asked ever less often.
             tried.again_at = now + min(RELAY_AGAIN_S * 2.0**tried.failures, RELAY_SELDOM_S)
@@ -350,10 +350,16 @@ class Direct:
             await self.met_by_relay(link)
 
     async def met_by_relay(self, link: Link) -> None:
-        """Hold a meeting over the relay, unless there is one already."""
-        if link.other in self._meetings.met:
+        """Hold a meeting over the relay, unless there is a direct one.
+
+        Who opens one has none: the one before leads to a process that has ended.
+        """
+        if self._meetings.path(link.other) == "tcp":
             await link.aclose()
             return
+        before = self._meetings.link(link.other)
+        if before is not None:
+            before.abort()
         await self._meetings.hold(link)
 
     def begin_by_relay(self, link: Link) -> None:

@@ -42,6 +42,7 @@ AGAIN_S = 2.0
 """How soon what was not taken is sent again; frames of the relay may be lost."""
 
 MOST_LINKS = 64
+MOST_ASKED = 1024
 MOST_COME = 1024
 
 PathKind = Literal["tcp", "relay", "none"]
@@ -201,6 +202,8 @@ class Link:
             try:
                 await path.send(frame)
             except Closed:
+                if kind == "relay":
+                    return  # the socket is opened again soon, and the frame sent once more
                 self.detach(path)
             else:
                 return
@@ -274,6 +277,7 @@ class Links:
         self._relays: dict[bytes, RelayPath] = {}
         self._openings: dict[tuple[str, bytes], _Opening] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._asked_ms: dict[tuple[str, bytes], int] = {}
         self.dial: Callable[[Link, Endpoint], Any] | None = None
         """What opens the better path, where this node can."""
         self.meet: Callable[[Link], None] | None = None
@@ -334,8 +338,18 @@ class Links:
         elif signal.session not in self._links:
             if opening is not None and self._connection.node.id < signal.node_id:
                 return True  # both have opened one: the lower node_id's stands
+            if not self._is_newest(signal):
+                return True  # of before, when this node was another process perhaps
             self._start(self._accept(signal, text, public, opening))
         return True
+
+    def _is_newest(self, signal: Signal) -> bool:
+        """Say whether a node has opened nothing later: signals wait, and come in any order."""
+        before = self._asked_ms.pop((signal.kind, signal.node_id), -1)
+        self._asked_ms[signal.kind, signal.node_id] = max(before, signal.at_ms)
+        if len(self._asked_ms) > MOST_ASKED:
+            del self._asked_ms[next(iter(self._asked_ms))]
+        return signal.at_ms > before
 
     def _answered(self, opening: _Opening, signal: Signal, text: bytes, public: bytes) -> None:
         try:

@@ -364,8 +364,9 @@ class Meeting:
             await rim.sleep(1.0)
             if self.link.path != "relay":
                 alive_at = self._heard_at
-            elif self._connection.is_at_service(self.link.other):
-                alive_at = rim.steady()
+            elif self._connection.is_at_service(self.link.other) and not self.link.session.waits:
+                alive_at = rim.steady()  # there, and it has taken everything
+            alive_at = max(alive_at, self._heard_at)
             if rim.steady() - alive_at > SILENT_S:
                 self.link.abort()
                 return

@@ -65,7 +65,11 @@ class Session:
         if frame.taken < self._next:
             while self._waiting and next(iter(self._waiting)) <= frame.taken:
                 self._waiting.popitem(last=False)
-        if frame.kind not in (Kind.DATA, Kind.END) or frame.number != self.taken + 1:
+        if frame.kind not in (Kind.DATA, Kind.END):
+            return None
+        if frame.number <= self.taken:
+            self._told = min(self._told, self.taken - 1)  # it was not heard: tell it again
+        if frame.number != self.taken + 1:
             return None
         self.taken = frame.number
         if frame.kind is Kind.END:
