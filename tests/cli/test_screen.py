@@ -363,6 +363,109 @@ def test_commands_answer(played: Played) -> None:
     played(scene)
 
 
+def test_a_channel_is_managed_by_commands(played: Played) -> None:
+    async def scene(seat: Seat) -> None:
+        ours = seat.session.ours
+        await until(ours.peers_shown, "the port")
+        invite = ours.circle.invite(peers=ours.peers_shown())
+        async with room_of(Circle.join(invite), "Bob") as bob:
+            await seat.sees("Bob", where="#people")
+            await until(lambda: bob.talk.me in ours.talk.facts.boxes, "who Bob is")
+            for text, answer in (
+                ("/channel create board invite", "#board is made"),
+                ("/channel invite Bob", "Bob is let in"),
+                ("/channel managers Bob", "named"),
+                ("/channel managers", "Bob"),
+                ("/channel requests", "nobody asks"),
+                ("/channel keep 3", "for 3 days"),
+                ("/who board", "Bob: here, direct"),
+                ("/channel name panel", ""),
+                ("/topic what to decide", ""),
+            ):
+                await seat.type(text)
+                await until(partial(_answered, seat, answer), f"{text}: {answer}")
+            await until(lambda: "panel" in [one.name for one in bob.places()], "Bob's panel")
+            bob.say("in the panel", channel=ours.talk.channel("panel").id)
+            await seat.sees("Bob: in the panel")
+            await seat.type("/channel remove Bob")
+            await until(partial(_answered, seat, "there is a new key"), "the removal")
+            await seat.type("/channel leave")
+            await seat.sees("#general", where="#head")
+            await seat.type("/channel create vault key correct horse battery")
+            await seat.sees("#vault", where="#head")
+            await seat.type("/channel join vault correct horse battery")
+            await seat.type("/device Bob")
+            await until(partial(_answered, seat, "on the other device"), "what is to be done")
+            await seat.type("/device Bob no")
+            await until(partial(_answered, seat, "somebody else"), "that it is undone")
+            ours.talk.start_call(GENERAL)
+            await seat.type("/channel switch general")
+            await seat.sees("a call is on", where="#head")
+            await seat.type("/call")
+            await until(partial(_answered, seat, "a terminal cannot join it"), "the call")
+            await seat.type("/call end")
+            await until(partial(_answered, seat, "the call is over"), "its end")
+            await seat.type("/channels")
+            await until(partial(_answered, seat, "vault"), "the channels")
+
+    played(scene)
+
+
+def test_keys_move_between_channels_and_to_what_was_not_read(played: Played) -> None:
+    async def scene(seat: Seat) -> None:
+        ours, composer = seat.session.ours, seat.app.query_one(Composer)
+        await until(ours.peers_shown, "the port")
+        invite = ours.circle.invite(peers=ours.peers_shown())
+        async with room_of(Circle.join(invite), "Bob") as bob:
+            await seat.type("/channel create plans")
+            await seat.sees("#plans", where="#head")
+            await seat.type("/channel switch general")
+            await until(lambda: len(bob.places()) == 2, "that Bob knows it")
+            bob.say("Ada, look here", channel=ours.talk.channel("plans").id)
+            await until(lambda: ours.unread(ours.talk.channel("plans").id) == 1, "something unread")
+            await seat.pilot.press("alt+a")
+            await seat.sees("Bob: Ada, look here")
+            await seat.pilot.press("alt+u", "alt+a", "alt+up", "f5", "f5", "f6", "f6")
+            await seat.sees("#general", where="#head")
+            for number in range(150):
+                ours.circle.file.draft(GENERAL, "text", {"text": f"number {number}"})
+            await seat.sees("number 149  …")
+            await seat.pilot.press("shift+up")
+            for key in ("up", "home", "up", "plus", "escape"):
+                await seat.pilot.press(key)
+            await seat.pilot.press("shift+up", "e")
+            assert composer.text.startswith("/edit ^")
+            await seat.pilot.press("escape", "shift+up", "d")
+            assert composer.text.startswith("/delete ^")
+            composer.put("number 14")
+            await seat.pilot.press("ctrl+r")
+            composer.put("hello @Bo")
+            await seat.pilot.press("tab")
+            assert composer.text == "hello @Bob "
+            composer.put("/channel")
+            await seat.pilot.press("tab", "tab", "tab")
+            await seat.pilot.press("pagedown", "pageup", "f1", "pagedown", "f1")
+            log = seat.app.query_one(Log)
+            log.post_message(Log.Edge(older=True))
+            await seat.pilot.pause()
+            log.action_newest()
+            await seat.pilot.pause()
+            composer.put("")
+            await seat.type("/circles")
+            await seat.type("/search number 7")
+            await seat.pilot.press("escape")
+            await seat.type("/circle switch friends")
+            await seat.type("/help channel")
+            await seat.type("/settings")
+            assert isinstance(seat.app.screen, dialogs.Settings)
+            field = seat.app.screen.query_one("#service", Input)
+            field.value = "no address"
+            field.focus()
+            await seat.pilot.press("enter", "escape")
+
+    played(scene)
+
+
 # --- what others wrote, and where it is shown ---------------------------------------------------
 
 
