@@ -1,0 +1,367 @@
+/**
+ * A circle, as an app holds it: who is there, what is said, and pipes between pages.
+ *
+ *     const circle = await Circle.join(location.hash, { name: "Ada" });
+ *     circle.addEventListener("peer", ({ detail }) => draw(detail.id, detail.name, detail.path));
+ *     await circle.post("general", "dinner at eight?");
+ *     for await (const message of circle.messages("general")) say(message.author.name, message.text);
+ *
+ * Several tabs may hold the same circle: one of them is there for all (tabs.js).
+ * @module
+ */
+import { Engine, joinRow, makeRow } from "./engine.js";
+import { readInvite, readService } from "./invites.js";
+import { Refused } from "./refused.js";
+import { openStore } from "./store.js";
+import { Tab } from "./tabs.js";
+import { provide } from "./crypto.js";
+
+/** @typedef {import("./engine.js").Peer} Peer */
+/** @typedef {import("./engine.js").Row} Row */
+
+/**
+ * @typedef {object} Options
+ * @property {string} [name] how you are called, at most 64 bytes
+ * @property {string} [profile] which of several people of this browser; `default` if absent
+ * @property {string[]} [abilities] words that others see of this node
+ * @property {RTCIceServer[]} [iceServers] beside those that the service gives
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` for TURN alone
+ * @property {typeof RTCPeerConnection | null} [RTCPeerConnection] `null` for relay frames alone
+ * @property {() => Promise<import("./crypto.js").Fallback>} [fallback] Ed25519 and X25519 for older browsers
+ */
+
+/**
+ * @typedef {object} Message
+ * @property {string} hash its name
+ * @property {string} channel
+ * @property {{id: string, name: string}} author
+ * @property {string} text
+ * @property {number} at_ms when, as its author says
+ * @property {boolean} mine
+ * @property {number} [left] with how many services, if it is mine
+ * @property {boolean} [edited]
+ * @property {boolean} [deleted]
+ * @property {string} [reply] the hash of what it answers
+ * @property {Record<string, string[]>} [reactions]
+ */
+
+const MOST_PAGE = 200;
+
+/** Named messages between pages: `send`, and the event `message` with `{ from, data }`. */
+export class Pipe extends EventTarget {
+  #ask;
+  /** @param {string} name @param {{reliable?: boolean, to?: Peer | string}} how @param {(name: string, data: any, how: any) => Promise<void>} ask */
+  constructor(name, how, ask) {
+    super();
+    this.name = name;
+    this.how = how;
+    this.#ask = ask;
+  }
+
+  /**
+   * Send JSON, text, bytes or a file; to everybody who is there, or to one. Resolves when it was taken.
+   * @param {any} data
+   * @param {{to?: Peer | string, progress?: (sent: number, size: number) => void, signal?: AbortSignal}} [how]
+   * @returns {Promise<void>}
+   */
+  send(data, how = {}) {
+    return this.#ask(this.name, data, { ...this.how, ...how });
+  }
+}
+
+/** One circle. Make one by `Circle.join`, `Circle.create` or `Circle.open`. */
+export class Circle extends EventTarget {
+  /** @type {Map<string, Peer>} who is there, by node */
+  peers = new Map();
+  /** How services are reached: connecting, live, polling or offline, and why. */
+  state = { state: "connecting", why: "", services: /** @type {{url: string, state: string, why: string}[]} */ ([]) };
+  /** This member and its node here. */
+  me = { id: "", name: "", node: "", founder: false };
+  id = "";
+  name = "";
+  #invite = "";
+  #tab;
+  #store;
+  /** @type {Map<string, Set<Pipe>>} */
+  #pipes = new Map();
+  #numbers = 0;
+  #left = new AbortController();
+
+  /** @param {Tab} tab @param {any} store @private */
+  constructor(tab, store) {
+    super();
+    this.#tab = tab;
+    this.#store = store;
+  }
+
+  /**
+   * Go in by an invite: a code, a link, or the fragment of one. Who was in before is the same person again;
+   * without an invite the circle of before is opened.
+   * @param {string} invite
+   * @param {Options} [options]
+   * @returns {Promise<Circle>}
+   */
+  static async join(invite, options = {}) {
+    if (!invite.replace("#", "")) return Circle.open(undefined, options);
+    const found = await readInvite(invite);
+    return begin(found.epoch.circle, options, async (row) => {
+      if (!row) return joinRow(found);
+      const epochs = [...row.epochs];
+      if (epochs.every(({ number, secret }) => number !== found.epoch.number || !secret)) {
+        epochs.push({ number: found.epoch.number, secret: found.epoch.secret, began: Date.now() });
+      }
+      const services = [...row.services, ...found.services.filter(({ id }) => !row.services.some((known) => known.id === id))];
+      return { ...row, epochs, services: services.slice(-8), out: row.out && found.epoch.number <= Math.max(...row.epochs.map(({ number }) => number)) };
+    });
+  }
+
+  /**
+   * Make a circle, which this device leads.
+   * @param {Options & {circle?: string, services?: string[]}} [options] its name, and the addresses of services
+   * @returns {Promise<Circle>}
+   */
+  static async create({ circle = "", services = [], ...options } = {}) {
+    const row = await makeRow({ name: circle, services: services.map(readService) });
+    return begin(row.id, options, async () => row);
+  }
+
+  /** Open a circle of before, by default the one that was used last. @param {string} [id] @param {Options} [options] @returns {Promise<Circle>} */
+  static async open(id, options = {}) {
+    const known = await Circle.list(options);
+    const found = id ?? known[0]?.id;
+    if (!known.some((one) => one.id === found)) throw new Refused("NO_INVITE", "this browser is in no circle yet: ask a member for an invite");
+    return begin(found, options, async (row) => /** @type {Row} */ (row));
+  }
+
+  /** The circles of a profile, the one used last first. @param {Options} [options] @returns {Promise<{id: string, name: string, used: number}[]>} */
+  static async list({ profile = "default" } = {}) {
+    const store = await openStore(`muster ${profile}`);
+    const rows = await store.all("circles");
+    store.close();
+    return rows.map(([id, { name, used }]) => ({ id, name, used })).sort((a, b) => b.used - a.used);
+  }
+
+  /** Ask the engine. @param {string} name @param {...any} args @returns {Promise<any>} */
+  #ask(name, ...args) {
+    return this.#tab.ask(name, ...args);
+  }
+
+  /**
+   * Say a text in a channel; resolves when it is kept here, and it is left and told as soon as somebody is
+   * reached.
+   * @param {string} channel its name or id
+   * @param {string} text
+   * @param {{reply?: string}} [how]
+   * @returns {Promise<Message>}
+   */
+  post(channel, text, how) {
+    return this.#ask("post", channel, text, how);
+  }
+
+  /**
+   * Say anything else of the chat (docs/web.md): `edit`, `remove`, `react`, `create`, `join`, …
+   * @param {string} op
+   * @param {...any} args
+   * @returns {Promise<string>} the hash of the record
+   */
+  act(op, ...args) {
+    return this.#ask("act", op, ...args);
+  }
+
+  /**
+   * What was said in a channel, a page of it, oldest first.
+   * @param {string} channel
+   * @param {{after?: string, before?: string, limit?: number}} [page] after or before a hash; the newest if absent
+   * @returns {Promise<Message[]>}
+   */
+  history(channel, page) {
+    return this.#ask("history", channel, page);
+  }
+
+  /**
+   * What was said in a channel after a message, and then what is said, each once, until the circle is left.
+   * @param {string} channel
+   * @param {{after?: string, signal?: AbortSignal}} [how]
+   * @returns {AsyncGenerator<Message, void, void>}
+   */
+  async *messages(channel, { after, signal } = {}) {
+    /** @type {Message[]} */
+    const come = [];
+    /** @type {Set<string>} */
+    const seen = new Set();
+    let wake = () => {};
+    const id = await this.#ask("channelId", channel);
+    const hear = (/** @type {any} */ { detail }) => {
+      if (detail.channel !== id) return;
+      come.push(detail);
+      wake();
+    };
+    const ends = AbortSignal.any([this.#left.signal, ...(signal ? [signal] : [])]);
+    const end = () => wake();
+    this.addEventListener("message", hear);
+    ends.addEventListener("abort", end);
+    try {
+      let page = await this.history(id, { after: after ?? "", limit: MOST_PAGE });
+      while (page.length && !ends.aborted) {
+        for (const message of page) {
+          seen.add(message.hash);
+          yield message;
+        }
+        page = page.length < MOST_PAGE ? [] : await this.history(id, { after: page[page.length - 1].hash, limit: MOST_PAGE });
+      }
+      while (!ends.aborted) {
+        const message = come.shift();
+        if (!message) await new Promise((resolve) => (wake = () => resolve(undefined)));
+        else if (!seen.has(message.hash)) {
+          seen.add(message.hash);
+          yield message;
+        }
+      }
+    } finally {
+      this.removeEventListener("message", hear);
+      ends.removeEventListener("abort", end);
+    }
+  }
+
+  /** @returns {Promise<any[]>} */
+  channels() {
+    return this.#ask("channels");
+  }
+
+  /** Everybody who was ever heard of. @returns {Promise<any[]>} */
+  people() {
+    return this.#ask("people");
+  }
+
+  /** Be called otherwise. @param {string} name @returns {Promise<void>} */
+  rename(name) {
+    return this.#ask("rename", name);
+  }
+
+  /**
+   * Open a pipe: named messages to the pages and programs that are there.
+   * @param {string} name 1 to 64 bytes
+   * @param {{reliable?: boolean, to?: Peer | string}} [how] not reliable: the newest counts, what is lost is lost
+   * @returns {Pipe}
+   */
+  pipe(name, how = {}) {
+    const pipe = new Pipe(name, how, (...args) => this.#send(...args));
+    const known = this.#pipes.get(name) ?? new Set();
+    this.#pipes.set(name, known.add(pipe));
+    return pipe;
+  }
+
+  /** @param {string} name @param {any} data @param {any} how */
+  async #send(name, data, { to, reliable = true, progress, signal }) {
+    signal?.throwIfAborted();
+    const ticket = `${this.me.node} ${(this.#numbers += 1)} ${Math.random()}`;
+    const told = (/** @type {any} */ { detail }) => detail.ticket === ticket && progress(detail.sent, detail.size);
+    if (progress) this.addEventListener("progress", told);
+    const stop = () => this.#ask("cancel", ticket).catch(() => {});
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      await this.#ask("send", name, data, { to: to?.id ?? to, reliable, ticket, progress: Boolean(progress) });
+      signal?.throwIfAborted();
+    } finally {
+      this.removeEventListener("progress", told);
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /** What lets somebody in, as a link where the circle has a service. @returns {string} */
+  invite() {
+    return this.#invite;
+  }
+
+  /** How the connection to a peer is, for a page's own diagnostics. @param {Peer | string} peer @returns {Promise<any>} */
+  stats(peer) {
+    return this.#ask("stats", typeof peer === "string" ? peer : peer.id);
+  }
+
+  /** Say goodbye and close; the circle stays in this browser. */
+  async leave() {
+    this.#left.abort();
+    unwatch.get(this)?.();
+    await this.#tab.close();
+    this.#store.close();
+  }
+
+  /** Leave for good: keys and history are erased here. */
+  async erase() {
+    await this.#ask("erase");
+    await this.leave();
+  }
+
+  /** @param {string} type @param {any} detail @private */
+  hear(type, detail) {
+    if (type === "hello") {
+      const { id, name, me, state, invite } = detail;
+      Object.assign(this, { id, name, me });
+      this.#invite = invite;
+      const there = new Set(detail.peers.map((/** @type {Peer} */ peer) => peer.id));
+      for (const peer of this.peers.values()) if (!there.has(peer.id)) this.hear("left", peer);
+      for (const peer of detail.peers) this.hear("peer", peer);
+      return this.hear("state", state);
+    }
+    if (type === "state") this.state = detail;
+    if (type === "peer") {
+      if (JSON.stringify(this.peers.get(detail.id)) === JSON.stringify(detail)) return undefined;
+      this.peers.set(detail.id, detail);
+    }
+    if (type === "left" && !this.peers.delete(detail.id)) return undefined;
+    if (type === "pipe") {
+      for (const pipe of this.#pipes.get(detail.name) ?? []) {
+        const { from, data } = detail;
+        pipe.dispatchEvent(new CustomEvent("message", { detail: { from: this.peers.get(from) ?? { id: from }, data } }));
+      }
+      return undefined;
+    }
+    return this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** @type {WeakMap<Circle, () => void>} */
+const unwatch = new WeakMap();
+
+/**
+ * @param {string} id
+ * @param {Options} options
+ * @param {(row: Row | undefined) => Promise<Row>} change what is kept
+ * @returns {Promise<Circle>}
+ */
+const begin = async (id, options, change) => {
+  if (options.fallback) provide(options.fallback);
+  const { profile = "default" } = options;
+  const store = await openStore(`muster ${profile}`);
+  const make = async (/** @type {(type: string, detail: any) => void} */ emit) => {
+    const row = await change(await store.get("circles", id));
+    if (options.name !== undefined) row.me = options.name;
+    await store.put([["circles", id, { ...row, used: Date.now() }]]);
+    const engine = await Engine.open(store, row, emit, options);
+    await engine.start();
+    return engine;
+  };
+  const tab = new Tab(`muster ${profile} ${id}`, make, (type, detail) => circle.hear(type, detail));
+  const circle = new Circle(tab, store);
+  circle.hear("hello", await tab.begin());
+  watch(circle, tab);
+  return circle;
+};
+
+/** Come back at once when the page is seen again, or the network is; go when the page goes. @param {Circle} circle @param {Tab} tab */
+const watch = (circle, tab) => {
+  if (!globalThis.addEventListener) return;
+  const check = () => tab.engine?.check();
+  const seen = () => document.visibilityState === "visible" && check();
+  const gone = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || circle.leave();
+  addEventListener("online", check);
+  addEventListener("pageshow", check);
+  addEventListener("pagehide", gone);
+  globalThis.document?.addEventListener("visibilitychange", seen);
+  unwatch.set(circle, () => {
+    removeEventListener("online", check);
+    removeEventListener("pageshow", check);
+    removeEventListener("pagehide", gone);
+    globalThis.document?.removeEventListener("visibilitychange", seen);
+  });
+};

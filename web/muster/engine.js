@@ -1,0 +1,683 @@
+/**
+ * One circle at work: its keys, what was said, who is there, and every way to reach them.
+ *
+ * One tab of a profile runs it (tabs.js); what an app holds is a `Circle` (circle.js).
+ *
+ *     services --entries--> records --> log --> talk --> "message", "change"
+ *        |  presences, signals, frames                  ^
+ *        +--> links --> pipes                           |
+ *                 +---> meetings --records--------------+
+ * @module
+ */
+import { b64, concat, hex, random, u64, unb64, unhex, utf8 } from "./bytes.js";
+import { derivable, id, label, sha256, signer, verify } from "./crypto.js";
+import { readService, writeInvite } from "./invites.js";
+import { integer, items, matching, strict } from "./json.js";
+import { Epoch, Member } from "./keys.js";
+import { Links } from "./links.js";
+import { Log } from "./log.js";
+import { Meeting } from "./meetings.js";
+import { Pipes } from "./pipes.js";
+import { Refused } from "./refused.js";
+import {
+  AHEAD_MS, GENERAL, ID, forFounder, forRekey, isRekey, readPresence, readRecord, readRekey, recordHash, sealPresence,
+  sealRecord, sealSignal, unbox, unsealRecord,
+} from "./seals.js";
+import { Attendant } from "./service.js";
+import { Talk } from "./chat/talk.js";
+
+/** @typedef {import("./seals.js").Rec} Rec */
+/** @typedef {import("./seals.js").Said} Said */
+/** @typedef {import("./seals.js").Presence} Presence */
+/** @typedef {import("./keys.js").Node} Node */
+/** @typedef {import("./invites.js").Service} Service */
+/** @typedef {import("./invites.js").Invite} Invite */
+
+/**
+ * @typedef {object} Row what is kept of a circle beside its records
+ * @property {string} id
+ * @property {Uint8Array} founder
+ * @property {string} name
+ * @property {Service[]} services
+ * @property {string[]} peers
+ * @property {{number: number, secret: Uint8Array | null, began: number, rekey?: Said, order?: string}[]} epochs
+ * @property {CryptoKey | Uint8Array} member that cannot be read back, where the runtime has such keys
+ * @property {Uint8Array} [founderSeed] on the device that leads the circle
+ * @property {number} servicesAt
+ * @property {string} me how this member is called
+ * @property {string} introduced
+ * @property {boolean} out
+ */
+
+/**
+ * @typedef {object} Peer a node that is there
+ * @property {string} id the node
+ * @property {string} member
+ * @property {string} name
+ * @property {"webrtc" | "relay" | "none"} path
+ * @property {string[]} abilities
+ */
+
+const MAIL = 30 * 86_400_000;
+const AGAIN = 20 * 86_400_000;
+const OTHERS = 8 * 86_400_000;
+const NEVER = 600_000;
+const STALE = 1_800_000;
+const READY = 3000;
+const PATIENCE = 5000;
+const MOST_PEERS = 256;
+const LASTING = new Set(["member", "services", "founder", "channel", "circle", "person"]);
+const ABILITIES = ["pipes", "webrtc"];
+
+/** @param {number} ms */
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Make a circle, whose founder this device is. @param {{name: string, services: Service[]}} how @returns {Promise<Row>} */
+export const makeRow = async ({ name, services }) => {
+  const founderSeed = random(32);
+  const { public: founder } = await signer(founderSeed);
+  return { ...(await rowOf(founder, name, services, [])), epochs: [{ number: 0, secret: random(32), began: Date.now() }], founderSeed };
+};
+
+/** Become a member by an invite. @param {Invite} invite @returns {Promise<Row>} */
+export const joinRow = async ({ founder, epoch, name, services, peers }) => ({
+  ...(await rowOf(founder, name, services, peers)),
+  epochs: [{ number: epoch.number, secret: epoch.secret, began: Date.now() }],
+});
+
+/** @param {Uint8Array} founder @param {string} name @param {Service[]} services @param {string[]} peers @returns {Promise<Row>} */
+const rowOf = async (founder, name, services, peers) => ({
+  id: await id("circle", founder),
+  founder, name, services, peers, epochs: [], member: await derivable(random(32)),
+  servicesAt: 0, me: "", introduced: "", out: false,
+});
+
+/** The engine of one circle; it begins with `start` and ends with `stop`. */
+export class Engine {
+  /** @type {Epoch} */
+  // @ts-ignore set by open
+  epoch;
+  /** @type {Node} */
+  // @ts-ignore set by open
+  node;
+  /** @type {Map<string, {presence: Presence, path: Peer["path"]}>} */
+  peers = new Map();
+  /** @type {Attendant[]} */
+  attendants = [];
+
+  #emit;
+  #stopped = false;
+  #began = Date.now();
+  #state = "";
+  #ready = false;
+  /** @type {Map<number, Epoch>} */
+  #epochs = new Map();
+  /** @type {Map<string, Meeting>} */
+  #meetings = new Map();
+  /** @type {Map<string, number>} when a lasting record was in a mailbox last, by service, hint and hash */
+  #kept = new Map();
+  #sealed = new Map();
+  /** @type {{servers: RTCIceServer[], until: number}} */
+  #ice = { servers: [], until: 0 };
+  #options;
+  /** @type {any} */
+  #expiring;
+
+  /**
+   * @param {Row} row
+   * @param {Log} log
+   * @param {Member} member
+   * @param {(type: string, detail: any) => void} emit
+   * @param {any} options
+   */
+  constructor(row, log, member, emit, options) {
+    this.row = row;
+    this.log = log;
+    this.member = member;
+    this.#emit = emit;
+    this.#options = options;
+    this.talk = new Talk({ circle: row.id, founder: row.founder, member, now: this.now });
+    const RTC = options.RTCPeerConnection === undefined ? globalThis.RTCPeerConnection : options.RTCPeerConnection;
+    this.links = new Links({
+      nodeId: () => this.node.id,
+      signal: this.#signal,
+      frame: this.#frame,
+      ice: this.ice,
+      now: this.now,
+      RTCPeerConnection: RTC,
+      iceTransportPolicy: options.iceTransportPolicy,
+    });
+    this.pipes = new Pipes({ links: this.links, self: () => this.node.id });
+    this.links.addEventListener("link", (event) => this.#linked(/** @type {any} */ (event).detail));
+    this.links.addEventListener("path", (event) => this.#pathChanged(/** @type {any} */ (event).detail.node));
+  }
+
+  /**
+   * Open a circle that was made or joined before.
+   * @param {any} store
+   * @param {Row} row
+   * @param {(type: string, detail: any) => void} emit
+   * @param {any} [options]
+   */
+  static async open(store, row, emit, options = {}) {
+    const log = await Log.open(store, row.id);
+    const engine = new Engine(row, log, await Member.make(row.id, row.member), emit, options);
+    for (const rec of log.records()) await engine.talk.take(rec);
+    await engine.#enter();
+    return engine;
+  }
+
+  /** The time that others are told: with the smallest correction that a service has signed. */
+  now = () => Date.now() + this.attendants.reduce((least, { offset }) => (offset && (!least || Math.abs(offset) < Math.abs(least)) ? offset : least), 0);
+
+  /** Begin to be there. */
+  async start() {
+    await this.#introduce();
+    this.#attend();
+    this.#expiring = setInterval(() => this.log.expire(this.now(), (/** @type {string} */ channel) => this.talk.keepDays(channel)), 3_600_000);
+    this.#show();
+  }
+
+  /** Stop, and say goodbye. */
+  async stop() {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearInterval(this.#expiring);
+    this.links.close();
+    await Promise.all(this.attendants.map((one) => one.close(true)));
+  }
+
+  /** See whether all paths still stand: the machine has slept, or is elsewhere. */
+  check() {
+    for (const one of this.attendants) one.check();
+    this.links.check();
+  }
+
+  /** @param {string} reason @param {string} message */
+  trouble(reason, message) {
+    this.#emit("error", { reason, message });
+  }
+
+  /** @param {Partial<Row>} changed */
+  async #keep(changed) {
+    Object.assign(this.row, changed);
+    await this.log.set("row", this.row);
+  }
+
+  // Epochs
+
+  /** Take up the newest epoch that this member is in. */
+  async #enter() {
+    for (const { number, secret } of this.row.epochs) {
+      if (secret && !this.#epochs.has(number)) this.#epochs.set(number, await Epoch.make(this.row.id, number, secret));
+    }
+    const last = Math.max(...this.#epochs.keys());
+    this.epoch = /** @type {Epoch} */ (this.#epochs.get(last));
+    this.node = await this.member.node(this.epoch);
+  }
+
+  /** Attend each service in this epoch, and read the mailboxes of those before. */
+  #attend() {
+    if (this.#stopped) return;
+    /** @type {[Service, Epoch, boolean][]} */
+    const wanted = [];
+    for (const service of this.row.services) {
+      for (const epoch of this.#epochs.values()) {
+        const old = epoch !== this.epoch;
+        const ended = this.row.epochs.find(({ number }) => number === epoch.number + 1)?.began ?? Infinity;
+        if (!old || Date.now() < ended + MAIL) wanted.push([service, epoch, old]);
+      }
+    }
+    this.attendants = this.attendants.filter((one) => {
+      const stays = wanted.some(([{ url, id: name, code }, epoch, old]) =>
+        one.address.url === url && one.id === name && one.address.code === code && one.node.epoch === epoch && one.old === old);
+      if (!stays) one.close();
+      return stays;
+    });
+    for (const [service, epoch, old] of wanted) {
+      if (this.attendants.some((one) => one.id === service.id && one.node.epoch === epoch)) continue;
+      if (old) this.member.node(epoch).then((node) => this.#stopped || this.attendants.push(new Attendant(this, service, node, true)));
+      else this.attendants.push(new Attendant(this, service, this.node, false));
+    }
+  }
+
+  /** Follow a rekey; only the founder's counts, to the next number; of two the smaller hash stands. @param {Epoch} epoch @param {Said} said */
+  async #takeRekey(epoch, said) {
+    const rekey = await readRekey(this.row.founder, said);
+    if (rekey.epoch !== epoch.number + 1) throw new Refused("WRONG_CIRCLE", "the rekey is to another epoch");
+    const known = this.row.epochs.find(({ number, order }) => number === rekey.epoch && order);
+    if (known?.order && known.order <= rekey.order) return rekey.order;
+    const closed = rekey.keep[this.member.id];
+    if (!closed && this.epoch.number >= rekey.epoch && !known) return rekey.order; // a later invite has let us in again
+    const secret = closed ? await unbox(closed, this.member.box, forRekey(this.row.id, rekey.epoch)) : null;
+    const others = this.row.epochs.filter(({ number }) => number !== rekey.epoch);
+    const epochs = [...others, { number: rekey.epoch, secret, began: this.now(), rekey: said, order: rekey.order }];
+    await this.#keep({ epochs, out: !closed });
+    if (!closed) {
+      this.trouble("LEFT_OUT", "the founder has left this member out of the circle");
+      return rekey.order;
+    }
+    this.#epochs.delete(rekey.epoch);
+    await this.#enter();
+    this.links.reset();
+    this.peers.clear();
+    this.#emit("rekeyed", { epoch: rekey.epoch });
+    this.#attend();
+    return rekey.order;
+  }
+
+  /** Whether a record is heard: of who was left out, only what came before. @param {Rec} rec */
+  async #counts(rec) {
+    for (const { number, rekey: said } of this.row.epochs) {
+      if (number <= rec.epoch || !said) continue;
+      const { keep, out } = await readRekey(this.row.founder, said);
+      if (keep[rec.member]) continue;
+      const [seq, hash] = out[rec.member] ?? [0, ""];
+      if (rec.seq > seq || (rec.seq === seq && rec.hash !== hash)) return false;
+    }
+    return true;
+  }
+
+  // Records
+
+  /**
+   * Take a record of an epoch, from wherever it comes.
+   * @param {Said} said
+   * @param {number} epoch
+   * @returns {Promise<string>} its hash
+   */
+  async takeRecord(said, epoch) {
+    const hash = await recordHash(said.text);
+    if (this.log.has(hash)) return hash;
+    const rec = await readRecord(this.row.id, said);
+    if (rec.epoch !== epoch && !(LASTING.has(rec.kind) && rec.epoch < epoch)) {
+      throw new Refused("WRONG_CIRCLE", "the record is another epoch's");
+    }
+    if (!(await this.#counts(rec))) return hash;
+    if ((await this.log.take(rec)) === "new") await this.#took(rec);
+    return hash;
+  }
+
+  /** @param {Rec} rec */
+  async #took(rec) {
+    try {
+      if (rec.kind === "services") await this.#learnServices(rec.body);
+      if (rec.kind === "founder") await this.#takeFounder(rec.body);
+    } catch {
+      // the record is kept; what it claims is not believed
+    }
+    await this.#told(rec);
+  }
+
+  /** @param {Rec} rec */
+  async #told(rec) {
+    await this.talk.take(rec);
+    for (const meeting of this.#meetings.values()) meeting.tell(rec);
+    const message = rec.kind === "text" ? this.talk.message(rec.hash) : undefined;
+    if (message) this.#emit("message", this.#view(message));
+    this.#emit("change", { channel: rec.channel, kind: rec.kind, hash: rec.hash });
+  }
+
+  /** @param {any} body */
+  async #learnServices(body) {
+    const written = items(body, "services", 8).map(String);
+    const at = integer(body, "at_ms");
+    const signed = concat(label("services"), unhex(this.row.id), u64(at), utf8(strict(written)));
+    if (at <= this.row.servicesAt || !(await verify(this.row.founder, unb64(body.signature, 64), signed))) return;
+    await this.addServices(written.map(readService), at);
+  }
+
+  /** Meet at these services too. @param {Service[]} found @param {number} [servicesAt] */
+  async addServices(found, servicesAt = this.row.servicesAt) {
+    const fresh = found.filter(({ id: name }) => !this.row.services.some((known) => known.id === name));
+    await this.#keep({ services: [...this.row.services, ...fresh].slice(-8), servicesAt });
+    if (fresh.length) this.#attend();
+  }
+
+  /** @param {any} body */
+  async #takeFounder(body) {
+    if (this.row.founderSeed || matching(body, "to", ID) !== this.member.id) return;
+    const seed = await unbox(unb64(body.box, 80), this.member.box, forFounder(this.row.id));
+    if (b64((await signer(seed)).public) === b64(this.row.founder)) await this.#keep({ founderSeed: seed });
+  }
+
+  /** Say who this member is, if that was not said yet or has changed. */
+  async #introduce() {
+    const told = `${this.row.me}\n${b64(this.member.box.public)}`;
+    if (this.row.introduced === told) return;
+    await this.#keep({ introduced: told });
+    this.say({ kind: "member", channel: GENERAL, body: { name: this.row.me, box: b64(this.member.box.public) } }).catch((error) =>
+      this.trouble(error.reason ?? "STORAGE_GONE", error.message));
+  }
+
+  /**
+   * Say something: the next record of this member's chain. A device that may have been restored reads first.
+   * @param {{kind: string, channel: string, body: any}} what
+   * @returns {Promise<Rec>}
+   */
+  async say({ kind, channel, body }) {
+    if (this.row.out) throw new Refused("LEFT_OUT", "the founder has left this member out of the circle");
+    while (!this.#ready && Date.now() < this.#began + READY && !this.#stopped) await pause(20);
+    const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.now() });
+    await this.#told(rec);
+    for (const one of this.attendants) one.wake();
+    return rec;
+  }
+
+  // What services ask of a home
+
+  /** @param {Attendant} one */
+  place(one) {
+    return this.log.place(one.id, one.node.epoch.hint);
+  }
+
+  /** @param {Attendant} one @param {{number: number, mark: string}} place */
+  move(one, place) {
+    return this.log.move(one.id, one.node.epoch.hint, place);
+  }
+
+  /**
+   * @param {Attendant} one
+   * @param {{number: number, messages: Uint8Array[]}} entry
+   */
+  async take(one, { number, messages }) {
+    const { epoch } = one.node;
+    const hashes = await Promise.all(
+      messages.map(async (sealed) => {
+        try {
+          const said = await unsealRecord(epoch, sealed);
+          return isRekey(said.text) ? await this.#takeRekey(epoch, said) : await this.takeRecord(said, epoch.number);
+        } catch (error) {
+          const { reason = "STORAGE_GONE", message } = /** @type {Refused} */ (error);
+          if (reason.startsWith("STORAGE")) throw error;
+          this.#emit("unread", { service: one.address.url, number, reason, message });
+          return "";
+        }
+      }),
+    );
+    await this.left(one, hashes.filter(Boolean), Math.min(number, this.now()));
+  }
+
+  /** @param {Attendant} one @param {{count: number, bytes: number, each: number}} most */
+  async leaving(one, { count, bytes, each }) {
+    if (this.row.out || one.old) return [];
+    const { epoch } = one.node;
+    const leaving = [];
+    let size = 0;
+    for (const rec of [...this.log.unleft(one.id, epoch.number, this.now() - MAIL), ...this.#lasting(one)]) {
+      if (leaving.length >= count || size > bytes) break;
+      const sealed = this.#sealed.get(rec.hash) ?? (await this.log.sealed(rec.hash, () => sealRecord(epoch, rec)));
+      if (sealed.length > each) {
+        await this.log.noteLeft(one.id, [rec.hash], 0);
+        this.trouble("TOO_LARGE", `a record of ${sealed.length} bytes stays here: the service takes ${each}`);
+      } else if (size + sealed.length <= bytes || !leaving.length) {
+        leaving.push({ sealed, hash: rec.hash });
+        size += sealed.length;
+      } else break;
+    }
+    return leaving;
+  }
+
+  /** @param {Attendant} one @param {string[]} hashes @param {number} [at] */
+  async left(one, hashes, at = this.now()) {
+    await this.log.noteLeft(one.id, hashes, at);
+    for (const hash of hashes) {
+      this.#kept.set(`${one.id} ${one.node.epoch.hint} ${hash}`, at);
+      const rec = this.log.get(hash);
+      if (rec?.author === this.member.author) this.#emit("change", { channel: rec.channel, kind: rec.kind, hash });
+    }
+  }
+
+  /** Lasting records that a mailbox is to have once more: their author leaves them first. @param {Attendant} one @returns {Rec[]} */
+  #lasting(one) {
+    if (!one.isRead) return [];
+    const now = this.now();
+    const due = [];
+    for (const hash of this.talk.standing()) {
+      const rec = this.log.get(hash);
+      const at = this.log.leftAt(one.id, hash) ?? this.#kept.get(`${one.id} ${one.node.epoch.hint} ${hash}`) ?? 0;
+      if (!rec?.text || (rec.author === this.member.author && !at)) continue;
+      const first = rec.author === this.member.author || (!at && this.row.founderSeed);
+      const share = first ? 0 : parseInt(rec.hash.slice(0, 8), 16) ^ parseInt(this.node.id.slice(0, 8), 16);
+      if (now >= (at ? at + AGAIN : one.readAt) + ((share >>> 0) / 2 ** 32) * (at ? OTHERS : NEVER)) due.push(rec);
+    }
+    return due;
+  }
+
+  presence() {
+    return { name: this.row.me, abilities: [...ABILITIES, ...(this.#options.abilities ?? [])].slice(0, 16) };
+  }
+
+  /** @param {Attendant} _one @param {string} node @param {Presence} found */
+  believe(_one, node, found) {
+    const now = this.now();
+    if (node === this.node.id || found.at_ms > now + AHEAD_MS) return false;
+    const before = this.peers.get(node);
+    if (before && before.presence.at_ms > found.at_ms) return true;
+    if ((!before && this.peers.size >= MOST_PEERS) || found.at_ms < now - STALE) return false;
+    this.peers.set(node, { presence: found, path: before?.path ?? "none" });
+    if (!before) this.#reach(node);
+    const { name, abilities } = before?.presence ?? {};
+    if (name !== found.name || String(abilities) !== String(found.abilities)) this.#tellPeer(node);
+    return true;
+  }
+
+  /** See who is there no longer, at any service or by a link. */
+  lookRound() {
+    for (const [node, { path }] of this.peers) {
+      if (path === "webrtc" || this.attendants.some((one) => one.there.has(node))) continue;
+      const peer = this.#peer(node);
+      this.peers.delete(node);
+      this.links.gone(node);
+      this.#emit("left", peer);
+    }
+  }
+
+  /** @param {string} node @returns {Peer} */
+  #peer(node) {
+    const { presence, path } = /** @type {any} */ (this.peers.get(node));
+    return { id: node, member: presence.member, name: presence.name, path, abilities: presence.abilities };
+  }
+
+  /** @param {string} node */
+  #tellPeer(node) {
+    if (this.peers.has(node)) this.#emit("peer", this.#peer(node));
+  }
+
+  /** @param {import("./seals.js").Signal} signal */
+  signalled(signal) {
+    if (!this.links.signalled(signal, signal.text)) this.#emit("signal", signal);
+  }
+
+  /** @param {string} from @param {Uint8Array} payload */
+  passed(from, payload) {
+    this.links.passed(from, payload);
+  }
+
+  changed() {
+    this.#show();
+  }
+
+  caughtUp() {
+    const now = this.attendants.filter(({ old }) => !old);
+    this.#ready ||= now.length > 0 && now.every(({ isTried }) => isTried) && now.some(({ isRead }) => isRead);
+    this.#show();
+  }
+
+  #show() {
+    const now = this.attendants.filter(({ old }) => !old);
+    const state = ["live", "polling", "connecting"].find((word) => now.some((one) => one.state === word)) ?? "offline";
+    const why = state === "live" ? "" : (now.find((one) => one.why)?.why ?? (now.length ? "" : "the circle has no service"));
+    const services = now.map((one) => ({ url: one.address.url, state: one.state, why: one.why }));
+    const told = JSON.stringify([state, why, services]);
+    if (told === this.#state) return;
+    this.#state = told;
+    this.#emit("state", { state, why, services });
+  }
+
+  // Links
+
+  /** @param {string} to @param {string} session @param {string} kind @param {object} body */
+  #signal = async (to, session, kind, body) => {
+    const { sealed, text } = await sealSignal(this.node, { to, session, kind, body, at_ms: this.now() });
+    for (const one of this.attendants) if (!one.old) one.signal(to, sealed);
+    return text;
+  };
+
+  /** @param {string} to @param {Uint8Array} payload */
+  #frame = async (to, payload) => {
+    const one = this.attendants.find(({ live, old, there }) => live && !old && there.has(to));
+    if (!one) throw Object.assign(new Refused("CLOSED", "no service has a socket of both"), { code: "CLOSED" });
+    await one.frame(to, payload);
+  };
+
+  /** STUN and TURN servers of the first service that has some. @returns {Promise<RTCIceServer[]>} */
+  ice = async () => {
+    if (Date.now() < this.#ice.until) return this.#ice.servers;
+    for (const one of this.attendants.filter(({ old, isRead }) => !old && isRead)) {
+      try {
+        const { servers, until_ms } = await one.ice();
+        const until = Math.min(until_ms ? until_ms - 60_000 : Infinity, Date.now() + 3_600_000);
+        this.#ice = { servers: [...servers, ...(this.#options.iceServers ?? [])], until };
+        if (servers.length) break;
+      } catch {
+        // the next one
+      }
+    }
+    return this.#ice.servers.length ? this.#ice.servers : (this.#options.iceServers ?? []);
+  };
+
+  /** Open a link to who speaks pipes: the lower node id does, or who has waited in vain. @param {string} node */
+  async #reach(node) {
+    const abilities = () => this.peers.get(node)?.presence.abilities ?? [];
+    if (!abilities().includes("pipes")) return;
+    for (let turn = this.node.id < node ? 0 : 1; abilities().includes("pipes") && !this.#stopped; turn += 1) {
+      if (turn) await pause(PATIENCE * 2 ** Math.min(turn - 1, 5));
+      if (!this.peers.has(node) || this.pipes.has(node)) return;
+      try {
+        this.#linked({ link: await this.links.open(node, "connect"), purpose: "connect" });
+        return;
+      } catch {
+        // it has not answered: again, later
+      }
+    }
+  }
+
+  /** @param {{link: any, purpose: string}} opened */
+  #linked({ link, purpose }) {
+    if (purpose === "meet") return void this.#meet(link);
+    this.pipes.attach(link);
+    this.#pathChanged(link.other);
+  }
+
+  /** @param {any} link */
+  async #meet(link) {
+    const node = link.other;
+    const meeting = new Meeting({
+      link,
+      log: this.log,
+      now: this.now,
+      take: (/** @type {Said} */ said, /** @type {number} */ epoch) => this.takeRecord(said, epoch),
+      gossip: {
+        presences: async () => [(await sealPresence(this.node, { ...this.presence(), at_ms: this.now() })).said],
+        heard: (/** @type {Said[]} */ found) => this.#heard(found),
+        seen: () => {},
+      },
+    });
+    this.#meetings.get(node)?.close();
+    this.#meetings.set(node, meeting);
+    await meeting.run().catch(() => {});
+    if (this.#meetings.get(node) === meeting) this.#meetings.delete(node);
+  }
+
+  /** Take presences that another node has told. @param {Said[]} found */
+  async #heard(found) {
+    for (const said of found.slice(0, 64)) {
+      try {
+        const presence = await readPresence(this.epoch, said);
+        if (this.peers.has(presence.node)) this.believe(/** @type {any} */ (null), presence.node, presence);
+      } catch {
+        // it is nobody
+      }
+    }
+  }
+
+  /** @param {string} node */
+  #pathChanged(node) {
+    const peer = this.peers.get(node);
+    if (!peer) return;
+    const path = this.links.path(node);
+    if (path === peer.path) return;
+    peer.path = path;
+    this.#tellPeer(node);
+    if (path !== "webrtc") this.lookRound();
+  }
+
+  // What an app asks (circle.js); everything here may come from another tab
+
+  /** What an app sees when it comes. */
+  hello() {
+    const { row, member } = this;
+    const state = this.#state ? JSON.parse(this.#state) : ["connecting", "", []];
+    return {
+      id: row.id, invite: this.invite(), name: this.talk.circleName || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
+      state: { state: state[0], why: state[1], services: state[2] }, peers: [...this.peers.keys()].map((node) => this.#peer(node)),
+    };
+  }
+
+  /** Return the id of a channel by its name, or as it is. @param {string} channel */
+  channelId(channel) {
+    if (channel === "general") return GENERAL;
+    if (ID.test(channel)) return channel;
+    const found = this.talk.channels().filter(({ name }) => name === channel);
+    if (found.length !== 1) throw new Refused("NO_CHANNEL", found.length ? `several channels are called ${channel}: give the id` : `no channel is called ${channel}`);
+    return found[0].id;
+  }
+
+  /** @param {string} channel @param {string} text @param {{reply?: string}} [how] */
+  async post(channel, text, how) {
+    const said = await this.talk.say.text(this.channelId(channel), text, { ...how, name: this.row.me });
+    return this.#view(this.talk.message((await this.say(said)).hash));
+  }
+
+  /** @param {string} op of the chat @param {...any} args */
+  async act(op, ...args) {
+    const make = Object.hasOwn(this.talk.say, op) && this.talk.say[op];
+    if (!make) throw new Refused("MALFORMED", `there is nothing called ${op} to say`);
+    return (await this.say(await make(...args))).hash;
+  }
+
+  /** @param {string} channel @param {{after?: string, before?: string, limit?: number}} [page] */
+  history(channel, page) {
+    return this.talk.messages(this.channelId(channel), page).map((/** @type {any} */ message) => this.#view(message));
+  }
+
+  /** @param {any} message */
+  #view(message) {
+    if (message.author.id !== this.member.id) return { ...message, mine: false };
+    const left = this.row.services.filter((service) => this.log.leftAt(service.id, message.hash)).length;
+    return { ...message, mine: true, left };
+  }
+
+  channels() {
+    return this.talk.channels();
+  }
+
+  people() {
+    return this.talk.people();
+  }
+
+  /** @param {string} name */
+  async rename(name) {
+    await this.#keep({ me: name });
+    await this.#introduce();
+    for (const one of this.attendants) one.wake(true);
+  }
+
+  /** What lets somebody in: a link, where the circle has a service. */
+  invite() {
+    const { founder, services, peers, name } = this.row;
+    const code = writeInvite({ founder, epoch: this.epoch, services, peers, at_ms: this.now(), name: this.talk.circleName || name });
+    return services.length ? `${services[0].url}/app/#${code}` : code;
+  }
+}

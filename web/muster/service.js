@@ -1,0 +1,760 @@
+/**
+ * One node at one service: it reads all that is new, leaves what is not there yet, opens the socket and
+ * keeps the node's presence up; without a socket it asks as often as the service wishes.
+ *
+ *     offline --info--> reading --> leaving --socket--> live
+ *        ^                            |   no socket      |
+ *        +------- back-off, jitter ---+---- polling -----+
+ *
+ * Every call is signed and every answer checked (docs/protocol2.md). Pushed events are hints: places in
+ * a mailbox move by syncs alone.
+ * @module
+ */
+import { b64, hex, unb64, utf8 } from "./bytes.js";
+import { id, sha256 } from "./crypto.js";
+import { integer, items, matching, members, parse } from "./json.js";
+import { accessTag, authorization, checkAnswer, prove, vouch } from "./proofs.js";
+import { Refused, malformed } from "./refused.js";
+import { ID, checkTime, sealPresence, unsealPresence, unsealSignal } from "./seals.js";
+
+/** @typedef {import("./keys.js").Node} Node */
+/** @typedef {import("./invites.js").Service} Address */
+/** @typedef {import("./seals.js").Presence} Presence */
+/** @typedef {import("./seals.js").Signal} Signal */
+/** @typedef {"connecting" | "live" | "polling" | "offline"} State */
+/** @typedef {{number: number, mark: string}} Place in a mailbox: the last entry that was read, and what tells it from others */
+/** @typedef {{sealed: Uint8Array, hash: string}} Leaving */
+
+/**
+ * What a service is attended for: the circle's engine, or a test.
+ * @typedef {object} Home
+ * @property {() => number} now the time that others are told, in milliseconds
+ * @property {() => {name: string, abilities: string[], endpoints?: any[]}} presence
+ * @property {(service: Attendant, node: string, found: Presence) => boolean} believe whether its node is there
+ * @property {() => void} lookRound somebody may have left
+ * @property {(signal: Signal) => void} signalled
+ * @property {(from: string, payload: Uint8Array) => void} passed
+ * @property {(service: Attendant, entry: {number: number, messages: Uint8Array[]}, latest: number) => Promise<void>} take
+ * @property {(service: Attendant) => Place} place
+ * @property {(service: Attendant, place: Place) => Promise<void>} move
+ * @property {(service: Attendant, most: {count: number, bytes: number, each: number}) => Promise<Leaving[]>} leaving
+ * @property {(service: Attendant, hashes: string[]) => Promise<void>} left
+ * @property {(service: Attendant) => void} changed its state has
+ * @property {(service: Attendant) => void} caughtUp
+ * @property {(reason: string, message: string) => void} trouble what is told, and not fatal
+ */
+
+const DAY = 86_400_000;
+const TTL_S = 660;
+const KEEP_UP = 480_000;
+const CONFIRM = 20_000;
+const OLD = 900_000;
+const ANSWER = 15_000;
+const CHECK = 5_000;
+const HELD = 30_000;
+const LIVED = 30_000;
+const MOST_LEFT = 50;
+const MOST_LEFT_BYTES = 600_000;
+const MOST_ANSWER = 4_194_304;
+const UP_BYTES = 32_768;
+const MOST_THERE = 1024;
+
+/** @param {string} message */
+const unreachable = (message) => new Refused("UNREACHABLE", message);
+
+/** Wait, or be woken. */
+export class Waker {
+  #wake = () => {};
+  #due = false;
+
+  wake() {
+    this.#due = true;
+    this.#wake();
+  }
+
+  /** @param {number} ms @returns {Promise<boolean>} whether it was woken */
+  sleep(ms) {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#wake = () => {};
+        const due = this.#due;
+        this.#due = false;
+        resolve(due);
+      };
+      const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1));
+      this.#wake = done;
+      if (this.#due) done();
+    });
+  }
+}
+
+/**
+ * Promise that a thing is there in time.
+ * @template T
+ * @param {Promise<T>} work
+ * @param {number} ms
+ * @param {string} what
+ * @returns {Promise<T>}
+ */
+const within = (work, ms, what) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(unreachable(`${what} in ${ms / 1000} s`)), ms);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+
+/** Keeps one node at one service; *old* for an epoch that is only read. */
+export class Attendant {
+  /** @type {State} */
+  state = "connecting";
+  /** Why it is not live. */
+  why = "";
+  /** Everything was read once. */
+  isRead = false;
+  /** Everything was read once, or that has failed. */
+  isTried = false;
+  /** @type {Map<string, Presence>} who is there */
+  there = new Map();
+  /** How far the service's clock is from ours, as it has signed. */
+  offset = 0;
+  /** When everything was read, first. */
+  readAt = 0;
+
+  #waker = new Waker();
+  #home;
+  #closed = false;
+  #socketUrl = "";
+  #each = MOST_LEFT_BYTES;
+  /** @type {Uint8Array | undefined} */
+  #credential;
+  #until = 0;
+  #last = 0;
+  #signalsAfter = 0;
+  /** @type {Set<string>} */
+  #seen = new Set();
+  /** @type {{to: string, sealed: string, ttl_s: number}[]} */
+  #signals = [];
+  #next = 30_000;
+  #presenceDue = true;
+  #replaced = false;
+  #heldUntil = 0;
+  #failures = 0;
+  #without = 0;
+  /** @type {Socket | null} */
+  #socket = null;
+  /** @type {Promise<any>} */
+  #working = Promise.resolve();
+  /** @type {Promise<any>} what was pushed is taken one after the other */
+  #hearing = Promise.resolve();
+
+  /** @param {Home} home @param {Address} address @param {Node} node @param {boolean} [old] */
+  constructor(home, address, node, old = false) {
+    this.#home = home;
+    this.address = address;
+    this.node = node;
+    this.old = old;
+    this.id = address.id;
+    this.done = this.#run();
+  }
+
+  /** Whether the socket is open, and who has taken the place of this node if another has. */
+  get live() {
+    return this.#socket !== null;
+  }
+
+  /** Leave soon what is to be left, and the presence too if it has changed. @param {boolean} [presence] */
+  wake(presence = false) {
+    this.#presenceDue ||= presence;
+    this.#waker.wake();
+  }
+
+  /** See whether the path still stands: the machine has slept, or is elsewhere. */
+  async check() {
+    if (!this.#socket) return this.wake();
+    const socket = this.#socket;
+    await within(socket.sync({ want: {} }), CHECK, "it has not answered").catch(() => socket.close());
+  }
+
+  /** Leave a signal soon. @param {string} to @param {Uint8Array} sealed */
+  signal(to, sealed) {
+    if (this.#signals.length >= 256) this.#signals.shift();
+    this.#signals.push({ to, sealed: b64(sealed), ttl_s: 120 });
+    this.#waker.wake();
+  }
+
+  /** Pass bytes to another node's socket. @param {string} to @param {Uint8Array} payload @returns {Promise<void>} */
+  async frame(to, payload) {
+    if (!this.#socket) throw new Refused("CLOSED", "there is no socket");
+    await this.#socket.frame(to, payload);
+  }
+
+  /** The service's STUN and TURN servers, with logins. @returns {Promise<{servers: RTCIceServer[], until_ms?: number}>} */
+  async ice() {
+    const { ice } = await this.#call("POST", "/v2/sync", { want: { ice: true } });
+    return { servers: items(members(ice ?? { servers: [] }, "ice"), "servers", 16), until_ms: ice?.until_ms };
+  }
+
+  /** Stop; with *goodbye* tell the service that this node leaves. @param {boolean} [goodbye] */
+  async close(goodbye = false) {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (goodbye && !this.old && !this.#replaced && this.isRead) {
+      await within(this.#sync({ presence: null, quiet: true }), 2000, "no answer").catch(() => {});
+    }
+    this.#socket?.close();
+    this.#waker.wake();
+  }
+
+  // The life of it
+
+  async #run() {
+    while (!this.#closed) {
+      try {
+        await this.#attend();
+        this.#failures = 0;
+      } catch (error) {
+        if (this.#closed) return;
+        this.#failures += 1;
+        this.#fail(/** @type {Refused} */ (error));
+        const asked = Math.min(/** @type {any} */ (error).retryAfter ?? 0, 3600);
+        await this.#waker.sleep(asked * 1000 + Math.random() * Math.min(500 * 2 ** this.#failures, 30_000));
+      }
+    }
+  }
+
+  async #attend() {
+    const told = await this.#call("GET", "/v2/info");
+    this.#each = integer(members(told.limits, "limits"), "message_bytes");
+    this.#socketUrl = matching(told, "socket", /^wss?:\/\//);
+    await this.#catchUp();
+    this.#succeed();
+    if (this.old) return void (await this.#waker.sleep(OLD));
+    if (this.#replaced) return this.#poll(OLD);
+    const Made = globalThis.WebSocket;
+    try {
+      if (!Made) throw unreachable("this runtime has no WebSocket");
+      await this.#open(Made);
+    } catch (error) {
+      this.#show("polling", /** @type {Error} */ (error).message);
+      this.#without += 1;
+      return this.#poll(Made ? Math.min(1000 * 2 ** this.#without, 60_000) : KEEP_UP);
+    }
+    const began = Date.now();
+    try {
+      await this.#round({ presence: true });
+      this.#show("live");
+      await this.#follow();
+    } finally {
+      this.#socket?.close();
+      this.#socket = null;
+      const lived = Date.now() - began > LIVED;
+      this.#without = lived ? 0 : this.#without + 1;
+      this.#failures = lived ? 0 : this.#without;
+    }
+  }
+
+  /** Ask as often as the service wishes. @param {number} ms */
+  async #poll(ms) {
+    const end = Date.now() + ms;
+    while (!this.#closed && Date.now() < end) {
+      await this.#waker.sleep(Math.min(this.#next, end - Date.now()));
+      await this.#round({ presence: !this.#replaced });
+    }
+  }
+
+  /** Leave what is to be left, until the socket ends. */
+  async #follow() {
+    const socket = /** @type {Socket} */ (this.#socket);
+    let keepUp = Date.now() + KEEP_UP;
+    socket.closed.then(() => this.#waker.wake());
+    while (!this.#closed) {
+      const due = Math.min(keepUp, socket.confirm);
+      await this.#waker.sleep(Math.max(0, due - Date.now()));
+      if (socket.isClosed) throw new Refused("CLOSED", "the service has closed the socket");
+      if (Date.now() >= due) {
+        const whole = Date.now() >= keepUp;
+        socket.confirm = Infinity;
+        if (whole) keepUp = Date.now() + KEEP_UP;
+        await this.#round({ presence: whole, peers: whole });
+      } else if (this.#presenceDue) {
+        await this.#round({ presence: true, peers: false });
+      } else {
+        await this.#flush();
+      }
+    }
+  }
+
+  #succeed() {
+    if (!this.old) this.#show("polling");
+    this.readAt ||= this.#home.now();
+    this.isRead = this.isTried = true;
+    this.#home.caughtUp(this);
+  }
+
+  /** @param {Refused} error */
+  #fail(error) {
+    this.isTried = true;
+    this.there.clear();
+    this.#home.lookRound();
+    if (["KEY_MISMATCH", "SIGNATURE_INVALID", "MALFORMED"].includes(error.reason)) {
+      this.#home.trouble("DISTRUSTED", `${this.address.url}: ${error.message}`);
+    }
+    if (!this.old) this.#show("offline", error.message);
+    this.#home.caughtUp(this);
+  }
+
+  /** @param {State} state @param {string} [why] */
+  #show(state, why = "") {
+    if (this.#replaced && state === "polling") why = "another tab or copy of this profile is this node";
+    if (state === this.state && why === this.why) return;
+    this.state = state;
+    this.why = why;
+    this.#home.changed(this);
+  }
+
+  // Calls
+
+  /** @returns {number} */
+  #at() {
+    this.#last = Math.max(Date.now() + this.offset, this.#last + 1);
+    return this.#last;
+  }
+
+  /**
+   * Sign a call; no two are signed at the same time.
+   * @param {string} call
+   * @param {Uint8Array} body
+   */
+  async #authorize(call, body) {
+    const at = this.#at();
+    if (!this.#credential || this.#until < at + DAY || this.#until > at + 8 * DAY) {
+      this.#until = at + 7 * DAY;
+      this.#credential = await vouch(this.node, at - DAY);
+    }
+    const credential = this.#credential;
+    const proof = await prove(this.node, { call, service: this.id, body, credential, at });
+    const { code } = this.address;
+    const shown = authorization(credential, proof, ...(code ? [await accessTag(code, this.id, this.node)] : []));
+    return { proof, shown };
+  }
+
+  /**
+   * Make a call by HTTP; once more where the service has told its time.
+   * @param {"GET" | "POST"} method
+   * @param {string} path
+   * @param {object} [asked]
+   * @param {boolean} [again]
+   * @returns {Promise<any>}
+   */
+  async #call(method, path, asked, again = true) {
+    const body = asked ? utf8(JSON.stringify(asked)) : new Uint8Array();
+    const { proof, shown } = await this.#authorize(`${method} ${path}`, body);
+    let reply, raw;
+    try {
+      reply = await fetch(this.address.url + path, {
+        method,
+        headers: { Authorization: `Muster2 ${shown}`, ...(asked && { "Content-Type": "application/json" }) },
+        body: asked ? /** @type {any} */ (body) : undefined,
+        cache: "no-store",
+        credentials: "omit",
+        referrerPolicy: "no-referrer",
+        redirect: "error",
+        signal: AbortSignal.timeout(ANSWER),
+      });
+      raw = await drain(reply);
+    } catch (error) {
+      throw unreachable(`${this.address.url} is not reached: ${/** @type {Error} */ (error).message}`);
+    }
+    const answer = reply.headers.get("Muster-Answer");
+    const retry = Number(reply.headers.get("Retry-After")) || 0;
+    if (answer === null) throw refusal(reply.status, raw, retry, "UNREACHABLE");
+    return this.#read(answer, proof, reply.status, raw, retry).catch((error) => {
+      if (!again || error.reason !== "EXPIRED_TIMESTAMP") throw error;
+      return this.#call(method, path, asked, false);
+    });
+  }
+
+  /**
+   * Check and read an answer; throws what the service refuses.
+   * @param {unknown} answer
+   * @param {Uint8Array} proof
+   * @param {number} status
+   * @param {Uint8Array} raw
+   * @param {number} [retry]
+   */
+  async #read(answer, proof, status, raw, retry = 0) {
+    const at = await checkAnswer(answer, { service: this.id, proof, status, body: raw });
+    if (status === 200) return members(parse(raw), "the answer");
+    const refused = refusal(status, raw, retry);
+    if (refused.reason === "EXPIRED_TIMESTAMP") {
+      const offset = at - Date.now();
+      if (Math.abs(offset) > DAY) throw new Refused("CLOCK_WRONG", "the clock of this device or of the service is days off");
+      this.offset = offset;
+      this.#last = 0;
+    }
+    throw refused;
+  }
+
+  /** @param {any} Made */
+  async #open(Made) {
+    const { shown } = await this.#authorize("GET /v2/socket", new Uint8Array());
+    const socket = new Socket(new Made(this.#socketUrl, ["muster.v2", shown]), this.#speak, this.#hear);
+    await within(socket.opened, ANSWER, "the socket did not open").catch((error) => {
+      socket.close();
+      throw error;
+    });
+    if (this.#closed) socket.close();
+    this.#socket = socket;
+  }
+
+  /** Sign and read one sync of the socket. @param {object} asked */
+  #speak = async (asked) => {
+    const body = JSON.stringify(asked);
+    const { proof } = await this.#authorize("SYNC /v2/socket", utf8(body));
+    return {
+      frame: { t: "SYNC", proof: b64(proof), body },
+      /** @param {any} told */
+      read: (told) => {
+        const raw = utf8(String(told.body));
+        if (!told.answer) throw refusal(told.status, raw, 0, "UNREACHABLE");
+        return this.#read(told.answer, proof, told.status, raw);
+      },
+    };
+  };
+
+  /** @param {object} asked @returns {Promise<any>} */
+  #sync(asked) {
+    if (!this.#socket || (JSON.stringify(asked).length * 9) / 8 + 512 > UP_BYTES) {
+      return this.#call("POST", "/v2/sync", asked);
+    }
+    return this.#socket.sync(asked);
+  }
+
+  // Syncs
+
+  /** Read everything; then leave what was not read there, in the order it was said. */
+  async #catchUp() {
+    const { number, mark } = this.#home.place(this);
+    if (number) {
+      const { entries = [] } = await this.#sync({ after: { messages: number - 1 }, want: { messages: 1 } });
+      const found = entry(items({ entries }, "entries", 1000)[0] ?? { messages: [] });
+      // a service restored from a backup gives numbers again: read from the beginning
+      if (found.number !== number || (await markOf(found)) !== mark) await this.#home.move(this, { number: 0, mark: "" });
+    }
+    await this.#round({ presence: !this.old && !this.#replaced, leaving: false });
+    this.isRead = true;
+    await this.#round({ peers: false });
+  }
+
+  /** Leave what is to be left, and read nothing. */
+  async #flush() {
+    for (;;) {
+      const { send, hashes } = await this.#leaving();
+      if (!send) return;
+      await this.#leave({ send }, hashes);
+    }
+  }
+
+  /** Make syncs until everything is read and left: one at a time. @param {{presence?: boolean, peers?: boolean, leaving?: boolean}} what */
+  #round(what) {
+    const work = this.#working.catch(() => {}).then(() => this.#rounds(what));
+    this.#working = work;
+    return work;
+  }
+
+  /** @param {{presence?: boolean, peers?: boolean, leaving?: boolean}} what */
+  async #rounds({ presence = false, peers = true, leaving = true }) {
+    /** @type {Set<string> | null} */
+    let listed = peers && !this.old ? new Set() : null;
+    let page = "";
+    for (let turn = 0; turn < 10_000 && !this.#closed; turn += 1) {
+      const before = [this.#home.place(this).number, this.#signalsAfter];
+      /** @type {any} */
+      const asked = { want: { messages: 200 }, after: { messages: before[0] } };
+      if (presence && !this.old) {
+        const { sealed } = await sealPresence(this.node, { ...this.#home.presence(), at_ms: this.#home.now() });
+        asked.presence = { sealed: b64(sealed), ttl_s: TTL_S, tell: this.#presenceDue };
+        presence = this.#presenceDue = false;
+      }
+      const { send, hashes } = leaving ? await this.#leaving() : { send: undefined, hashes: [] };
+      if (send) asked.send = send;
+      if (!this.old) {
+        Object.assign(asked.want, { signals: 50, peers: listed !== null });
+        Object.assign(asked.after, { signals: this.#signalsAfter, ...(page && { peers: page }) });
+      }
+      const answer = await this.#leave(asked, hashes);
+      await this.#takeEntries(answer.entries ?? [], true);
+      await this.#takeSignals(answer.signals ?? []);
+      const more = new Set(answer.more ?? []);
+      if (this.#home.place(this).number === before[0] && this.#signalsAfter === before[1]) {
+        more.delete("messages"); // it names a page, and gives none
+        more.delete("signals");
+      }
+      if (listed) {
+        const found = await this.#takePeers(answer.peers ?? []);
+        for (const node of found) listed.add(node);
+        const last = found.at(-1) ?? "";
+        if (more.delete("peers") && last > page && listed.size < MOST_THERE) {
+          page = last;
+          more.add("peers");
+        } else {
+          for (const node of this.there.keys()) if (!listed.has(node)) this.there.delete(node);
+          listed = null;
+          this.#home.lookRound();
+        }
+      } else more.delete("peers");
+      if (Number.isFinite(answer.next_s)) this.#next = Math.min(Math.max(answer.next_s, 5), 900) * 1000;
+      if (!more.size && !(leaving && send)) return;
+    }
+  }
+
+  /** Make a sync that leaves something, and note what was taken. @param {any} asked @param {string[]} hashes @returns {Promise<any>} */
+  async #leave(asked, hashes) {
+    const answer = await this.#sync(asked);
+    const refused = members(answer.refused ?? {}, "refused");
+    if (refused.presence) this.#presenceRefused(refused.presence);
+    if (refused["send.messages"]) {
+      const error = refused["send.messages"];
+      this.#heldUntil = Date.now() + Math.min(Math.max(Number(error.retry_after_s) || 0, HELD / 1000), 900) * 1000;
+      this.#home.trouble(String(error.code), `messages wait: ${error.message}`);
+    } else if (hashes.length) await this.#home.left(this, hashes);
+    if (refused.messages) {
+      if (refused.messages.code !== "PAYLOAD_TOO_LARGE") throw new Refused(String(refused.messages.code), String(refused.messages.message));
+      return this.#call("POST", "/v2/sync", { want: asked.want, after: asked.after }); // no frame can hold it
+    }
+    return answer;
+  }
+
+  /** @param {any} refused */
+  #presenceRefused({ code, message, at_ms }) {
+    if (code === "OUTDATED" && at_ms < Date.now() + this.offset + DAY && at_ms > this.#last) {
+      this.#last = at_ms;
+      this.wake(true);
+    } else this.#home.trouble(String(code), String(message));
+  }
+
+  async #leaving() {
+    const held = this.#heldUntil > Date.now() || (!this.isRead && this.old);
+    const most = { count: MOST_LEFT, bytes: MOST_LEFT_BYTES, each: this.#each };
+    const found = held ? [] : await this.#home.leaving(this, most);
+    const signals = this.#signals.splice(0, 16);
+    const send = {
+      ...(found.length && { messages: found.map(({ sealed }) => b64(sealed)) }),
+      ...(signals.length && { signals }),
+    };
+    return { send: found.length || signals.length ? send : undefined, hashes: found.map(({ hash }) => hash) };
+  }
+
+  // What comes
+
+  /** What the service says by itself. @param {any} frame */
+  #hear = (frame) => {
+    if (frame.t === "FRAME") {
+      this.#home.passed(matching(frame, "from", ID), unb64(frame.payload));
+    } else if (frame.t === "REPLACED") {
+      this.#replaced = true;
+      this.#socket?.close();
+    } else if (frame.t === "SYNCED") {
+      this.wake(true); // a quiet sync of which something was refused
+    } else if (frame.t === "EVENT") {
+      this.#hearing = this.#hearing.then(() => this.#takeEvent(frame)).catch(() => {});
+    }
+  };
+
+  /** @param {any} frame */
+  async #takeEvent({ peers = [], left = [], entries = [], signals = [] }) {
+    await this.#takePeers(peers);
+    for (const node of left) this.there.delete(node);
+    if (peers.length || left.length) this.#home.lookRound();
+    await this.#takeEntries(entries, false);
+    await this.#takeSignals(signals);
+    if (entries.length && this.#socket) {
+      this.#socket.confirm = Math.min(this.#socket.confirm, Date.now() + CONFIRM);
+      this.#waker.wake();
+    }
+  }
+
+  /** Take what a mailbox holds, and move the place with it; pushes move nothing. @param {any} found @param {boolean} isPage */
+  async #takeEntries(found, isPage) {
+    const latest = Math.max(this.#home.now(), Date.now() + this.offset) + DAY;
+    let { number } = this.#home.place(this);
+    for (const one of items({ entries: found }, "entries", 10_000)) {
+      const read = entry(one);
+      if (isPage && (read.number <= number || read.number > latest)) {
+        return this.#home.trouble("DISTRUSTED", `${this.address.url}: its entries are out of order, or of the future`);
+      }
+      await this.#home.take(this, read, latest);
+      if (isPage) await this.#home.move(this, { number: (number = read.number), mark: await markOf(read) });
+    }
+  }
+
+  /** @param {any} found @returns {Promise<string[]>} the nodes that were named */
+  async #takePeers(found) {
+    const named = items({ peers: found }, "peers", 1000).map((one) => matching(members(one, "peer"), "node_id", ID));
+    await Promise.all(
+      found.map(async (/** @type {any} */ one) => {
+        try {
+          const presence = await unsealPresence(this.node.epoch, one.node_id, unb64(one.sealed));
+          if (this.#home.believe(this, one.node_id, presence) && this.there.size < MOST_THERE) this.there.set(one.node_id, presence);
+          else this.there.delete(one.node_id);
+        } catch {
+          // a member may have left it: it is nobody
+        }
+      }),
+    );
+    this.#home.lookRound();
+    return named;
+  }
+
+  /** @param {any} found */
+  async #takeSignals(found) {
+    for (const one of items({ signals: found }, "signals", 1000)) {
+      try {
+        this.#signalsAfter = Math.max(this.#signalsAfter, integer(members(one, "signal"), "number"));
+        const sealed = unb64(one.sealed);
+        const name = hex((await sha256(sealed)).subarray(0, 16));
+        if (this.#seen.has(name)) continue;
+        if (this.#seen.size >= 1024) this.#seen.clear();
+        this.#seen.add(name);
+        const signal = await unsealSignal(this.node.epoch, matching(one, "from", ID), this.node.id, sealed);
+        checkTime(signal, this.#home.now());
+        this.#home.signalled(signal);
+      } catch {
+        // of a member who plays, or too old: nobody waits for it
+      }
+    }
+  }
+}
+
+/** A node's open socket: syncs and frames go out, events and frames come in. */
+class Socket {
+  confirm = Infinity;
+  isClosed = false;
+  #numbers = 0;
+  #socket;
+  #speak;
+  /** @type {Map<number, {resolve: (told: any) => void, reject: (error: Error) => void}>} */
+  #waiting = new Map();
+  /** @type {Promise<any>} */
+  #turn = Promise.resolve();
+
+  /** @param {WebSocket} socket @param {(asked: object) => Promise<any>} speak @param {(frame: any) => void} hear */
+  constructor(socket, speak, hear) {
+    this.#socket = socket;
+    this.#speak = speak;
+    /** @type {Promise<void>} */
+    this.opened = new Promise((resolve, reject) => {
+      socket.onopen = () => resolve();
+      socket.onerror = () => reject(unreachable("the service takes no socket"));
+    });
+    this.opened.catch(() => {});
+    /** @type {Promise<void>} */
+    this.closed = new Promise((resolve) => {
+      socket.onclose = () => {
+        this.isClosed = true;
+        for (const { reject } of this.#waiting.values()) reject(new Refused("CLOSED", "the socket is closed"));
+        resolve();
+      };
+    });
+    socket.onmessage = ({ data }) => {
+      try {
+        const frame = members(parse(String(data)), "a frame");
+        const waiting = this.#waiting.get(frame.n);
+        if (waiting) waiting.resolve(frame);
+        else hear(frame);
+      } catch {
+        // of a newer version, or not for us
+      }
+    };
+  }
+
+  close() {
+    this.#socket.close();
+  }
+
+  /** Make a sync as a frame, one at a time. @param {any} asked @returns {Promise<any>} */
+  sync(asked) {
+    const work = this.#turn.catch(() => {}).then(async () => {
+      const { frame, read } = await this.#speak(asked);
+      if (asked.quiet) {
+        this.#send({ ...frame, n: (this.#numbers += 1) });
+        return {};
+      }
+      return read(await this.#ask(frame));
+    });
+    this.#turn = work;
+    return work;
+  }
+
+  /** @param {string} to @param {Uint8Array} payload */
+  async frame(to, payload) {
+    await this.#ask({ t: "FRAME", to, payload: b64(payload) });
+  }
+
+  /** @param {object} frame @returns {Promise<any>} */
+  async #ask(frame) {
+    const n = (this.#numbers += 1);
+    const told = new Promise((resolve, reject) => this.#waiting.set(n, { resolve, reject }));
+    try {
+      this.#send({ ...frame, n });
+      const found = await within(told, ANSWER, "the service has not answered");
+      if (found.t === "ERROR") throw new Refused(String(found.code), String(found.message));
+      return found;
+    } finally {
+      this.#waiting.delete(n);
+    }
+  }
+
+  /** @param {object} frame */
+  #send(frame) {
+    if (this.#socket.readyState !== 1) throw new Refused("CLOSED", "the socket is closed");
+    this.#socket.send(JSON.stringify(frame));
+  }
+}
+
+/** @param {any} one @returns {{number: number, messages: Uint8Array[], raw: string}} */
+const entry = (one) => {
+  const messages = items(members(one, "an entry"), "messages", 1000);
+  return { number: one.number ?? 0, messages: messages.map((sealed) => unb64(sealed)), raw: messages.join("") };
+};
+
+/** What tells an entry from another with its number. @param {{raw: string}} entry */
+const markOf = ({ raw }) => id("entry", utf8(raw));
+
+/** Read an answer of a bounded size. @param {Response} reply @returns {Promise<Uint8Array>} */
+const drain = async (reply) => {
+  const reader = reply.body?.getReader();
+  const parts = [];
+  let size = 0;
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true };
+    if (done) break;
+    parts.push(value);
+    size += value.length;
+    if (size > MOST_ANSWER) {
+      await reader?.cancel();
+      throw malformed("the answer is too large");
+    }
+  }
+  return new Uint8Array(await new Blob(/** @type {any} */ (parts)).arrayBuffer());
+};
+
+/**
+ * What a service refuses; without its signature it is only a broken path.
+ * @param {number} status
+ * @param {Uint8Array} raw
+ * @param {number} retryAfter seconds
+ * @param {string} [reason]
+ * @returns {Refused & {retryAfter?: number}}
+ */
+const refusal = (status, raw, retryAfter, reason) => {
+  let told;
+  try {
+    told = parse(raw);
+  } catch {
+    told = {};
+  }
+  const code = /^[A-Z_]{1,64}$/.test(told?.code) ? told.code : "REFUSED";
+  const message = code === "REFUSED" ? `it answered ${status}` : String(told.message).slice(0, 300);
+  return Object.assign(new Refused(reason ?? code, message), { retryAfter, code });
+};

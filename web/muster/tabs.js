@@ -1,0 +1,170 @@
+/**
+ * Tabs of one profile: one leads and holds keys, sockets and peers; the others go through it.
+ *
+ * Who holds the lock leads (Web Locks); the others ask by a BroadcastChannel. When the leader's tab is
+ * closed, the next in the queue leads; when it is frozen, and does not answer, its lock is taken.
+ * @module
+ */
+import { Refused } from "./refused.js";
+
+const PATIENCE = 4000;
+const MOST_WAITING = 10_000;
+
+/** @typedef {{hello: () => any, stop: () => Promise<void>, [name: string]: any}} Engine */
+
+/** One tab's way to the engine, wherever it runs. */
+export class Tab {
+  /** @type {Engine | null} */
+  engine = null;
+  #name;
+  #make;
+  #tell;
+  /** @type {BroadcastChannel | null} */
+  #channel = null;
+  #closed = false;
+  #numbers = 0;
+  #me = crypto.randomUUID();
+  /** @type {Map<number, {ask: any, resolve: (value: any) => void, reject: (error: Error) => void}>} */
+  #waiting = new Map();
+  #release = () => {};
+  /** @type {any} */
+  #watch;
+
+  /**
+   * @param {string} name of the profile and circle
+   * @param {(emit: (type: string, detail: any) => void) => Promise<Engine>} make begins the engine
+   * @param {(type: string, detail: any) => void} tell what is said by the engine, in every tab
+   */
+  constructor(name, make, tell) {
+    this.#name = name;
+    this.#make = make;
+    this.#tell = tell;
+  }
+
+  /** Lead, or find who does. @returns {Promise<any>} what the engine says of itself */
+  async begin() {
+    const { locks } = globalThis.navigator ?? {};
+    if (!locks || !globalThis.BroadcastChannel) return this.#lead();
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    /** @type {Promise<any>} */
+    const led = new Promise((resolve, reject) => {
+      const hold = this.#holding(resolve, reject);
+      locks.request(this.#name, { ifAvailable: true }, (lock) => (lock ? hold() : resolve(null))).catch((error) => this.#lost(error));
+    });
+    const hello = await led;
+    if (hello) return hello;
+    this.#queue();
+    return this.ask("hello");
+  }
+
+  /** Ask the engine for something, wherever it runs. @param {string} name @param {...any} args @returns {Promise<any>} */
+  ask(name, ...args) {
+    if (this.engine) return this.#do(this.engine, name, args);
+    if (this.#closed || this.#waiting.size >= MOST_WAITING) return Promise.reject(new Refused("CLOSED", "the circle was left"));
+    const ask = { from: this.#me, n: (this.#numbers += 1), name, args };
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(ask.n, { ask, resolve, reject });
+      this.#post(ask);
+      this.#watch ??= setTimeout(() => this.#steal(), PATIENCE);
+    });
+  }
+
+  /** Leave: the next tab leads. */
+  async close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#watch);
+    await this.engine?.stop();
+    this.#release();
+    this.#channel?.close();
+    for (const { reject } of this.#waiting.values()) reject(new Refused("CLOSED", "the circle was left"));
+  }
+
+  async #lead() {
+    clearTimeout(this.#watch);
+    this.engine = await this.#make((type, detail) => {
+      this.#tell(type, detail);
+      this.#post({ type, detail });
+    });
+    const hello = await this.engine.hello();
+    this.#tell("hello", hello);
+    this.#post({ type: "hello", detail: hello });
+    for (const { ask, resolve, reject } of this.#waiting.values()) this.#do(this.engine, ask.name, ask.args).then(resolve, reject);
+    this.#waiting.clear();
+    return hello;
+  }
+
+  /** @param {(hello: any) => void} [resolve] @param {(error: any) => void} [reject] */
+  #holding(resolve = () => {}, reject = () => {}) {
+    return () => {
+      if (this.#closed) return undefined;
+      const held = new Promise((/** @type {(value?: any) => void} */ release) => (this.#release = release));
+      this.#lead().then(resolve, (error) => {
+        reject(error);
+        this.#tell("error", { reason: error.reason ?? "FAILED", message: error.message });
+        this.#release();
+      });
+      return held;
+    };
+  }
+
+  #queue() {
+    navigator.locks.request(this.#name, this.#holding()).catch((error) => this.#lost(error));
+  }
+
+  /** Lead in the place of a tab that does not answer. */
+  #steal() {
+    this.#watch = undefined;
+    if (this.engine || this.#closed || !this.#waiting.size) return;
+    navigator.locks.request(this.#name, { steal: true }, this.#holding()).catch((error) => this.#lost(error));
+  }
+
+  /** The lock was taken: this tab was frozen, and another leads. @param {Error} error */
+  async #lost(error) {
+    if (error.name !== "AbortError" || this.#closed) return;
+    const { engine } = this;
+    this.engine = null;
+    await engine?.stop();
+    this.#queue();
+    this.ask("hello").then((hello) => this.#tell("hello", hello), () => {});
+  }
+
+  /** @param {Engine} engine @param {string} name @param {any[]} args */
+  async #do(engine, name, args) {
+    if (!COMMANDS.has(name)) throw new Refused("MALFORMED", `the engine has no ${name}`);
+    return engine[name](...args);
+  }
+
+  /** @param {any} data */
+  #hear(data) {
+    if (data.type) {
+      if (this.engine) return;
+      if (data.type === "hello") for (const { ask } of this.#waiting.values()) this.#post(ask);
+      this.#tell(data.type, data.detail);
+    } else if (data.to === this.#me) {
+      const waiting = this.#waiting.get(data.n);
+      this.#waiting.delete(data.n);
+      clearTimeout(this.#watch);
+      this.#watch = this.#waiting.size ? setTimeout(() => this.#steal(), PATIENCE) : undefined;
+      if (data.refused) waiting?.reject(new Refused(data.refused, data.message));
+      else waiting?.resolve(data.value);
+    } else if (data.from && this.engine) {
+      const answer = { to: data.from, n: data.n };
+      this.#do(this.engine, data.name, data.args).then(
+        (value) => this.#post({ ...answer, value }),
+        (error) => this.#post({ ...answer, refused: error.reason ?? "FAILED", message: error.message }),
+      );
+    }
+  }
+
+  /** @param {any} message */
+  #post(message) {
+    if (this.#channel && !this.#closed) this.#channel.postMessage(message);
+  }
+}
+
+/** What of an engine may be asked for. */
+const COMMANDS = new Set(
+  "hello post act history channels channelId people rename send cancel stats erase".split(" "),
+);
