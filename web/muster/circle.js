@@ -353,7 +353,10 @@ const watch = (circle, tab) => {
   if (!globalThis.addEventListener) return;
   const check = () => tab.engine?.check();
   const seen = () => document.visibilityState === "visible" && check();
-  const gone = (/** @type {PageTransitionEvent} */ { persisted }) => persisted || circle.leave();
+  const gone = (/** @type {PageTransitionEvent} */ { persisted }) => {
+    tab.engine?.links.reset(); // others hear it at once
+    if (!persisted) circle.leave();
+  };
   addEventListener("online", check);
   addEventListener("pageshow", check);
   addEventListener("pagehide", gone);

@@ -116,7 +116,8 @@ export class Engine {
   #meetings = new Map();
   /** @type {Map<string, number>} when a lasting record was in a mailbox last, by service, hint and hash */
   #kept = new Map();
-  #sealed = new Map();
+  /** @type {Map<string, AbortController>} */
+  #sending = new Map();
   /** @type {{servers: RTCIceServer[], until: number}} */
   #ice = { servers: [], until: 0 };
   #options;
@@ -146,10 +147,14 @@ export class Engine {
       now: this.now,
       RTCPeerConnection: RTC,
       iceTransportPolicy: options.iceTransportPolicy,
+      able: (node) => this.#abilities(node).includes("webrtc"),
     });
-    this.pipes = new Pipes({ links: this.links, self: () => this.node.id });
-    this.links.addEventListener("link", (event) => this.#linked(/** @type {any} */ (event).detail));
-    this.links.addEventListener("path", (event) => this.#pathChanged(/** @type {any} */ (event).detail.node));
+    this.pipes = new Pipes({ links: this.links });
+    const on = (/** @type {EventTarget} */ from, /** @type {string} */ type, /** @type {(detail: any) => void} */ hear) =>
+      from.addEventListener(type, (event) => hear(/** @type {any} */ (event).detail));
+    on(this.links, "link", (detail) => this.#linked(detail));
+    on(this.links, "path", ({ node }) => this.#pathChanged(node));
+    on(this.pipes, "message", (detail) => emit("pipe", detail));
   }
 
   /**
@@ -312,10 +317,15 @@ export class Engine {
   /** @param {Rec} rec */
   async #told(rec) {
     await this.talk.take(rec);
-    for (const meeting of this.#meetings.values()) meeting.tell(rec);
+    for (const [node, meeting] of this.#meetings) if (!this.#isPushed(node, rec.hash)) meeting.tell(rec);
     const message = rec.kind === "text" ? this.talk.message(rec.hash) : undefined;
     if (message) this.#emit("message", this.#view(message));
     this.#emit("change", { channel: rec.channel, kind: rec.kind, hash: rec.hash });
+  }
+
+  /** Whether a mailbox has a record, and pushes it to a node. @param {string} node @param {string} hash */
+  #isPushed(node, hash) {
+    return this.attendants.some((one) => one.live && one.there.has(node) && this.log.leftAt(one.id, hash));
   }
 
   /** @param {any} body */
@@ -406,7 +416,7 @@ export class Engine {
     let size = 0;
     for (const rec of [...this.log.unleft(one.id, epoch.number, this.now() - MAIL), ...this.#lasting(one)]) {
       if (leaving.length >= count || size > bytes) break;
-      const sealed = this.#sealed.get(rec.hash) ?? (await this.log.sealed(rec.hash, () => sealRecord(epoch, rec)));
+      const sealed = await this.log.sealed(rec.hash, () => sealRecord(epoch, rec));
       if (sealed.length > each) {
         await this.log.noteLeft(one.id, [rec.hash], 0);
         this.trouble("TOO_LARGE", `a record of ${sealed.length} bytes stays here: the service takes ${each}`);
@@ -456,7 +466,10 @@ export class Engine {
     if (before && before.presence.at_ms > found.at_ms) return true;
     if ((!before && this.peers.size >= MOST_PEERS) || found.at_ms < now - STALE) return false;
     this.peers.set(node, { presence: found, path: before?.path ?? "none" });
-    if (!before) this.#reach(node);
+    if (!before) {
+      this.#reach(node, "connect");
+      this.#reach(node, "meet");
+    }
     const { name, abilities } = before?.presence ?? {};
     if (name !== found.name || String(abilities) !== String(found.abilities)) this.#tellPeer(node);
     return true;
@@ -547,16 +560,25 @@ export class Engine {
     return this.#ice.servers.length ? this.#ice.servers : (this.#options.iceServers ?? []);
   };
 
-  /** Open a link to who speaks pipes: the lower node id does, or who has waited in vain. @param {string} node */
-  async #reach(node) {
-    const abilities = () => this.peers.get(node)?.presence.abilities ?? [];
-    if (!abilities().includes("pipes")) return;
-    for (let turn = this.node.id < node ? 0 : 1; abilities().includes("pipes") && !this.#stopped; turn += 1) {
+  /** @param {string} node */
+  #abilities(node) {
+    return this.peers.get(node)?.presence.abilities ?? [];
+  }
+
+  /**
+   * Open a link to who speaks pipes: the lower node id does, or who has waited in vain; and meet who does, or who keeps
+   * what mailboxes have dropped.
+   * @param {string} node
+   * @param {"connect" | "meet"} purpose
+   */
+  async #reach(node, purpose) {
+    const wanted = purpose === "meet" ? ["pipes", "can_anchor"] : ["pipes"];
+    const first = this.node.id < node || !this.#abilities(node).includes("pipes");
+    for (let turn = first ? 0 : 1; !this.#stopped && wanted.some((word) => this.#abilities(node).includes(word)); turn += 1) {
       if (turn) await pause(PATIENCE * 2 ** Math.min(turn - 1, 5));
-      if (!this.peers.has(node) || this.pipes.has(node)) return;
+      if (!this.peers.has(node) || (purpose === "meet" ? this.#meetings.has(node) : this.pipes.has(node))) return;
       try {
-        this.#linked({ link: await this.links.open(node, "connect"), purpose: "connect" });
-        return;
+        return this.#linked({ link: await this.links.open(node, purpose), purpose });
       } catch {
         // it has not answered: again, later
       }
@@ -565,8 +587,11 @@ export class Engine {
 
   /** @param {{link: any, purpose: string}} opened */
   #linked({ link, purpose }) {
-    if (purpose === "meet") return void this.#meet(link);
-    this.pipes.attach(link);
+    if (purpose === "meet") this.#meet(link);
+    else {
+      this.pipes.attach(link);
+      link.addEventListener("close", () => this.#stopped || this.#reach(link.other, "connect"));
+    }
     this.#pathChanged(link.other);
   }
 
@@ -584,10 +609,13 @@ export class Engine {
         seen: () => {},
       },
     });
-    this.#meetings.get(node)?.close();
+    const before = this.#meetings.get(node);
     this.#meetings.set(node, meeting);
+    before?.close();
     await meeting.run().catch(() => {});
-    if (this.#meetings.get(node) === meeting) this.#meetings.delete(node);
+    if (this.#meetings.get(node) !== meeting) return;
+    this.#meetings.delete(node);
+    this.#reach(node, "meet");
   }
 
   /** Take presences that another node has told. @param {Said[]} found */
@@ -657,6 +685,28 @@ export class Engine {
     if (message.author.id !== this.member.id) return { ...message, mine: false };
     const left = this.row.services.filter((service) => this.log.leftAt(service.id, message.hash)).length;
     return { ...message, mine: true, left };
+  }
+
+  /** @param {string} name @param {any} data @param {{to?: string, reliable: boolean, ticket: string, progress: boolean}} how */
+  async send(name, data, { to, reliable, ticket, progress }) {
+    const control = new AbortController();
+    this.#sending.set(ticket, control);
+    const told = progress ? (/** @type {number} */ sent, /** @type {number} */ size) => this.#emit("progress", { ticket, sent, size }) : undefined;
+    try {
+      await this.pipes.send(name, data, { to, reliable, signal: control.signal, progress: told });
+    } finally {
+      this.#sending.delete(ticket);
+    }
+  }
+
+  /** @param {string} ticket of what is being sent */
+  cancel(ticket) {
+    this.#sending.get(ticket)?.abort();
+  }
+
+  /** What the browser knows of the connection to a node. @param {string} node @returns {Promise<Record<string, any>>} */
+  async stats(node) {
+    return Object.fromEntries((await this.links.stats(node)) ?? []);
   }
 
   channels() {
