@@ -1,0 +1,852 @@
+/**
+ * Links: two nodes joined by the relay from the first moment, and by a data channel as soon as one opens.
+ *
+ *     opener                                  other
+ *       | connect (ephemeral key) ---signal---> |
+ *       | <---signal--- connect (ephemeral key) |
+ *       | <======= relay frames, sealed ======> |
+ *       | <--- descriptions and candidates ---> |   the data channel takes over, and gives back
+ *
+ * What two nodes send each other is numbered, whatever path carries it: each number counts once and in its
+ * order; what the other side has not taken is kept, and sent again on the next path (docs/protocol2.md, Links).
+ * A message is taken when the app asks for the next one: who reads slowly slows down who writes.
+ * @module
+ */
+import { b64, concat, hex, random, readU64, u64, unb64, unhex } from "./bytes.js";
+import { agreer, hkdf, open, seal, sha256 } from "./crypto.js";
+import { Refused, malformed } from "./refused.js";
+import { MOST_BUFFERED, Rtc, readNegotiation } from "./rtc.js";
+
+/** @typedef {"webrtc" | "relay" | "none"} PathKind */
+/** @typedef {"connect" | "meet"} Purpose */
+/** @typedef {{kind: number, number: number, taken: number, payload: Uint8Array}} Frame */
+/** @typedef {import("./crypto.js").Agreer} Agreer */
+/** @typedef {import("./rtc.js").Negotiation} Negotiation */
+
+/** How large one message of a link may be, in bytes. */
+export const MESSAGE = 16_000;
+const HEAD = 17;
+const WINDOW = 256;
+const MOST_FLYING = 64;
+const TELL_EVERY = 16;
+const TELL_MS = 100;
+const AGAIN_MS = 2000;
+const MOST_TRIES = 8;
+const ANSWER_MS = 15_000;
+const END_MS = 1000;
+const ICE_MS = 5000;
+const FIRST_MS = 5000;
+const LAST_MS = 600_000;
+const LOGIN_MS = 45_000;
+const MOST_LINKS = 64;
+const MOST_ASKED = 1024;
+const MOST_QUEUED = 512;
+const MOST_EARLY = 32;
+const MOST_DATAGRAMS = 65_536;
+const MOST_UNANSWERED = 3;
+const [HELLO, DATA, TOOK, END] = [0, 1, 2, 3];
+const NOTHING = new Uint8Array();
+/** @type {Record<Purpose, number>} the data channel of each */
+const CHANNEL = { connect: 0, meet: 2 };
+const PURPOSES = /** @type {Purpose[]} */ (Object.keys(CHANNEL));
+
+// Frames
+
+/** @param {number} kind @param {number} number @param {number} taken @param {Uint8Array} [payload] */
+const writeFrame = (kind, number, taken, payload = NOTHING) => concat(Uint8Array.of(kind), u64(number), u64(taken), payload);
+
+/**
+ * Take a link frame apart; `Refused` (`MALFORMED`, `TOO_LARGE`).
+ * @param {Uint8Array} raw
+ * @returns {Frame}
+ */
+export const readFrame = (raw) => {
+  if (raw.length < HEAD || raw[0] > END) throw malformed("this is no link frame");
+  const [number, taken] = [readU64(raw, 1), readU64(raw, 9)];
+  if (!Number.isSafeInteger(number) || !Number.isSafeInteger(taken)) throw malformed("a number is beyond 2^53");
+  if (raw.length > HEAD + MESSAGE) throw new Refused("TOO_LARGE", "a link frame carries less");
+  return { kind: raw[0], number, taken, payload: raw.subarray(HEAD) };
+};
+
+/**
+ * Derive the keys of a session over the relay; `Refused` (`WEAK_KEY`).
+ * @param {Agreer} mine
+ * @param {Uint8Array} theirs
+ * @param {Uint8Array} openerText the signal of who has opened it
+ * @param {Uint8Array} otherText
+ */
+export const relayKeys = async (mine, theirs, openerText, otherText) => {
+  const salt = concat(await sha256(openerText), await sha256(otherText));
+  const shared = await mine.agree(theirs);
+  const [opener, other] = await Promise.all(["relay opener", "relay other"].map((what) => hkdf(shared, salt, what)));
+  return { opener, other };
+};
+
+/** @param {Uint8Array} counter */
+const nonce = (counter) => concat(new Uint8Array(4), counter);
+
+/** Seal a link frame for the relay; a counter is used once for a key. @param {Uint8Array} key @param {number} counter @param {Uint8Array} frame */
+export const closeFrame = async (key, counter, frame) => concat(u64(counter), await seal(key, nonce(u64(counter)), frame));
+
+/**
+ * Open what came by the relay; `Refused` (`MALFORMED`, `UNREADABLE`).
+ * @param {Uint8Array} key
+ * @param {Uint8Array} payload
+ */
+export const openFrame = async (key, payload) => {
+  if (payload.length < 8 + HEAD + 16) throw malformed("this is no relay payload");
+  return { counter: readU64(payload), frame: await open(key, nonce(payload.subarray(0, 8)), payload.subarray(8)) };
+};
+
+/** @template T @param {Promise<T>} promise @param {number} ms @param {string} reason @returns {Promise<T>} */
+const within = (promise, ms, reason) => {
+  /** @type {any} */
+  let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Refused(reason)), ms)));
+  return /** @type {any} */ (Promise.race([promise, late]).finally(() => clearTimeout(timer)));
+};
+
+/**
+ * A stream of messages to another node, each once and in order: `send`, and `for await`.
+ *
+ * Events: `path` when something else carries it, `datagram` (detail: bytes), `close`.
+ */
+export class Link extends EventTarget {
+  /** Whether it is over: nothing more is sent, what has come can still be read. */
+  closed = false;
+  /** @type {[number, Uint8Array][]} kind and payload of what the other side has not taken */
+  #out = [];
+  #base = 1;
+  #sent = 1;
+  #filled = 0;
+  /** @type {Map<number, Uint8Array | null>} what came before its turn; null for the end */
+  #held = new Map();
+  #heard = 0;
+  /** @type {Uint8Array[]} */
+  #come = [];
+  #lent = 0;
+  #told = 0;
+  #owes = false;
+  #over = false;
+  #down = false;
+  #gone = false;
+  #tries = 0;
+  #credit = 32;
+  /** @type {RTCDataChannel | null} */
+  #rtc = null;
+  /** @type {PathKind} */
+  #path = "none";
+  /** @type {any} */
+  #telling;
+  /** @type {any} */
+  #again;
+  /** @type {[number, () => void][]} who waits until a number is taken */
+  #waiters = [];
+  /** @type {(() => void)[]} */
+  #readers = [];
+  #sending = Promise.resolve();
+  #relay;
+  #ended;
+
+  /**
+   * Only `Links` makes links.
+   * @param {{other: string, session: string, purpose: Purpose, relay: (raw: Uint8Array) => Promise<void>, ended: () => void}} how
+   */
+  constructor({ other, session, purpose, relay, ended }) {
+    super();
+    /** The other node, in hex. */
+    this.other = other;
+    this.session = session;
+    this.purpose = purpose;
+    this.#relay = relay;
+    this.#ended = ended;
+    this.#look();
+  }
+
+  /** What carries its frames now. @returns {PathKind} */
+  get path() {
+    return this.#path;
+  }
+
+  /** How many messages the other side has not taken yet. */
+  get waiting() {
+    return this.#out.length;
+  }
+
+  get #taken() {
+    return this.closed ? this.#heard : this.#heard - this.#come.length - this.#lent;
+  }
+
+  /**
+   * Send a message; resolves when there is room for the next one. The bytes must not be changed afterwards.
+   * @param {Uint8Array} data at most 16,000 bytes
+   * @returns {Promise<void>} `Refused` (`CLOSED`, `TOO_LARGE`)
+   */
+  send(data) {
+    const sent = this.#sending.then(async () => {
+      if (data.length > MESSAGE) throw new Refused("TOO_LARGE", `a message of a link has at most ${MESSAGE} bytes`);
+      if (this.#out.length >= WINDOW) await this.#until(this.#base);
+      this.#check();
+      this.#out.push([DATA, data]);
+      this.#pump();
+    });
+    this.#sending = sent.catch(() => {});
+    return sent;
+  }
+
+  /** Resolves when the other side has taken what was sent so far; `Refused` (`CLOSED`). @returns {Promise<void>} */
+  async drained() {
+    await this.#sending;
+    const last = this.#base + this.#out.length - 1;
+    await this.#until(last);
+    if (this.#base <= last) this.#check();
+  }
+
+  /**
+   * Send a datagram: it may be lost, and comes in no order.
+   * @param {Uint8Array} data
+   * @returns {boolean} whether the path has datagrams at all
+   */
+  datagram(data) {
+    const channel = this.#rtc && this.channel?.();
+    if (channel?.readyState !== "open") return false;
+    if (channel.bufferedAmount < MOST_DATAGRAMS) channel.send(/** @type {any} */ (data));
+    return true;
+  }
+
+  /** The channel for datagrams; set by `Links`. @type {(() => RTCDataChannel | undefined) | undefined} */
+  channel;
+
+  /** What the browser knows of the connection; undefined without one. @returns {Promise<RTCStatsReport | undefined>} */
+  async stats() {
+    return this.report?.();
+  }
+
+  /** Set by `Links`. @type {(() => Promise<RTCStatsReport> | undefined) | undefined} */
+  report;
+
+  /** Wait for the next message. @returns {Promise<IteratorResult<Uint8Array, undefined>>} */
+  async next() {
+    this.#lent = 0;
+    this.#tell();
+    while (!this.#come.length) {
+      if (this.closed) return { done: true, value: undefined };
+      await new Promise((resolve) => this.#readers.push(() => resolve(undefined)));
+    }
+    this.#lent = 1;
+    return { done: false, value: /** @type {Uint8Array} */ (this.#come.shift()) };
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** End it on both sides; what was sent before is still taken, if that is soon. */
+  async close() {
+    if (this.#over) return;
+    this.#over = true;
+    this.#out.push([END, NOTHING]);
+    this.#pump();
+    if (this.#path !== "none") await within(this.#until(this.#base + this.#out.length - 1), END_MS, "").catch(() => {});
+    this.abort();
+  }
+
+  /** End it without a word. */
+  abort() {
+    if (this.closed) return;
+    this.#over = this.closed = true;
+    clearTimeout(this.#telling);
+    clearTimeout(this.#again);
+    this.#rtc = null;
+    this.#look();
+    for (const [, wake] of this.#waiters.splice(0)) wake();
+    this.#wake();
+    this.#ended();
+    this.dispatchEvent(new Event("close"));
+  }
+
+  // What Links tells it
+
+  /** Use a data channel, or none. @param {RTCDataChannel | null} channel */
+  attach(channel) {
+    if (this.closed || channel === this.#rtc) return;
+    this.#rtc = channel;
+    this.#sent = this.#base;
+    this.#look();
+    this.#write(TOOK);
+    this.#pump();
+  }
+
+  /** Say over the relay that the data channel carries nothing any more. */
+  wave() {
+    if (!this.closed) this.#relay(writeFrame(HELLO, 0, this.#taken, unhex(this.session))).catch(() => {});
+  }
+
+  /** The other node is not there, as far as services know; it may come back. */
+  gone() {
+    this.#gone = true;
+    this.#arm();
+  }
+
+  /** See whether more can be sent. */
+  check() {
+    this.#pump(this.#down);
+  }
+
+  /** Take a frame from any path. @param {Frame} frame */
+  hear({ kind, number, taken, payload }) {
+    if (this.closed) return;
+    this.#tries = 0;
+    this.#gone = false;
+    if (taken >= this.#base && taken < this.#base + this.#out.length) {
+      this.#credit = Math.min(MOST_FLYING, this.#credit + taken - this.#base + 1);
+      this.#out.splice(0, taken - this.#base + 1);
+      this.#base = taken + 1;
+      this.#sent = Math.max(this.#sent, this.#base);
+      while (this.#waiters.length && this.#waiters[0][0] <= taken) /** @type {any} */ (this.#waiters.shift())[1]();
+    } else if (kind === TOOK && taken + 1 === this.#base && this.#sent > taken + 1 && !this.#rtc && this.#filled <= taken) {
+      this.#filled = this.#base; // it waits for this one, perhaps
+      this.#write(...this.#out[0], this.#base);
+    }
+    if (kind === DATA || kind === END) {
+      if (number <= this.#heard) this.#owes = true; // it was not heard that we have it
+      else if (number <= this.#taken + WINDOW) {
+        this.#held.set(number, kind === END ? null : payload);
+        this.#owes ||= number > this.#heard + 1;
+      }
+      for (let found; (found = this.#held.get(this.#heard + 1)) !== undefined; ) {
+        this.#held.delete((this.#heard += 1));
+        if (found) this.#come.push(found);
+        else {
+          this.#told = this.#heard;
+          const last = writeFrame(TOOK, 0, this.#heard);
+          if (this.#rtc) this.#over || this.#channelSend(last);
+          else this.#relay(last).catch(() => {});
+          return this.abort();
+        }
+      }
+      this.#wake();
+    }
+    this.#tell();
+    this.#pump();
+  }
+
+  #check() {
+    if (this.#over) throw new Refused("CLOSED", "the link is closed");
+  }
+
+  #wake() {
+    for (const wake of this.#readers.splice(0)) wake();
+  }
+
+  /** @param {number} number @returns {Promise<void>} */
+  #until(number) {
+    return new Promise((resolve) => {
+      if (this.closed || number < this.#base) resolve();
+      else this.#waiters.push([number, resolve]);
+    });
+  }
+
+  /** See what carries it, and say if that is another path than before. */
+  #look() {
+    const path = this.closed ? "none" : this.#rtc ? "webrtc" : this.#down ? "none" : "relay";
+    if (path === this.#path) return;
+    this.#path = path;
+    this.dispatchEvent(new Event("path"));
+  }
+
+  /** Tell the other side what was taken: at once if that is much, else soon. */
+  #tell() {
+    const untold = this.#taken - this.#told;
+    if (this.closed || !(untold || this.#owes)) return;
+    if (untold >= TELL_EVERY) this.#write(TOOK);
+    else {
+      this.#telling ??= setTimeout(() => {
+        this.#telling = undefined;
+        if (!this.closed && (this.#owes || this.#taken > this.#told)) this.#write(TOOK);
+      }, TELL_MS);
+    }
+  }
+
+  /** Send what may be sent; with *probe* one frame by a relay that has passed none lately. */
+  #pump(probe = false) {
+    const flying = this.#down ? Number(probe) : this.#credit;
+    while (!this.closed && this.#sent < this.#base + this.#out.length) {
+      if (this.#rtc ? this.#rtc.bufferedAmount >= MOST_BUFFERED : this.#sent - this.#base >= flying) break;
+      if (!this.#write(...this.#out[this.#sent - this.#base], this.#sent)) return;
+      this.#sent += 1;
+    }
+    this.#arm();
+  }
+
+  /** @param {number} kind @param {Uint8Array} [payload] @param {number} [number] */
+  #write(kind, payload, number = 0) {
+    this.#told = this.#taken;
+    this.#owes = false;
+    const raw = writeFrame(kind, number, this.#told, payload);
+    if (this.#rtc) return this.#channelSend(raw);
+    this.#relay(raw).then(
+      () => {
+        if (!this.#down) return;
+        this.#down = false;
+        this.#look();
+        this.#pump();
+      },
+      () => {
+        this.#down = true;
+        this.#look();
+        this.#arm();
+      },
+    );
+    return true;
+  }
+
+  /** @param {Uint8Array} raw */
+  #channelSend(raw) {
+    try {
+      /** @type {RTCDataChannel} */ (this.#rtc).send(/** @type {any} */ (raw));
+      return true;
+    } catch {
+      this.attach(null); // it was closed under us
+      return false;
+    }
+  }
+
+  /** Frames of the relay may be lost: send again what was not taken for a while. */
+  #arm() {
+    if (this.#again || this.#rtc || this.closed || !(this.#out.length || this.#gone)) return;
+    const base = this.#base;
+    this.#again = setTimeout(
+      () => {
+        this.#again = undefined;
+        if (this.#rtc || this.closed) return;
+        if (base === this.#base) {
+          if (!this.#down || this.#gone) this.#tries += 1;
+          if (this.#tries > MOST_TRIES) return this.abort();
+          this.#credit = Math.max(2, this.#credit >> 1);
+          this.#sent = base;
+          this.#pump(true);
+        }
+        this.#arm();
+      },
+      AGAIN_MS * 2 ** Math.min(this.#tries, 3),
+    );
+  }
+}
+
+/**
+ * @typedef {object} Peer all that joins us with one node
+ * @property {string} node
+ * @property {Partial<Record<Purpose, Link>>} links
+ * @property {Partial<Record<Purpose, any>>} openings
+ * @property {Map<string, (payload: Uint8Array) => Promise<Frame | null>>} relays what opens relay payloads, by session
+ * @property {Rtc | null} rtc
+ * @property {Partial<Record<Purpose, string>>} told the session that our hello has named
+ * @property {Partial<Record<Purpose, string>>} said the session that theirs has
+ * @property {Partial<Record<Purpose, boolean>>} away they said over the relay that they are there
+ * @property {[string, Negotiation, number][]} early what came before its link
+ * @property {Promise<void>} work what came, in its order
+ * @property {Promise<void>} talk the same, of the peer connection
+ * @property {number} queued
+ * @property {number} tries
+ * @property {number} saidAt
+ * @property {boolean} making
+ * @property {any} timer
+ * @property {any} login
+ */
+
+/**
+ * All links of a node. Events: `link` (detail: `{link, purpose}`) when another node has opened one, `path`
+ * (detail: `{node, path}`), `rtc` (detail: `{node, rtc}`) for each peer connection that is made.
+ */
+export class Links extends EventTarget {
+  #how;
+  /** @type {Map<string, Peer>} */
+  #peers = new Map();
+  /** @type {Map<string, number>} */
+  #asked = new Map();
+
+  /**
+   * @param {object} how
+   * @param {() => string} how.nodeId ours
+   * @param {(to: string, session: string, kind: string, body: object) => Promise<Uint8Array>} how.signal leaves a signal, resolves with its signed text
+   * @param {(to: string, payload: Uint8Array) => Promise<void>} how.frame passes a frame over the relay; rejects if it did not
+   * @param {() => Promise<RTCIceServer[]>} how.ice
+   * @param {() => number} how.now in milliseconds
+   * @param {typeof RTCPeerConnection | null} [how.RTCPeerConnection] without one the relay carries everything
+   * @param {RTCIceTransportPolicy} [how.iceTransportPolicy]
+   * @param {(node: string) => boolean} [how.able] whether a node has peer connections; all have, if absent
+   */
+  constructor(how) {
+    super();
+    this.#how = how;
+  }
+
+  get #count() {
+    return [...this.#peers.values()].reduce((sum, { links }) => sum + Object.keys(links).length, 0);
+  }
+
+  /**
+   * Open a link to a node, or return the one that stands.
+   * @param {string} to
+   * @param {Purpose} [purpose] `meet` for a meeting
+   * @returns {Promise<Link>} `Refused` (`NO_ANSWER`, `TOO_MANY`), or what `signal` rejects with
+   */
+  async open(to, purpose = "connect") {
+    const known = this.#peers.get(to);
+    if (known?.links[purpose]) return /** @type {Link} */ (known.links[purpose]);
+    if (!known?.openings[purpose] && this.#count >= MOST_LINKS) throw new Refused("TOO_MANY", "too many links are open");
+    const peer = this.#peer(to);
+    const opening = (peer.openings[purpose] ??= this.#ask(to, purpose));
+    try {
+      return await within(Promise.race([opening.done, opening.failed]), ANSWER_MS, "NO_ANSWER");
+    } finally {
+      if (peer.openings[purpose] === opening) delete peer.openings[purpose];
+      this.#forget(peer);
+    }
+  }
+
+  /** @param {string} to @param {Purpose} purpose */
+  #ask(to, purpose) {
+    const session = hex(random(16));
+    const mine = agreer(random(32));
+    const text = mine.then(({ public: half }) => this.#how.signal(to, session, purpose, { key: b64(half) }));
+    /** @type {(link: Link) => void} */
+    let resolve = () => {};
+    const done = new Promise((found) => (resolve = found));
+    return { session, mine, text, done, resolve, failed: text.then(() => done) };
+  }
+
+  /**
+   * Take a verified signal, if it is about links.
+   * @param {{node: string, session: string, kind: string, body: any, at_ms: number}} signal
+   * @param {Uint8Array} text what its sender has signed
+   * @returns {boolean}
+   */
+  signalled(signal, text) {
+    const { node, session, kind, body, at_ms } = signal;
+    if (!(kind in CHANNEL)) return false;
+    const purpose = /** @type {Purpose} */ (kind);
+    if ("key" in body) this.#queue(node, () => this.#keyed(node, session, purpose, unb64(body.key, 32), at_ms, text));
+    else {
+      const read = readNegotiation(body);
+      // In a lane of its own: frames do not wait for it.
+      if (read && this.#how.RTCPeerConnection) this.#queue(node, () => this.#negotiate(node, session, read, at_ms), "talk");
+    }
+    return true;
+  }
+
+  /** Take a frame that another node's socket has passed. @param {string} from @param {Uint8Array} payload */
+  passed(from, payload) {
+    this.#queue(from, async () => {
+      const peer = this.#peers.get(from);
+      for (const [session, unseal] of peer?.relays ?? []) {
+        const frame = await unseal(payload).catch(() => null);
+        if (!peer || !frame) continue;
+        const purpose = PURPOSES.find((one) => peer.links[one]?.session === session);
+        if (purpose && frame.kind === HELLO) {
+          peer.away[purpose] = true;
+          this.#settle(peer);
+        }
+        if (purpose) peer.links[purpose]?.hear(frame);
+        return;
+      }
+    });
+  }
+
+  /** A node's presence has gone from all services. @param {string} node */
+  gone(node) {
+    for (const link of Object.values(this.#peers.get(node)?.links ?? {})) link.gone();
+  }
+
+  /** How a node is reached. @param {string} node @returns {PathKind} */
+  path(node) {
+    const paths = Object.values(this.#peers.get(node)?.links ?? {}).map(({ path }) => path);
+    return /** @type {PathKind[]} */ (["webrtc", "relay"]).find((path) => paths.includes(path)) ?? "none";
+  }
+
+  /** The peer connection with a node, if there is one. @param {string} node @returns {Rtc | null} */
+  rtc(node) {
+    return this.#peers.get(node)?.rtc ?? null;
+  }
+
+  /** What the browser knows of the connection with a node; undefined without one. @param {string} node @returns {Promise<RTCStatsReport | undefined>} */
+  async stats(node) {
+    return this.rtc(node)?.pc.getStats();
+  }
+
+  /** Look after everything at once: the page is seen again, or the network is another one. */
+  check() {
+    for (const peer of this.#peers.values()) {
+      if (!peer.rtc) {
+        peer.tries = 0;
+        this.#improve(peer);
+      } else if (peer.rtc.pc.connectionState !== "connected") peer.rtc.restart();
+      for (const link of Object.values(peer.links)) link.check();
+    }
+  }
+
+  /** End all links, without leaving a word: our node is another one now. */
+  reset() {
+    for (const peer of [...this.#peers.values()]) {
+      for (const link of Object.values(peer.links)) link.abort();
+      this.#drop(peer);
+    }
+    this.#peers.clear();
+  }
+
+  /** End all links, with a goodbye. */
+  async close() {
+    const links = [...this.#peers.values()].flatMap((peer) => Object.values(peer.links));
+    await Promise.all(links.map((link) => link.close()));
+    this.reset();
+  }
+
+  // Sessions
+
+  /** @param {string} node @returns {Peer} */
+  #peer(node) {
+    let peer = this.#peers.get(node);
+    if (!peer) {
+      peer = {
+        node, links: {}, openings: {}, relays: new Map(), rtc: null, told: {}, said: {}, away: {}, early: [],
+        work: Promise.resolve(), talk: Promise.resolve(), queued: 0, tries: 0, saidAt: 0, making: false, timer: undefined, login: undefined,
+      };
+      this.#peers.set(node, peer);
+    }
+    return peer;
+  }
+
+  /**
+   * Do what came from a node, in its order; what is too much is lost, and sent again.
+   * @param {string} node
+   * @param {() => any} work
+   * @param {"work" | "talk"} [lane]
+   */
+  #queue(node, work, lane = "work") {
+    if (this.#peers.size >= 4 * MOST_LINKS && !this.#peers.has(node)) return;
+    const peer = this.#peer(node);
+    if (peer.queued >= MOST_QUEUED) return;
+    peer.queued += 1;
+    peer[lane] = peer[lane].then(work).catch(() => {}).then(() => {
+      peer.queued -= 1;
+      this.#forget(peer);
+    });
+  }
+
+  /** @param {Peer} peer */
+  #forget(peer) {
+    const { links, openings, queued, node } = peer;
+    if (queued || Object.keys(links).length || Object.keys(openings).length || this.#peers.get(node) !== peer) return;
+    this.#peers.delete(node);
+    this.#drop(peer);
+  }
+
+  /** @param {string} node @param {string} session @param {Purpose} purpose @param {Uint8Array} key @param {number} at @param {Uint8Array} text */
+  async #keyed(node, session, purpose, key, at, text) {
+    const peer = this.#peer(node);
+    const opening = peer.openings[purpose];
+    if (opening?.session === session) {
+      const keys = await relayKeys(await opening.mine, key, await opening.text, text);
+      return opening.resolve(this.#made(peer, session, purpose, keys.opener, keys.other));
+    }
+    if (peer.relays.has(session)) return;
+    if (opening && this.#how.nodeId() < node) return; // both have opened one: the lower node id's stands
+    // Signals wait, and come in any order: what was opened before something else is of the past.
+    const name = `${purpose} ${node}`;
+    const before = this.#asked.get(name) ?? -1;
+    this.#asked.delete(name);
+    this.#asked.set(name, Math.max(before, at));
+    for (const [oldest] of this.#asked) {
+      if (this.#asked.size <= MOST_ASKED) break;
+      this.#asked.delete(oldest);
+    }
+    if (at <= before || (!peer.links[purpose] && this.#count >= MOST_LINKS)) return;
+    const mine = await agreer(random(32));
+    const answer = await within(this.#how.signal(node, session, purpose, { key: b64(mine.public) }), ANSWER_MS, "NO_ANSWER");
+    const keys = await relayKeys(mine, key, text, answer);
+    const link = this.#made(peer, session, purpose, keys.other, keys.opener);
+    if (opening) opening.resolve(link);
+    else this.dispatchEvent(new CustomEvent("link", { detail: { link, purpose } }));
+  }
+
+  /** @param {Peer} peer @param {string} session @param {Purpose} purpose @param {Uint8Array} send @param {Uint8Array} hear */
+  #made(peer, session, purpose, send, hear) {
+    const { node } = peer;
+    let counter = 0;
+    let sealing = Promise.resolve();
+    const relay = (/** @type {Uint8Array} */ raw) => {
+      // In their order, but without waiting until each has come.
+      const sealed = sealing.then(() => closeFrame(send, (counter += 1), raw));
+      const passed = sealed.then((payload) => ({ done: this.#how.frame(node, payload) }));
+      sealing = passed.then(() => {}, () => {});
+      return passed.then(({ done }) => done);
+    };
+    /** @type {Set<number>} counters of late, as frames may come in another order */
+    const seen = new Set();
+    peer.relays.set(session, async (payload) => {
+      const { counter: number, frame } = await openFrame(hear, payload);
+      const [floor = 0] = seen.size >= WINDOW ? seen : [];
+      if (number <= floor || seen.has(number)) throw malformed("it was passed before");
+      seen.add(number);
+      if (seen.size > WINDOW) seen.delete(floor);
+      return readFrame(frame);
+    });
+    const ended = () => {
+      peer.relays.delete(session);
+      if (peer.links[purpose] === link) delete peer.links[purpose];
+      setTimeout(() => this.#forget(peer), END_MS); // what was written last still leaves
+    };
+    const link = new Link({ other: node, session, purpose, relay, ended });
+    link.channel = () => peer.rtc?.channels[1];
+    link.report = () => peer.rtc?.pc.getStats();
+    link.addEventListener("path", () => this.dispatchEvent(new CustomEvent("path", { detail: { node, path: this.path(node) } })));
+    const before = peer.links[purpose];
+    peer.links[purpose] = link;
+    before?.close(); // the other side has begun anew
+    this.#peers.set(node, peer);
+    this.#improve(peer);
+    this.#settle(peer);
+    for (const early of peer.early.splice(0)) this.#queue(node, () => this.#negotiate(node, ...early), "talk");
+    return link;
+  }
+
+  // Peer connections
+
+  /** Have a peer connection soon: the lower node id opens it, the other after a while without. @param {Peer} peer */
+  #improve(peer) {
+    const { RTCPeerConnection: make, able, nodeId } = this.#how;
+    clearTimeout(peer.timer);
+    if (!make || peer.rtc || (able && !able(peer.node))) return;
+    if (peer.tries >= MOST_UNANSWERED && !peer.saidAt) return; // it knows no peer connections
+    const wait = peer.tries ? Math.min(FIRST_MS * 2 ** (peer.tries - 1), LAST_MS) : 0;
+    peer.timer = setTimeout(() => this.#connect(peer), wait + (nodeId() < peer.node ? 0 : FIRST_MS));
+  }
+
+  /** @param {Peer} peer */
+  async #connect(peer) {
+    const { ice, nodeId, RTCPeerConnection: make, iceTransportPolicy } = this.#how;
+    if (peer.rtc || peer.making || !make) return;
+    peer.making = true;
+    try {
+      const iceServers = await within(ice(), ICE_MS, "").catch(() => []);
+      const [session] = peer.relays.keys();
+      if (!session || this.#peers.get(peer.node) !== peer) return;
+      const rtc = new Rtc({
+        make,
+        configuration: { iceServers, iceTransportPolicy },
+        polite: nodeId() < peer.node,
+        tell: async (body) => {
+          const [now] = peer.relays.keys();
+          if (now) await this.#how.signal(peer.node, now, "connect", body);
+        },
+        hear: (id, data) => this.#heard(peer, rtc, id, new Uint8Array(data)),
+        change: () => this.#changed(peer, rtc),
+        room: (id) => peer.links[PURPOSES.find((one) => CHANNEL[one] === id) ?? "connect"]?.check(),
+      });
+      peer.rtc = rtc;
+      this.#watchLogins(peer, iceServers);
+      this.dispatchEvent(new CustomEvent("rtc", { detail: { node: peer.node, rtc } }));
+    } catch {
+      peer.tries = MOST_UNANSWERED; // this browser makes none, with these servers
+    } finally {
+      peer.making = false;
+    }
+  }
+
+  /** Renew logins at TURN servers before they end: coturn's user names begin with the second. @param {Peer} peer @param {RTCIceServer[]} servers */
+  #watchLogins(peer, servers) {
+    clearTimeout(peer.login);
+    const ends = servers.map(({ username }) => parseInt(/^\d{10}(?=:|$)/.exec(username ?? "")?.[0] ?? "", 10) * 1000).filter((at) => at);
+    if (!ends.length) return;
+    const wait = Math.max(Math.min(...ends) - LOGIN_MS - this.#how.now(), FIRST_MS);
+    peer.login = setTimeout(async () => {
+      const fresh = await within(this.#how.ice(), ICE_MS, "").catch(() => null);
+      if (fresh) {
+        try {
+          peer.rtc?.restart(fresh);
+        } catch {
+          // servers that this browser does not take
+        }
+      }
+      this.#watchLogins(peer, fresh ?? servers);
+    }, wait);
+  }
+
+  /** @param {string} node @param {string} session @param {Negotiation} body @param {number} at */
+  async #negotiate(node, session, body, at) {
+    const peer = this.#peer(node);
+    if (!peer.relays.has(session)) return void (peer.early.length < MOST_EARLY && peer.early.push([session, body, at]));
+    if (body.description) {
+      if (at < peer.saidAt) return; // overtaken
+      peer.saidAt = at;
+    }
+    if (peer.rtc?.isOther(body)) peer.rtc.close();
+    if (!peer.rtc && body.description?.type === "offer") {
+      clearTimeout(peer.timer);
+      await this.#connect(peer);
+    }
+    peer.rtc?.take(body);
+  }
+
+  /** @param {Peer} peer @param {Rtc} rtc @param {number} id @param {Uint8Array} data */
+  #heard(peer, rtc, id, data) {
+    if (peer.rtc !== rtc) return;
+    if (id === 1) {
+      if (peer.links.connect && data.length <= MESSAGE) peer.links.connect.dispatchEvent(new CustomEvent("datagram", { detail: data }));
+      return;
+    }
+    const purpose = /** @type {Purpose} */ (PURPOSES.find((one) => CHANNEL[one] === id));
+    let frame;
+    try {
+      frame = readFrame(data);
+    } catch {
+      return; // a member who plays
+    }
+    if (frame.kind === HELLO) peer.said[purpose] = hex(frame.payload.subarray(0, 16));
+    peer.away[purpose] = false;
+    this.#settle(peer);
+    const link = peer.links[purpose];
+    if (link && link.session === peer.said[purpose]) link.hear(frame);
+  }
+
+  /** @param {Peer} peer @param {Rtc} rtc */
+  #changed(peer, rtc) {
+    if (peer.rtc !== rtc) return;
+    if (rtc.pc.connectionState === "connected") peer.tries = 0;
+    if (rtc.dead) {
+      peer.rtc = null;
+      peer.said = {};
+      peer.tries += 1;
+      clearTimeout(peer.login);
+    }
+    this.#settle(peer);
+    if (rtc.dead && Object.keys(peer.links).length) this.#improve(peer);
+  }
+
+  /** Let each link use the data channel if both sides have said hello there, and it carries. @param {Peer} peer */
+  #settle(peer) {
+    for (const purpose of PURPOSES) {
+      const link = peer.links[purpose];
+      const channel = peer.rtc?.up ? peer.rtc.channels[CHANNEL[purpose]] : undefined;
+      const carries = channel?.readyState === "open" ? channel : null;
+      if (carries && link && peer.told[purpose] !== link.session) {
+        carries.send(/** @type {any} */ (writeFrame(HELLO, 0, 0, unhex(link.session))));
+        peer.told[purpose] = link.session;
+      } else if (!carries && peer.told[purpose]) {
+        delete peer.told[purpose];
+        link?.wave();
+      }
+      link?.attach(peer.said[purpose] === link.session && !peer.away[purpose] ? carries : null);
+    }
+  }
+
+  /** @param {Peer} peer */
+  #drop(peer) {
+    clearTimeout(peer.timer);
+    clearTimeout(peer.login);
+    const { rtc } = peer;
+    peer.rtc = null;
+    rtc?.close();
+  }
+}
