@@ -290,6 +290,7 @@ export class Link extends EventTarget {
 
   /** See whether more can be sent. */
   check() {
+    if (this.#down) this.#sent = this.#base;
     this.#pump(this.#down);
   }
 

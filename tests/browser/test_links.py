@@ -1,0 +1,301 @@
+"""Two pages joined by the relay and by WebRTC: one takes over from the other, and nothing is lost.
+
+Signals and frames go through the test, by a channel between the pages; peer connections are
+the browser's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.support import turn
+
+SECRET = "a shared secret of this test"
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--allow-loopback-in-peer-connection",
+    "--enable-precise-memory-info",
+    "--js-flags=--expose-gc",
+]
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
+    pytest.mark.timeout(180),
+]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=str(ROOT))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as app:
+        thread = threading.Thread(target=app.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{app.server_port}/tests/browser/"
+        app.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+class Node:
+    """One page, and the functions of links.mjs in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        """Call a function and wait for what it comes to."""
+        return self.page.evaluate("([name, args]) => at[name](...args)", [name, list(args)])
+
+    def start(self, name: str, *args: Any) -> None:
+        """Call a function and go on; `ended` waits for it."""
+        self.page.evaluate("([name, args]) => { work[name] = at[name](...args) }", [name, list(args)])
+
+    def ended(self, name: str) -> Any:
+        return self.page.evaluate("name => work[name]", name)
+
+
+class Pair:
+    def __init__(self, browser: Browser, origin: str) -> None:
+        self.context = browser.new_context()
+        self.nodes = [Node(self.context.new_page()) for _ in range(2)]
+        self.channel = uuid.uuid4().hex
+        for node in self.nodes:
+            node.page.goto(origin)
+            node.page.evaluate(
+                "async () => { window.at = await import('/tests/browser/links.mjs'); window.work = {} }"
+            )
+
+    def begin(self, **options: Any) -> tuple[Node, Node]:
+        one, two = self.nodes
+        one("begin", "ann", self.channel, options)
+        two("begin", "bob", self.channel, options)
+        return one, two
+
+
+@pytest.fixture
+def pair(browser: Browser, origin: str) -> Iterator[Pair]:
+    made = Pair(browser, origin)
+    yield made
+    made.context.close()
+    assert [node.errors for node in made.nodes] == [[], []]
+
+
+def test_webrtc_takes_over_and_gives_back_and_nothing_is_lost_or_doubled(pair: Pair) -> None:
+    one, two = pair.begin()
+    began = time.monotonic()
+    one("open")
+    for node in (one, two):
+        node.start("reads")
+        node.start("sends", 0, 1000)
+    for node in (one, two):
+        node("path", "webrtc")
+    print(f"\ndata channel after {time.monotonic() - began:.2f} s")  # noqa: T201 - a figure to see
+    for node in (one, two):
+        node.ended("sends")
+        node.start("sends", 1000, 2000)
+    one("closePeerConnection")
+    for node in (one, two):
+        node("path", "relay")
+        node.ended("sends")
+        assert node("heard", 2000)
+        assert node("said")["path"][:3] == ["relay", "webrtc", "relay"]
+    for node in (one, two):
+        node("path", "webrtc")  # and once more, by a new peer connection
+    one("close")
+    two.ended("reads")
+    assert two("said")["path"][-1] == "none"
+
+
+def test_messages_go_on_over_the_data_channel_while_the_relay_is_cut(pair: Pair) -> None:
+    one, two = pair.begin()
+    one("open")
+    for node in (one, two):
+        node("path", "webrtc")
+        node("cut", True)
+        node.start("reads")
+    one.start("sends", 0, 500)
+    two("sends", 0, 500)
+    one.ended("sends")
+    assert one("heard", 500)
+    assert two("heard", 500)
+    one("closePeerConnection")
+    two("path", "none")
+    one.start("sends", 500, 600)
+    time.sleep(0.3)
+    for node in (one, two):
+        node("cut", False)
+        node("check")
+    one.ended("sends")
+    assert two("heard", 600)
+
+
+def test_an_ice_restart_keeps_the_link_and_both_may_begin_one_at_once(pair: Pair) -> None:
+    one, two = pair.begin()
+    one.start("open")
+    two.start("open")
+    for node in (one, two):
+        node.ended("open")
+        node("path", "webrtc")
+        node.start("reads")
+    before = [one("ufrag"), two("ufrag")]
+    for node in (one, two):
+        node.start("sends", 0, 400)
+        node("restart")
+    for node, was in zip((one, two), before, strict=True):
+        node.page.wait_for_function("was => at.ufrag() !== was", arg=was)
+        node.ended("sends")
+        assert node("heard", 400)
+        assert node("said")["path"] == ["relay", "webrtc"]
+        assert not node("peerConnection")["dead"]
+
+
+def test_a_file_of_20_mb_goes_by_pipes_and_messages_pass_it(pair: Pair) -> None:
+    one, two = pair.begin()
+    one("open")
+    for node in (one, two):
+        node("path", "webrtc")
+        node("listens")
+    before = two.page.evaluate("gc(), at.memory()")
+    one.start("sendFile", 20_000_000)
+    one("sendPipe", "chat", {"text": "meanwhile"})
+    one("sendPipe", "cursor", [1, 2], {"reliable": False})
+    sent = one.ended("sendFile")
+    two("until_heard", 3)
+    heard = two("said")["heard"]
+    after = two.page.evaluate("gc(), at.memory()")
+    print(  # noqa: T201 - figures to see
+        f"\n20 MB in {sent['ms']:.0f} ms, {(after - before) / 1e6:.1f} MB of the heap afterwards"
+    )
+    assert sorted(name for name, _ in heard) == ["chat", "cursor", "files"]
+    assert heard[-1][0] == "files"
+    assert heard[-1][1] == {
+        "name": "holiday.bin",
+        "type": "application/x-test",
+        "size": 20_000_000,
+        "hash": sent["hash"],
+    }
+    assert sent["told"] == 20_000_000
+    assert one("stats")["sent"] > 20_000_000
+
+
+def test_what_a_member_lies_in_sdp_costs_it_its_own_connection_alone(pair: Pair) -> None:
+    one, two = pair.begin(rtc=True)
+    one("open")
+    for node in (one, two):
+        node("path", "webrtc")
+        node.start("reads")
+    for body in (
+        {"description": {"type": "offer", "sdp": "v=0\r\no=- 5 5 IN IP4 0.0.0.0\r\n"}},
+        {"description": {"type": "answer", "sdp": "nonsense"}},
+        {"description": {"type": "offer", "sdp": "x" * 20_000}},
+        {"candidates": [{"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "9"}] * 32},
+        {"candidates": [{"candidate": "nonsense", "sdpMid": "0", "usernameFragment": "never"}] * 32},
+        {"candidates": 5},
+    ):
+        two("lie", body)
+    one.start("sends", 0, 200)
+    assert two("heard", 200)
+    offer = two.page.evaluate(
+        "at.offer(pc => { pc.addTransceiver('video'); pc.createDataChannel('more') })"
+    )
+    two("lie", {"description": offer})
+    one.start("sends", 200, 400)
+    assert two("heard", 400)
+    two("until_declined")
+
+
+@pytest.fixture
+def coturn(tmp_path: Path) -> Iterator[str]:
+    """A coturn that relays to this machine, as ours in production never does; its port in a URL."""
+    if turn.missing():
+        pytest.skip(turn.missing())
+    port = turn._free_port()
+    told = {
+        "listening-ip": "127.0.0.1",
+        "relay-ip": "127.0.0.1",
+        "listening-port": port,
+        "realm": turn.REALM,
+        "static-auth-secret": SECRET,
+        "pidfile": tmp_path / "coturn.pid",
+        "userdb": tmp_path / "coturn.db",
+        "log-file": "stdout",
+    }
+    flags = ["use-auth-secret", "allow-loopback-peers", "no-tls", "no-dtls", "no-cli"]
+    file, log = tmp_path / "turnserver.conf", tmp_path / "coturn.out"
+    file.write_text("\n".join([f"{key}={value}" for key, value in told.items()] + flags))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [turn.PROGRAM, "-c", str(file)],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            turn._wait(port, process, log)
+            yield f"turn:127.0.0.1:{port}?transport=udp"
+        finally:
+            process.terminate()
+            process.wait(timeout=15)
+
+
+def test_turn_alone_carries_it_and_logins_are_renewed_before_they_end(
+    pair: Pair, coturn: str
+) -> None:
+    one, two = pair.begin(turn={"urls": coturn, "secret": SECRET, "lasts": 52}, policy="relay")
+    one("open")
+    for node in (one, two):
+        node("path", "webrtc")
+        node.start("reads")
+    stats = one("stats")
+    assert (stats["local"], stats["remote"]) == ("relay", "relay")
+    before = one("ufrag")
+    one.start("sends", 0, 2000)
+    one.page.wait_for_function("was => at.said().logins > 1 && at.ufrag() !== was", arg=before)
+    one.ended("sends")
+    assert two("heard", 2000)
+    assert one("said")["path"] == ["relay", "webrtc"]
+    one("close")
+
+
+def test_without_peer_connections_the_relay_carries_all(pair: Pair) -> None:
+    one, two = pair.begin(rtc=False)
+    one("open")
+    two.start("reads")
+    one("sends", 0, 300)
+    assert two("heard", 300)
+    assert one("said")["path"] == ["relay"]
+    assert set(one("said")["signals"]) == {"key"}
