@@ -38,6 +38,11 @@ class Session:
         return bool(self._waiting)
 
     @property
+    def waiting(self) -> int:
+        """How many frames the other side has not taken."""
+        return len(self._waiting)
+
+    @property
     def untold(self) -> int:
         """How many frames were taken since the other side was told."""
         return self.taken - self._told

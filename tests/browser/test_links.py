@@ -41,8 +41,11 @@ pytestmark = [
 ]
 
 
+MIME = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+    extensions_map = MIME
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -81,7 +84,9 @@ class Node:
 
     def start(self, name: str, *args: Any) -> None:
         """Call a function and go on; `ended` waits for it."""
-        self.page.evaluate("([name, args]) => { work[name] = at[name](...args) }", [name, list(args)])
+        self.page.evaluate(
+            "([name, args]) => { work[name] = at[name](...args) }", [name, list(args)]
+        )
 
     def ended(self, name: str) -> Any:
         return self.page.evaluate("name => work[name]", name)
@@ -95,7 +100,7 @@ class Pair:
         for node in self.nodes:
             node.page.goto(origin)
             node.page.evaluate(
-                "async () => { window.at = await import('/tests/browser/links.mjs'); window.work = {} }"
+                "async () => { window.work = {}; window.at = await import('./links.mjs') }"
             )
 
     def begin(self, **options: Any) -> tuple[Node, Node]:
@@ -122,7 +127,7 @@ def test_webrtc_takes_over_and_gives_back_and_nothing_is_lost_or_doubled(pair: P
         node.start("sends", 0, 1000)
     for node in (one, two):
         node("path", "webrtc")
-    print(f"\ndata channel after {time.monotonic() - began:.2f} s")  # noqa: T201 - a figure to see
+    print(f"\ndata channel after {time.monotonic() - began:.2f} s")
     for node in (one, two):
         node.ended("sends")
         node.start("sends", 1000, 2000)
@@ -196,9 +201,7 @@ def test_a_file_of_20_mb_goes_by_pipes_and_messages_pass_it(pair: Pair) -> None:
     two("until_heard", 3)
     heard = two("said")["heard"]
     after = two.page.evaluate("gc(), at.memory()")
-    print(  # noqa: T201 - figures to see
-        f"\n20 MB in {sent['ms']:.0f} ms, {(after - before) / 1e6:.1f} MB of the heap afterwards"
-    )
+    print(f"\n20 MB in {sent['ms']:.0f} ms, {(after - before) / 1e6:.1f} MB of the heap afterwards")
     assert sorted(name for name, _ in heard) == ["chat", "cursor", "files"]
     assert heard[-1][0] == "files"
     assert heard[-1][1] == {
@@ -221,8 +224,14 @@ def test_what_a_member_lies_in_sdp_costs_it_its_own_connection_alone(pair: Pair)
         {"description": {"type": "offer", "sdp": "v=0\r\no=- 5 5 IN IP4 0.0.0.0\r\n"}},
         {"description": {"type": "answer", "sdp": "nonsense"}},
         {"description": {"type": "offer", "sdp": "x" * 20_000}},
-        {"candidates": [{"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "9"}] * 32},
-        {"candidates": [{"candidate": "nonsense", "sdpMid": "0", "usernameFragment": "never"}] * 32},
+        {
+            "candidates": [{"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "9"}]
+            * 32
+        },
+        {
+            "candidates": [{"candidate": "nonsense", "sdpMid": "0", "usernameFragment": "never"}]
+            * 32
+        },
         {"candidates": 5},
     ):
         two("lie", body)

@@ -145,6 +145,7 @@ export class Link extends EventTarget {
   /** @type {(() => void)[]} */
   #readers = [];
   #sending = Promise.resolve();
+  #queued = 0;
   #relay;
   #ended;
 
@@ -170,7 +171,7 @@ export class Link extends EventTarget {
 
   /** How many messages the other side has not taken yet. */
   get waiting() {
-    return this.#out.length;
+    return this.#out.length + this.#queued;
   }
 
   get #taken() {
@@ -183,7 +184,9 @@ export class Link extends EventTarget {
    * @returns {Promise<void>} `Refused` (`CLOSED`, `TOO_LARGE`)
    */
   send(data) {
+    this.#queued += 1;
     const sent = this.#sending.then(async () => {
+      this.#queued -= 1;
       if (data.length > MESSAGE) throw new Refused("TOO_LARGE", `a message of a link has at most ${MESSAGE} bytes`);
       if (this.#out.length >= WINDOW) await this.#until(this.#base);
       this.#check();
