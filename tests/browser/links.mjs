@@ -75,6 +75,8 @@ export const until = async (found, what = "it", ms = 30_000) => {
 };
 export const path = (wanted) => until(() => link?.path === wanted, wanted);
 
+export const untilPaths = (wanted) => until(() => String(state.path) === String(wanted), String(wanted));
+
 /** Read numbers for as long as the link lasts. */
 export const reads = async () => {
   for await (const data of link) state.heard.push(readU32(data));
@@ -155,6 +157,44 @@ export const peerConnection = () => {
   const { pc, dead } = links.rtc(other);
   return { dead, state: pc.connectionState, directions: pc.getTransceivers().map(({ currentDirection }) => currentDirection) };
 };
+// Calls
+
+let call;
+const tracks = new Map();
+
+/** A picture that moves and a sound, as the browser makes them up. */
+export const startCall = async (what = { audio: true, video: true }) => {
+  const { Call } = await import("/web/muster/calls.js");
+  const stream = what && (await navigator.mediaDevices.getUserMedia(what));
+  call = new Call(links, stream, [other]);
+  call.addEventListener("track", ({ detail: { track } }) => tracks.set(track.id, track));
+  call.addEventListener("removed", ({ detail: { track } }) => tracks.delete(track.id));
+};
+export const kinds = () => [...tracks.values()].map(({ kind }) => kind).sort();
+export const untilKinds = (wanted) => until(() => String(kinds()) === wanted, `tracks of ${wanted}`);
+export const mute = (kind, is) => call.mute(kind, is);
+export const endCall = () => call.end();
+export const removeTrack = (kind) => call.remove(call.stream.getTracks().find((track) => track.kind === kind));
+export const addTrack = async (what) => call.add((await navigator.mediaDevices.getUserMedia(what)).getTracks()[0]);
+export const replaceTrack = async () => {
+  const [track] = (await navigator.mediaDevices.getUserMedia({ video: { width: 320 } })).getTracks();
+  await call.replace(call.stream.getVideoTracks()[0], track);
+};
+
+/** How many frames of pictures and bytes of sound have come. */
+export const media = async () => {
+  const found = [...((await links.stats(other)) ?? new Map()).values()].filter(({ type }) => type === "inbound-rtp");
+  const sum = (kind, what) => found.filter((one) => one.kind === kind).reduce((all, one) => all + (one[what] ?? 0), 0);
+  return { frames: sum("video", "framesDecoded"), sound: sum("audio", "bytesReceived") };
+};
+export const untilMedia = async () => {
+  const { frames, sound } = await media();
+  await until(async () => {
+    const now = await media();
+    return now.frames > frames + 5 && now.sound > sound;
+  }, "pictures and sound");
+};
+
 export const until_heard = (count) => until(() => state.heard.length >= count, `${count} messages`);
 export const until_declined = () =>
   until(() => peerConnection().directions.every((one) => one === "inactive" || one === null), "the decline");

@@ -33,6 +33,8 @@ FLAGS = [
     "--allow-loopback-in-peer-connection",
     "--enable-precise-memory-info",
     "--js-flags=--expose-gc",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 
 pytestmark = [
@@ -308,3 +310,45 @@ def test_without_peer_connections_the_relay_carries_all(pair: Pair) -> None:
     assert two("heard", 300)
     assert one("said")["path"] == ["relay"]
     assert set(one("said")["signals"]) == {"key"}
+
+
+def test_a_call_of_two_goes_on_over_restarts_and_another_peer_connection(pair: Pair) -> None:
+    one, two = pair.begin()
+    one("open")
+    for node in (one, two):
+        node("path", "webrtc")
+    offers = one("said")["signals"].count("description") + two("said")["signals"].count(
+        "description"
+    )
+    one("startCall")
+    one.page.wait_for_timeout(300)  # two is not in the call yet, and declines
+    assert two("kinds") == []
+    two("startCall")
+    for node in (one, two):
+        node("untilKinds", "audio,video")
+        node("untilMedia")
+    now = one("said")["signals"].count("description") + two("said")["signals"].count("description")
+    print(
+        f"\n{now - offers} descriptions for a call, the largest of {max(one('said')['sizes'])} bytes"
+    )
+    one("restart")
+    for node in (one, two):
+        node("untilMedia")
+        assert node("said")["path"] == ["relay", "webrtc"]
+    one("replaceTrack")
+    two("untilMedia")
+    one("removeTrack", "video")
+    two("untilKinds", "audio")
+    one("addTrack", {"video": True})
+    two("untilKinds", "audio,video")
+    two("untilMedia")
+    two("closePeerConnection")
+    for node in (one, two):
+        node("untilPaths", ["relay", "webrtc", "relay", "webrtc"])
+        node("untilKinds", "audio,video")
+        node("untilMedia")
+    one("endCall")
+    two("untilKinds", "")
+    one("startCall", {"audio": True})
+    two("untilKinds", "audio")
+    two("endCall")

@@ -20,6 +20,7 @@ const MOST_DESCRIPTION = 16_384;
 const MOST_AT_ONCE = 32;
 const MOST_CANDIDATES = 256;
 const MOST_EARLY = 64;
+const MOST_DECLINED = 16;
 const GATHER_MS = 80;
 const DISCONNECTED_MS = 3000;
 const PATIENCE_MS = 15_000;
@@ -58,6 +59,8 @@ export class Rtc {
   answered = false;
   /** What takes the other side's tracks; without one they are declined. @type {((event: RTCTrackEvent) => void) | null} */
   media = null;
+  /** What was declined, for a call that begins later. @type {RTCTrackEvent[]} */
+  declined = [];
   /** @type {Record<number, RTCDataChannel>} */
   channels = {};
   #how;
@@ -108,8 +111,9 @@ export class Rtc {
     };
     pc.onconnectionstatechange = () => this.#changed();
     pc.ontrack = (event) => {
-      if (this.media) this.media(event);
-      else event.transceiver.direction = "inactive";
+      if (this.media) return this.media(event);
+      event.transceiver.direction = "inactive";
+      this.declined = [...this.declined, event].slice(-MOST_DECLINED);
     };
     pc.ondatachannel = ({ channel }) => channel.close();
     for (const id of [0, 1, 2]) {
