@@ -35,7 +35,7 @@ def service(
     """The whole address of a running service of each host."""
     directory = tmp_path_factory.mktemp("service")
     if request.param == "one machine":
-        with local.running(directory, **local.GENEROUS) as server:
+        with local.running(directory) as server:
             yield address(server.base).text
         return
     with (

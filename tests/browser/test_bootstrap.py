@@ -31,7 +31,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 
 FETCH = """async ({ url, root, community }) => {
-  const { fetchCapsule } = await import("/web/capsule.js");
+  const { fetchCapsule } = await import("/web/muster/bootstrap/index.js");
   try {
     const found = await fetchCapsule(url, { root, community });
     return { peers: found.tickets.map((ticket) => ticket.peerId).sort(), fresh: found.fresh };

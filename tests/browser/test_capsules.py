@@ -20,7 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 
 RUN = """async ({ file }) => {
-  const c = await import("/web/capsule.js");
+  const c = await import("/web/muster/bootstrap/index.js");
   const bytes = (text) => new TextEncoder().encode(text);
   const run = {
     tickets: ({ ticket, now_ms: nowMs, rules = {}, peer_id: peerId, user_id: userId }) =>
@@ -49,7 +49,7 @@ RUN = """async ({ file }) => {
 }"""
 
 FETCH = """async ({ root, now }) => {
-  const c = await import("/web/capsule.js");
+  const c = await import("/web/muster/bootstrap/index.js");
   const url = new URL("/published/peers.json", location.href).href;
   const { tickets, fresh } = await c.fetchCapsule(url, { root, community: "mainnet", now });
   return { peers: tickets.map((ticket) => ticket.peerId), fresh };
@@ -64,7 +64,7 @@ def golden(name: str) -> list[dict[str, Any]]:
 
 
 REFUSED = """async ({ root, now }) => {
-  const c = await import("/web/capsule.js");
+  const c = await import("/web/muster/bootstrap/index.js");
   const answer = (promise) => promise.then(() => "ok", (e) => `${e.message} ${!!e.state}`);
   const url = new URL("/published/peers.json", location.href).href;
   const read = async (name) => new Uint8Array(await (await fetch(url + name)).arrayBuffer());

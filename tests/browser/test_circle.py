@@ -121,13 +121,14 @@ def test_keys_cannot_be_read_back(pages: Pages, service: str) -> None:
         return [row.member instanceof CryptoKey, row.member.extractable, refused]"""
     )
 
-    assert found == [True, False, "InvalidAccessError"]
+    assert found[:2] == [True, False]
+    assert found[2] in ("InvalidAccessError", "NotSupportedError")
 
 
 def test_a_service_that_is_killed_and_comes_back_loses_nothing(
     pages: Pages, tmp_path: Path
 ) -> None:
-    with local.running(tmp_path, **local.GENEROUS) as server:
+    with local.running(tmp_path) as server:
         ada, bob, _ = two(pages, address(server.base).text)
         ada.sees("Bob", "webrtc")
         bob.sees("Ada", "webrtc")
@@ -140,7 +141,7 @@ def test_a_service_that_is_killed_and_comes_back_loses_nothing(
         ada.reads("I hear you")
         assert ada.sees("Bob", "webrtc")
         port = server.port
-        with local.running(tmp_path, f"--port={port}", **local.GENEROUS):
+        with local.running(tmp_path, f"--port={port}"):
             ada.until("circle.state.state === 'live'", ms=40_000)
             bob.until("circle.state.state === 'live'", ms=40_000)
             ada.until(
@@ -197,6 +198,7 @@ def test_two_tabs_are_one_node_and_the_second_goes_on_when_the_first_is_closed(
     other.until("circle.state.state === 'live'")
     other.post("alone now")
     ada.reads("alone now")
+    other.sees("Ada", "webrtc")
     ada.sees("Bob", "webrtc")
     ada.run("await pipe.send({ n: 2 })")
     other.until("piped.length === 2")

@@ -48,7 +48,7 @@ HARNESS = """
     for (;;) {
       const found = await check();
       if (found) return found;
-      if (performance.now() > end) throw new Error(`not in ${ms} ms: ${check}\\n${JSON.stringify(happened.slice(-12))}`);
+      if (performance.now() > end) throw new Error(`not in ${ms} ms: ${check}\\n${JSON.stringify(happened.filter(([type]) => type === "state").slice(-6))}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   };
@@ -155,9 +155,9 @@ class Pages:
 
 
 @contextmanager
-def serving_files(directory: Path = ROOT) -> Iterator[str]:
-    """Serve a directory on an origin of its own."""
-    handler = functools.partial(Quiet, directory=str(directory))
+def serving_files(directory: Path | None = None) -> Iterator[str]:
+    """Serve a directory on an origin of its own, by default the checkout."""
+    handler = functools.partial(Quiet, directory=str(directory or ROOT))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

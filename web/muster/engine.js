@@ -110,6 +110,7 @@ export class Engine {
   #began = Date.now();
   #state = "";
   #ready = false;
+  #saidAt = 0;
   /** @type {Map<number, Epoch>} */
   #epochs = new Map();
   /** @type {Map<string, Meeting>} */
@@ -368,7 +369,8 @@ export class Engine {
   async say({ kind, channel, body }) {
     if (this.row.out) throw new Refused("LEFT_OUT", "the founder has left this member out of the circle");
     while (!this.#ready && Date.now() < this.#began + READY && !this.#stopped) await pause(20);
-    const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.now() });
+    this.#saidAt = Math.max(this.now(), this.#saidAt + 1); // what is said in one millisecond keeps its order
+    const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.#saidAt });
     await this.#told(rec);
     for (const one of this.attendants) one.wake();
     return rec;
@@ -458,8 +460,8 @@ export class Engine {
     return { name: this.row.me, abilities: [...ABILITIES, ...(this.#options.abilities ?? [])].slice(0, 16) };
   }
 
-  /** @param {Attendant} _one @param {string} node @param {Presence} found */
-  believe(_one, node, found) {
+  /** @param {Attendant | null} one @param {string} node @param {Presence} found */
+  believe(one, node, found) {
     const now = this.now();
     if (node === this.node.id || found.at_ms > now + AHEAD_MS) return false;
     const before = this.peers.get(node);
@@ -467,8 +469,9 @@ export class Engine {
     if ((!before && this.peers.size >= MOST_PEERS) || found.at_ms < now - STALE) return false;
     this.peers.set(node, { presence: found, path: before?.path ?? "none" });
     if (!before) {
-      this.#reach(node, "connect");
-      this.#reach(node, "meet");
+      const first = one !== null && !one.isRead;
+      this.#reach(node, "connect", first);
+      this.#reach(node, "meet", first);
     }
     const { name, abilities } = before?.presence ?? {};
     if (name !== found.name || String(abilities) !== String(found.abilities)) this.#tellPeer(node);
@@ -566,14 +569,14 @@ export class Engine {
   }
 
   /**
-   * Open a link to who speaks pipes: the lower node id does, or who has waited in vain; and meet who does, or who keeps
-   * what mailboxes have dropped.
+   * Open a link to who speaks pipes, and meet who does, or who keeps what mailboxes have dropped. Who comes opens, since
+   * others may hold on to what this node was before; who was there waits, and opens what was not opened.
    * @param {string} node
    * @param {"connect" | "meet"} purpose
+   * @param {boolean} [first] whether to open at once
    */
-  async #reach(node, purpose) {
+  async #reach(node, purpose, first = this.node.id < node) {
     const wanted = purpose === "meet" ? ["pipes", "can_anchor"] : ["pipes"];
-    const first = this.node.id < node || !this.#abilities(node).includes("pipes");
     for (let turn = first ? 0 : 1; !this.#stopped && wanted.some((word) => this.#abilities(node).includes(word)); turn += 1) {
       if (turn) await pause(PATIENCE * 2 ** Math.min(turn - 1, 5));
       if (!this.peers.has(node) || (purpose === "meet" ? this.#meetings.has(node) : this.pipes.has(node))) return;
@@ -623,7 +626,7 @@ export class Engine {
     for (const said of found.slice(0, 64)) {
       try {
         const presence = await readPresence(this.epoch, said);
-        if (this.peers.has(presence.node)) this.believe(/** @type {any} */ (null), presence.node, presence);
+        if (this.peers.has(presence.node)) this.believe(null, presence.node, presence);
       } catch {
         // it is nobody
       }

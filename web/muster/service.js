@@ -606,11 +606,12 @@ export class Attendant {
     return named;
   }
 
-  /** @param {any} found */
+  /** What waited before this node came was for what was here before it: it opens nothing. @param {any} found */
   async #takeSignals(found) {
     for (const one of items({ signals: found }, "signals", 1000)) {
       try {
         this.#signalsAfter = Math.max(this.#signalsAfter, integer(members(one, "signal"), "number"));
+        if (!this.isRead) continue;
         const sealed = unb64(one.sealed);
         const name = hex((await sha256(sealed)).subarray(0, 16));
         if (this.#seen.has(name)) continue;
