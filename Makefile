@@ -135,6 +135,12 @@ lint: $(PYTHON_READY) ## look for mistakes and misspellings
 types: $(PYTHON_READY) ## check the types, strictly
 	@$(BIN)/mypy
 
+.PHONY: javascript
+javascript: $(NODE_READY) ## check the types of the browser library, and look for faults in all JavaScript
+	@node=$$($(BIN)/python tests/support/node.py) && \
+		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.json && \
+		$$node tests/node_modules/eslint/bin/eslint.js --config tests/eslint.config.mjs web tests tools
+
 .PHONY: imports
 imports: $(PYTHON_READY) ## check who imports whom
 	@$(BIN)/lint-imports
@@ -148,12 +154,16 @@ openapi-check: $(PYTHON_READY) ## check that the API documents are current
 	@$(BIN)/python -m tools.openapi --check
 
 .PHONY: static
-static: lint types imports openapi-check ## everything that runs no test: lint types imports openapi-check
+static: lint types javascript imports openapi-check ## everything that runs no test: lint types javascript imports openapi-check
 
 .PHONY: check
 check: static test ## everything that must be clean before a change goes in
 
 ## Packaging
+
+.PHONY: npm
+npm: $(NODE_READY) ## pack the browser library for npm into build/npm
+	@mkdir -p build/npm && cd web/muster && npm pack --loglevel=error --pack-destination ../../build/npm
 
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws
