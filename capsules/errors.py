@@ -1,6 +1,6 @@
 """Refusals: why signed metadata is not believed, in one word for programs and one line for people.
 
-The words are the same in `web/capsule.js`. Those that existing clients of tickets know
+The words are the same in `web/muster/bootstrap`. Those that existing clients of tickets know
 (docs/formats.md, Refusals) keep the names they have there.
 """
 

@@ -2,7 +2,7 @@
 
 Real servers on loopback attack one source of a client that has another, honest one. The
 attack must have its name in the outcome, and the honest source must still serve. The same
-attacks run against `web/capsule.js` in tests/golden/fetch.test.mjs.
+attacks run against `web/muster/bootstrap` in tests/golden/fetch.test.mjs.
 """
 
 from __future__ import annotations

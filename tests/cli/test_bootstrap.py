@@ -98,7 +98,7 @@ def test_two_nodes_announce_and_the_capsule_is_fetched_by_the_printed_root_key(
 
 def test_the_javascript_module_fetches_the_same_in_node(service: Service) -> None:
     script = """
-    import { fetchCapsule } from "./web/capsule.js";
+    import { fetchCapsule } from "./web/muster/bootstrap/index.js";
     const [url, root, community] = process.argv.slice(1);
     const tries = async (left) => {  // the service publishes each second, between two reads
       try {

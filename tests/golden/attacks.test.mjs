@@ -1,4 +1,4 @@
-// Every attack of the TUF specification's list, and worse manners, against web/capsule.js.
+// Every attack of the TUF specification's list, and worse manners, against web/muster/bootstrap.
 //
 // Real servers on loopback. The same attacks run against the Python client in
 // tests/attack/test_bootstrap_attacks.py, and have the same names there. Slow, endless and
@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import test from "node:test";
 
-import { begin, fetchCapsule, readState } from "../../web/capsule.js";
+import { begin, fetchCapsule, readState } from "../../web/muster/bootstrap/index.js";
 
 const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), "utf8"));
 const cases = read("trust.json");

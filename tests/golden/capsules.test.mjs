@@ -5,7 +5,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import * as capsules from "../../web/capsule.js";
+import * as capsules from "../../web/muster/bootstrap/index.js";
+import { parse } from "../../web/muster/json.js";
 
 const cases = (name) => JSON.parse(readFileSync(new URL(`${name}.json`, import.meta.url), "utf8"));
 const bytes = (text) => new TextEncoder().encode(text);
@@ -29,7 +30,7 @@ const believed = ({ tickets, skipped }) => ({ peers: tickets.map((t) => t.peerId
 
 const subjects = {
   async canonical({ json }) {
-    const value = capsules.parse(bytes(json));
+    const value = parse(bytes(json));
     const found = capsules.canonical(value);
     assert.equal(found, existing(value));
     return found;

@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { fetchCapsule, begin } from "../../web/capsule.js";
+import { fetchCapsule, begin } from "../../web/muster/bootstrap/index.js";
 
 const golden = JSON.parse(readFileSync(new URL("trust.json", import.meta.url), "utf8"));
 const find = (name) => golden.find((entry) => entry.name === `trust: ${name}`);

@@ -1,10 +1,12 @@
-// web/capsule.js where signatures cannot be verified: pages from plain http, old browsers.
+// web/muster/bootstrap where signatures cannot be verified: pages from plain http, old browsers.
 // That is the environment's fault, and must not be taken for a forgery.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { afterEach, test } from "node:test";
+
+import * as c from "../../web/muster/bootstrap/index.js";
 
 const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), "utf8"));
 const find = (file, name) => read(file).find((entry) => entry.name === name).input;
@@ -47,11 +49,6 @@ afterEach(() => {
   enter(real, undefined);
 });
 
-let copies = 0;
-
-/** Load the module anew, since it remembers what it could do. */
-const load = () => import(`../../web/capsule.js?${(copies += 1)}`);
-
 for (const [world, [crypto, secure, advice]] of Object.entries(WORLDS)) {
   const unsupported = (error) => {
     assert.equal(error.reason, "UNSUPPORTED", String(error?.stack));
@@ -60,7 +57,6 @@ for (const [world, [crypto, secure, advice]] of Object.entries(WORLDS)) {
   };
 
   test(`${world}: nothing is called a forgery`, async () => {
-    const c = await load();
     const capsule = bytes(pin.capsule);
     const read = c.readCapsule(capsule);
     enter(crypto, secure);
@@ -71,7 +67,6 @@ for (const [world, [crypto, secure, advice]] of Object.entries(WORLDS)) {
   });
 
   test(`${world}: what was known is kept`, async () => {
-    const c = await load();
     const state = c.readState(published.state);
     const kept = (error) => {
       assert.deepEqual(error.state, state);
@@ -89,7 +84,6 @@ for (const [world, [crypto, secure, advice]] of Object.entries(WORLDS)) {
   });
 
   test(`${world}: it is said before anything is fetched`, async () => {
-    const c = await load();
     let asked = 0;
     const server = createServer((_, reply) => {
       asked += 1;
@@ -117,7 +111,6 @@ for (const [world, [crypto, secure, advice]] of Object.entries(WORLDS)) {
 }
 
 test("where signatures can be verified a forgery is called one", async () => {
-  const c = await load();
   const forged = { ...ticket, payload: { ...ticket.payload, peerId: "peer-mallory" } };
 
   await assert.rejects(c.verifyTicket(forged, { nowMs }), { reason: "SIGNATURE_INVALID" });
@@ -125,7 +118,6 @@ test("where signatures can be verified a forgery is called one", async () => {
 });
 
 test("an ability that comes later is used", async () => {
-  const c = await load();
   enter({ subtle: undefined }, false);
   await assert.rejects(c.verifyTicket(ticket, { nowMs }), { reason: "UNSUPPORTED" });
   enter(real, undefined);
