@@ -643,6 +643,8 @@ class Attendant:
     def _take_signals(self, found: Iterable[SealedSignal]) -> None:
         for one in found:
             self._signals_after = max(self._signals_after, one.number)
+            if not self.read.is_set():
+                continue  # it waited for the process that was this node before: it opens nothing
             try:
                 sealed = base64url.decode(one.sealed)
                 name = keys.identify("seen", sealed)

@@ -90,6 +90,27 @@ async def linked(hers: Present, his: Present) -> tuple[Link, Link]:
     return mine, his.of(events.Linked)[0].link
 
 
+def test_what_was_asked_of_a_process_before_opens_nothing_in_the_next(base: str) -> None:
+    async def scene() -> None:
+        ann = Circle.new(services=[address(base)])
+        bob = joined(ann)
+        async with present(ann, "Ann") as hers:
+            async with present(bob, "Bob") as his:
+                await linked(hers, his)
+                (there,) = hers.here.peers
+            await hers.here.signal(
+                there.node_id, "connect", {"key": "A" * 43}, session=bytes(16)
+            )
+            async with present(bob, "Bob") as again:
+                await again.live()
+                one = await hers.here.link(there)
+                await again.until(lambda told: bool(again.of(events.Linked)), "the new link")
+                links = [event.link for event in again.of(events.Linked)]
+                assert [link.session_id for link in links] == [one.session_id]
+
+    play(scene())
+
+
 def test_two_nodes_talk_over_the_relay_and_the_service_reads_nothing(base: str) -> None:
     async def scene() -> None:
         ann = Circle.new(services=[address(base)])

@@ -62,6 +62,7 @@ const MAIL = 30 * 86_400_000;
 const AGAIN = 20 * 86_400_000;
 const OTHERS = 8 * 86_400_000;
 const NEVER = 600_000;
+const MINUTE = 60_000;
 const STALE = 1_800_000;
 const READY = 3000;
 const PATIENCE = 5000;
@@ -369,7 +370,8 @@ export class Engine {
   async say({ kind, channel, body }) {
     if (this.row.out) throw new Refused("LEFT_OUT", "the founder has left this member out of the circle");
     while (!this.#ready && Date.now() < this.#began + READY && !this.#stopped) await pause(20);
-    this.#saidAt = Math.max(this.now(), this.#saidAt + 1); // what is said in one millisecond keeps its order
+    const now = this.now(); // what is said in one millisecond keeps its order
+    this.#saidAt = this.#saidAt >= now && this.#saidAt < now + MINUTE ? this.#saidAt + 1 : now;
     const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.#saidAt });
     await this.#told(rec);
     for (const one of this.attendants) one.wake();
