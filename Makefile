@@ -163,7 +163,8 @@ check: static test ## everything that must be clean before a change goes in
 
 .PHONY: npm
 npm: $(NODE_READY) ## pack the browser library for npm into build/npm
-	@mkdir -p build/npm && cd web/muster && npm pack --loglevel=error --pack-destination ../../build/npm
+	@mkdir -p build/npm
+	@cd web/muster && ../../$(BIN)/python ../../tests/support/node.py npm pack --loglevel=error --pack-destination ../../build/npm
 
 .PHONY: package
 package: $(PYTHON_READY) ## pack the AWS side into build/aws

@@ -9,6 +9,7 @@ A skipped test must say what it needs ("needs chromium: ..."): any other skip fa
 and so does a suite without tests.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,15 +23,23 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.support import javascript  # noqa: E402 - found by the line above
+
 BUILD = ROOT / "build"
 REPORTS = BUILD / "reports"
 ORDER = (
-    *("unit", "contract", "golden", "property", "hosts", "attack"),
+    *("unit", "contract", "golden", "property", "web", "hosts", "attack"),
     *("client", "networks", "cli", "compat", "browser", "infra"),
 )
 AT_ONCE = 2
 ALONE = ("attack",)
 """They fill disks and memory and count the time of others."""
+
+JAVASCRIPT = BUILD / "coverage" / "js"
+PAGES = "browser"
+"""What only a browser can run of the library is run by this suite."""
 
 LONGEST_FIRST = ("cli", "infra", "contract", "hosts", "networks")
 NOTHING_COLLECTED = 5
@@ -38,6 +47,7 @@ NEEDS = {
     "contract": ("node",),
     "golden": ("node",),
     "property": ("node",),
+    "web": ("node",),
     "hosts": ("node", "coturn", "nginx", "caddy"),
     "networks": ("networks",),
     "cli": ("node", "tmux"),
@@ -98,7 +108,12 @@ def main(arguments: list[str]) -> int:
     for need in sorted({need for suite in chosen or existing for need in NEEDS.get(suite, ())}):
         subprocess.run(["make", "--no-print-directory", need], cwd=ROOT, check=True)
     results = run_all(chosen or existing, extra, measured=measured)
-    covered = not measured or _coverage(complete=not (chosen or extra))
+    covered = True
+    if measured:
+        complete = not (chosen or extra)
+        seen = not any(result.skips for result in results if result.suite == PAGES)
+        python, library = _coverage(complete=complete), _library(complete=complete and seen)
+        covered = python and library
     report(
         results, covered=covered, missing=[] if chosen else [s for s in ORDER if s not in existing]
     )
@@ -150,8 +165,11 @@ def run(suite: str, extra: list[str], *, measured: bool, later: bool = False) ->
     python = [sys.executable, "-m", *(["coverage", "run", "-m"] if measured else [])]
     command = [*python, "pytest", "-q", f"tests/{suite}", f"--junit-xml={file}", *extra]
     started = time.monotonic()
+    environment = os.environ | ({javascript.VARIABLE: str(JAVASCRIPT)} if measured else {})
     with log(suite).open("wb") if later else nullcontext() as output:
-        done = subprocess.run(command, cwd=ROOT, check=False, stdout=output, stderr=output)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, check=False, stdout=output, stderr=output
+        )
     result = Result(suite, seconds=time.monotonic() - started, exit_code=done.returncode)
     if file.exists():
         _count(result, ET.parse(file))  # noqa: S314 - written by pytest a moment ago
@@ -179,6 +197,13 @@ def _coverage(*, complete: bool) -> bool:
     print("\n==> coverage", flush=True)
     shown = subprocess.run([*coverage, "report", *floor], cwd=ROOT, check=False)
     return shown.returncode == 0
+
+
+def _library(*, complete: bool) -> bool:
+    if not JAVASCRIPT.exists():  # none of the chosen suites has run JavaScript
+        return True
+    print("\n==> coverage of web/muster, by Node and by pages", flush=True)
+    return javascript.report(JAVASCRIPT, floor=javascript.FLOOR if complete else 0)
 
 
 def report(results: list[Result], *, covered: bool, missing: list[str]) -> None:

@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from muster.bootstrap import bootstrap
+from tests.support import javascript
 from tests.support.community import key, made
 from tests.support.local import Server, running
 
@@ -77,9 +78,10 @@ def page() -> Iterator[Page]:
         thread.start()
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        opened = browser.new_page()
+        opened = javascript.begin(browser.new_page())
         opened.goto(f"http://127.0.0.1:{app.server_port}/web/")
         yield opened
+        javascript.end(opened)
         browser.close()
         app.shutdown()
         thread.join()

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from tests.support import javascript
+
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -116,9 +118,10 @@ def page() -> Iterator[Page]:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         flags.append(f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        made = browser.new_context().new_page()
+        made = javascript.begin(browser.new_context().new_page())
         made.goto(f"http://127.0.0.1:{server.server_port}/web/")
         yield made
+        javascript.end(made)
         browser.close()
         server.shutdown()
         thread.join()
@@ -141,13 +144,14 @@ def test_a_browser_fetches_a_capsule_by_its_url(page: Page) -> None:
 
 def test_a_page_from_plain_http_is_told_so_and_hears_of_no_forgery(page: Page) -> None:
     given = FIRST["input"]
-    elsewhere = page.context.new_page()
+    elsewhere = javascript.begin(page.context.new_page())
     elsewhere.goto(page.url.replace("127.0.0.1", ELSEWHERE))
     assert not elsewhere.evaluate("isSecureContext")
 
     told = elsewhere.evaluate(
         REFUSED, {"root": given["state"]["root"]["verify_key"], "now": given["now"]}
     )
+    javascript.end(elsewhere)
     elsewhere.close()
 
     advice = "browsers verify signatures only for pages from https or localhost: open this page"

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support import turn
+from tests.support import javascript, turn
 
 SECRET = "a shared secret of this test"
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ class Node:
 class Pair:
     def __init__(self, browser: Browser, origin: str) -> None:
         self.context = browser.new_context()
-        self.nodes = [Node(self.context.new_page()) for _ in range(2)]
+        self.nodes = [Node(javascript.begin(self.context.new_page())) for _ in range(2)]
         self.channel = uuid.uuid4().hex
         for node in self.nodes:
             node.page.goto(origin)
@@ -116,6 +116,7 @@ class Pair:
 def pair(browser: Browser, origin: str) -> Iterator[Pair]:
     made = Pair(browser, origin)
     yield made
+    javascript.end(made.context)
     made.context.close()
     assert [node.errors for node in made.nodes] == [[], []]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from referencing import Registry, Resource
 from capsules import canonical
 from capsules.errors import Reason
 from tests.golden import make_capsules
-from tests.support import node
+from tests.support import javascript
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -129,27 +128,7 @@ def test_what_we_sign_ourselves_is_rfc_8785() -> None:
 
 @pytest.mark.parametrize("file", sorted(path.name for path in HERE.glob("*.test.mjs")))
 def test_javascript_says_the_same(file: str) -> None:
-    done = subprocess.run(
-        [node.executable(), "--test", f"tests/golden/{file}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = javascript.run(HERE / file)
 
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
-
-
-def test_the_types_of_javascript_hold() -> None:
-    compiler = REPOSITORY / "tests" / "node_modules" / "typescript" / "bin" / "tsc"
-    if not compiler.exists():
-        pytest.skip("needs typescript: run make setup")
-    done = subprocess.run(
-        [node.executable(), compiler, "-p", "web/tsconfig.json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout
+    assert ran.cases
+    assert ran.passed, ran.output

@@ -1,8 +1,8 @@
-"""JavaScript under test: Node's test runner, and which lines of web/muster Node and pages have run.
+"""JavaScript under test: Node's test runner, and which lines of web/muster have been run.
 
-Both leave what V8 counted in one folder, in V8's own form: Node by itself (``NODE_V8_COVERAGE``), pages
-by the browser's profiler. `report` makes one figure of it, with c8. Nothing is counted unless
-``JS_COVERAGE`` names the folder, as tests/suites.py does.
+Node and pages leave what V8 counted in one folder, in V8's own form: Node by itself
+(``NODE_V8_COVERAGE``), pages by the browser's profiler. `report` makes one figure of it, with
+c8. Nothing is counted unless ``JS_COVERAGE`` names the folder, as tests/suites.py does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run(file: Path) -> Run:
     """Run one file of tests in Node."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.xml"
-        command = [
+        command: list[str | Path] = [
             *(node.executable(), "--test"),
             *("--test-reporter=junit", f"--test-reporter-destination={told}"),
             *("--test-reporter=spec", "--test-reporter-destination=stdout"),
@@ -79,7 +79,7 @@ def _cases(told: Path) -> list[Case]:
         found.append(
             Case(
                 case.get("name", ""),
-                None if failure is None else (failure.text or failure.get("message", "")).strip(),
+                None if failure is None else failure.text or failure.get("message", ""),
                 None if skipped is None else skipped.get("message", ""),
             )
         )
@@ -91,14 +91,15 @@ def _cases(told: Path) -> list[Case]:
 _sessions: dict[Page, CDPSession] = {}
 
 
-def begin(page: Page) -> None:
+def begin(page: Page) -> Page:
     """Count what a page runs of the library, from its next document on, if anything is counted."""
     if VARIABLE not in os.environ:
-        return
+        return page
     session = page.context.new_cdp_session(page)
     session.send("Profiler.enable")
     session.send("Profiler.startPreciseCoverage", {"callCount": True, "detailed": True})
     _sessions[page] = session
+    return page
 
 
 def end(*closing: Page | BrowserContext) -> None:
@@ -132,7 +133,7 @@ def _write(session: CDPSession) -> None:
 def report(folder: Path, *, floor: int = FLOOR) -> bool:
     """Print which lines of the library nothing has run; say whether enough were."""
     script = ROOT / "tests" / "node_modules" / "c8" / "bin" / "c8.js"
-    command = [
+    command: list[str | Path] = [
         *(node.executable(), script, "report", "--all", "--src=web/muster"),
         *(f"--temp-directory={folder}", "--reporter=text", "--exclude-after-remap=false"),
         *("--include=web/muster/**/*.js", "--exclude=web/muster/types"),

@@ -1,7 +1,7 @@
 """Which Node to use: the one on PATH if it is new enough, else the one among the Python packages.
 
-Run as a script it prints the path, for ``.ci/setup`` and the Makefile; with ``npm ...`` it runs that
-Node's npm.
+Run as a script it prints the path, for ``.ci/setup`` and the Makefile; with ``npm ...`` it runs
+that Node's npm.
 """
 
 import os

@@ -19,6 +19,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.support import javascript
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -137,7 +139,7 @@ class Pages:
 
     def tab(self, context: BrowserContext, path: str = BLANK) -> Person:
         """Open one more page of a profile."""
-        page = context.new_page()
+        page = javascript.begin(context.new_page())
         person = Person(context, page)
         page.on("pageerror", lambda error: person.errors.append(str(error)))
         page.add_init_script(HARNESS)
@@ -149,6 +151,7 @@ class Pages:
         """Close all that was opened; nothing may have been thrown in any page."""
         found = [error for person in self.people for error in person.errors]
         for context in list(self.browser.contexts):
+            javascript.end(context)
             context.close()
         self.people.clear()
         assert not found, found

@@ -1,4 +1,4 @@
-"""The browser library in Node: each file of tests by Node's own runner, each of its tests told by name."""
+"""The browser library in Node: files of tests for Node's own runner, each test told by name."""
 
 from __future__ import annotations
 
