@@ -15,19 +15,21 @@
 import { b64, concat, hex, random, readU64, u64, unb64, unhex } from "./bytes.js";
 import { agreer, hkdf, open, seal, sha256 } from "./crypto.js";
 import { Refused, malformed } from "./refused.js";
-import { MOST_BUFFERED, Rtc, readNegotiation } from "./rtc.js";
 
 /** @typedef {"webrtc" | "relay" | "none"} PathKind */
 /** @typedef {"connect" | "meet"} Purpose */
 /** @typedef {{kind: number, number: number, taken: number, payload: Uint8Array}} Frame */
 /** @typedef {import("./crypto.js").Agreer} Agreer */
 /** @typedef {import("./rtc.js").Negotiation} Negotiation */
+/** @typedef {import("./rtc.js").Rtc} Rtc */
 
 /** How large one message of a link may be, in bytes. */
 export const MESSAGE = 16_000;
 const HEAD = 17;
 const WINDOW = 256;
 const MOST_FLYING = 64;
+/** Above this a channel takes no more, until it has come down to 256 KiB. In bytes. */
+const MOST_BUFFERED = 1_048_576;
 const TELL_EVERY = 16;
 const TELL_MS = 100;
 const AGAIN_MS = 2000;
@@ -61,10 +63,10 @@ const writeFrame = (kind, number, taken, payload = NOTHING) => concat(Uint8Array
  * @returns {Frame}
  */
 export const readFrame = (raw) => {
-  if (raw.length < HEAD || raw[0] > END) throw malformed("this is no link frame");
+  if (raw.length < HEAD || raw[0] > END) throw malformed("link frame");
   const [number, taken] = [readU64(raw, 1), readU64(raw, 9)];
-  if (!Number.isSafeInteger(number) || !Number.isSafeInteger(taken)) throw malformed("a number is beyond 2^53");
-  if (raw.length > HEAD + MESSAGE) throw new Refused("TOO_LARGE", "a link frame carries less");
+  if (!Number.isSafeInteger(number) || !Number.isSafeInteger(taken)) throw malformed("number");
+  if (raw.length > HEAD + MESSAGE) throw new Refused("TOO_LARGE");
   return { kind: raw[0], number, taken, payload: raw.subarray(HEAD) };
 };
 
@@ -94,9 +96,12 @@ export const closeFrame = async (key, counter, frame) => concat(u64(counter), aw
  * @param {Uint8Array} payload
  */
 export const openFrame = async (key, payload) => {
-  if (payload.length < 8 + HEAD + 16) throw malformed("this is no relay payload");
+  if (payload.length < 8 + HEAD + 16) throw malformed("relay payload");
   return { counter: readU64(payload), frame: await open(key, nonce(payload.subarray(0, 8)), payload.subarray(8)) };
 };
+
+/** What only peer connections need is loaded with the first of them. */
+const loadRtc = () => import("./rtc.js");
 
 /** @template T @param {Promise<T>} promise @param {number} ms @param {string} reason @returns {Promise<T>} */
 const within = (promise, ms, reason) => {
@@ -147,19 +152,21 @@ export class Link extends EventTarget {
   #sending = Promise.resolve();
   #queued = 0;
   #relay;
+  #loose;
   #ended;
 
   /**
    * Only `Links` makes links.
-   * @param {{other: string, session: string, purpose: Purpose, relay: (raw: Uint8Array) => Promise<void>, ended: () => void}} how
+   * @param {{other: string, session: string, purpose: Purpose, relay: (raw: Uint8Array) => Promise<void>, loose: () => RTCDataChannel | undefined, ended: () => void}} how
    */
-  constructor({ other, session, purpose, relay, ended }) {
+  constructor({ other, session, purpose, relay, loose, ended }) {
     super();
     /** The other node, in hex. */
     this.other = other;
     this.session = session;
     this.purpose = purpose;
     this.#relay = relay;
+    this.#loose = loose;
     this.#ended = ended;
     this.#look();
   }
@@ -187,7 +194,7 @@ export class Link extends EventTarget {
     this.#queued += 1;
     const sent = this.#sending.then(async () => {
       this.#queued -= 1;
-      if (data.length > MESSAGE) throw new Refused("TOO_LARGE", `a message of a link has at most ${MESSAGE} bytes`);
+      if (data.length > MESSAGE) throw new Refused("TOO_LARGE");
       if (this.#out.length >= WINDOW) await this.#until(this.#base);
       this.#check();
       this.#out.push([DATA, data]);
@@ -211,22 +218,11 @@ export class Link extends EventTarget {
    * @returns {boolean} whether the path has datagrams at all
    */
   datagram(data) {
-    const channel = this.#rtc && this.channel?.();
+    const channel = this.#rtc && this.#loose();
     if (channel?.readyState !== "open") return false;
     if (channel.bufferedAmount < MOST_DATAGRAMS) channel.send(/** @type {any} */ (data));
     return true;
   }
-
-  /** The channel for datagrams; set by `Links`. @type {(() => RTCDataChannel | undefined) | undefined} */
-  channel;
-
-  /** What the browser knows of the connection; undefined without one. @returns {Promise<RTCStatsReport | undefined>} */
-  async stats() {
-    return this.report?.();
-  }
-
-  /** Set by `Links`. @type {(() => Promise<RTCStatsReport> | undefined) | undefined} */
-  report;
 
   /** Wait for the next message. @returns {Promise<IteratorResult<Uint8Array, undefined>>} */
   async next() {
@@ -484,10 +480,11 @@ export class Links extends EventTarget {
   constructor(how) {
     super();
     this.#how = how;
+    if (how.RTCPeerConnection) loadRtc().catch(() => {}); // while there is a network
   }
 
   get #count() {
-    return [...this.#peers.values()].reduce((sum, { links }) => sum + Object.keys(links).length, 0);
+    return [...this.#peers.keys()].flatMap((node) => this.#of(node)).length;
   }
 
   /**
@@ -499,7 +496,7 @@ export class Links extends EventTarget {
   async open(to, purpose = "connect") {
     const known = this.#peers.get(to);
     if (known?.links[purpose]) return /** @type {Link} */ (known.links[purpose]);
-    if (!known?.openings[purpose] && this.#count >= MOST_LINKS) throw new Refused("TOO_MANY", "too many links are open");
+    if (!known?.openings[purpose] && this.#count >= MOST_LINKS) throw new Refused("TOO_MANY", "too many links");
     const peer = this.#peer(to);
     const opening = (peer.openings[purpose] ??= this.#ask(to, purpose));
     try {
@@ -532,11 +529,8 @@ export class Links extends EventTarget {
     if (!(kind in CHANNEL)) return false;
     const purpose = /** @type {Purpose} */ (kind);
     if ("key" in body) this.#queue(node, () => this.#keyed(node, session, purpose, unb64(body.key, 32), at_ms, text));
-    else {
-      const read = readNegotiation(body);
-      // In a lane of its own: frames do not wait for it.
-      if (read && this.#how.RTCPeerConnection) this.#queue(node, () => this.#negotiate(node, session, read, at_ms), "talk");
-    }
+    // In a lane of its own: frames do not wait for it.
+    else if (this.#how.RTCPeerConnection) this.#queue(node, () => this.#negotiate(node, session, body, at_ms), "talk");
     return true;
   }
 
@@ -547,25 +541,29 @@ export class Links extends EventTarget {
       for (const [session, unseal] of peer?.relays ?? []) {
         const frame = await unseal(payload).catch(() => null);
         if (!peer || !frame) continue;
-        const purpose = PURPOSES.find((one) => peer.links[one]?.session === session);
-        if (purpose && frame.kind === HELLO) {
-          peer.away[purpose] = true;
+        const link = Object.values(peer.links).find((one) => one.session === session);
+        if (link && frame.kind === HELLO) {
+          peer.away[link.purpose] = true;
           this.#settle(peer);
         }
-        if (purpose) peer.links[purpose]?.hear(frame);
-        return;
+        return link?.hear(frame);
       }
     });
   }
 
   /** A node's presence has gone from all services. @param {string} node */
   gone(node) {
-    for (const link of Object.values(this.#peers.get(node)?.links ?? {})) link.gone();
+    for (const link of this.#of(node)) link.gone();
+  }
+
+  /** @param {string} node @returns {Link[]} */
+  #of(node) {
+    return Object.values(this.#peers.get(node)?.links ?? {});
   }
 
   /** How a node is reached. @param {string} node @returns {PathKind} */
   path(node) {
-    const paths = Object.values(this.#peers.get(node)?.links ?? {}).map(({ path }) => path);
+    const paths = this.#of(node).map(({ path }) => path);
     return /** @type {PathKind[]} */ (["webrtc", "relay"]).find((path) => paths.includes(path)) ?? "none";
   }
 
@@ -601,8 +599,7 @@ export class Links extends EventTarget {
 
   /** End all links, with a goodbye. */
   async close() {
-    const links = [...this.#peers.values()].flatMap((peer) => Object.values(peer.links));
-    await Promise.all(links.map((link) => link.close()));
+    await Promise.all([...this.#peers.keys()].flatMap((node) => this.#of(node)).map((link) => link.close()));
     this.reset();
   }
 
@@ -657,14 +654,11 @@ export class Links extends EventTarget {
     if (peer.relays.has(session)) return;
     if (opening && this.#how.nodeId() < node) return; // both have opened one: the lower node id's stands
     // Signals wait, and come in any order: what was opened before something else is of the past.
-    const name = `${purpose} ${node}`;
+    const name = purpose + node;
     const before = this.#asked.get(name) ?? -1;
     this.#asked.delete(name);
     this.#asked.set(name, Math.max(before, at));
-    for (const [oldest] of this.#asked) {
-      if (this.#asked.size <= MOST_ASKED) break;
-      this.#asked.delete(oldest);
-    }
+    if (this.#asked.size > MOST_ASKED) this.#asked.delete([...this.#asked.keys()][0]);
     if (at <= before || (!peer.links[purpose] && this.#count >= MOST_LINKS)) return;
     const mine = await agreer(random(32));
     const answer = await within(this.#how.signal(node, session, purpose, { key: b64(mine.public) }), ANSWER_MS, "NO_ANSWER");
@@ -691,7 +685,7 @@ export class Links extends EventTarget {
     peer.relays.set(session, async (payload) => {
       const { counter: number, frame } = await openFrame(hear, payload);
       const [floor = 0] = seen.size >= WINDOW ? seen : [];
-      if (number <= floor || seen.has(number)) throw malformed("it was passed before");
+      if (number <= floor || seen.has(number)) throw malformed("counter");
       seen.add(number);
       if (seen.size > WINDOW) seen.delete(floor);
       return readFrame(frame);
@@ -701,9 +695,7 @@ export class Links extends EventTarget {
       if (peer.links[purpose] === link) delete peer.links[purpose];
       setTimeout(() => this.#forget(peer), END_MS); // what was written last still leaves
     };
-    const link = new Link({ other: node, session, purpose, relay, ended });
-    link.channel = () => peer.rtc?.channels[1];
-    link.report = () => peer.rtc?.pc.getStats();
+    const link = new Link({ other: node, session, purpose, relay, ended, loose: () => peer.rtc?.channels[1] });
     link.addEventListener("path", () => this.dispatchEvent(new CustomEvent("path", { detail: { node, path: this.path(node) } })));
     const before = peer.links[purpose];
     peer.links[purpose] = link;
@@ -733,7 +725,7 @@ export class Links extends EventTarget {
     if (peer.rtc || peer.making || !make) return;
     peer.making = true;
     try {
-      const iceServers = await within(ice(), ICE_MS, "").catch(() => []);
+      const [iceServers, { Rtc }] = await Promise.all([within(ice(), ICE_MS, "").catch(() => []), loadRtc()]);
       const [session] = peer.relays.keys();
       if (!session || this.#peers.get(peer.node) !== peer) return;
       const rtc = new Rtc({
@@ -752,7 +744,8 @@ export class Links extends EventTarget {
       this.#watchLogins(peer, iceServers);
       this.dispatchEvent(new CustomEvent("rtc", { detail: { node: peer.node, rtc } }));
     } catch {
-      peer.tries = MOST_UNANSWERED; // this browser makes none, with these servers
+      peer.tries += 1; // this browser makes none with these servers
+      this.#improve(peer);
     } finally {
       peer.making = false;
     }
@@ -777,9 +770,12 @@ export class Links extends EventTarget {
     }, wait);
   }
 
-  /** @param {string} node @param {string} session @param {Negotiation} body @param {number} at */
-  async #negotiate(node, session, body, at) {
+  /** @param {string} node @param {string} session @param {any} said @param {number} at */
+  async #negotiate(node, session, said, at) {
+    const { readNegotiation } = await loadRtc();
+    const body = readNegotiation(said);
     const peer = this.#peer(node);
+    if (!body) return;
     if (!peer.relays.has(session)) return void (peer.early.length < MOST_EARLY && peer.early.push([session, body, at]));
     if (body.description) {
       if (at < peer.saidAt) return; // overtaken

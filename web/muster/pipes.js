@@ -56,8 +56,8 @@ const piece = (kind, id, ...rest) => concat(Uint8Array.of(kind), u32(id), ...res
 
 /** @param {any} data @param {string} name @param {number} most @param {RegExp} [bad] */
 const clean = (data, name, most, bad = CONTROL) => {
-  const found = text(data, name, { least: bad === CONTROL && name !== "pipe" ? 0 : 1, most });
-  if (bad.test(found)) throw malformed(`${name} has what no name has`);
+  const found = text(data, name, { least: Number(name !== "type"), most });
+  if (bad.test(found)) throw malformed(name);
   return found;
 };
 
@@ -68,14 +68,16 @@ const clean = (data, name, most, bad = CONTROL) => {
  */
 export const readBegin = (rest) => {
   const end = 2 + (rest[0] << 8) + rest[1];
-  if (!(end <= rest.length && end <= 2 + MOST_HEADER)) throw malformed("the header of a message is cut, or too long");
+  if (!(end <= rest.length && end <= 2 + MOST_HEADER)) throw malformed("header");
   const said = members(readStrict(rest.subarray(2, end)), "header");
   const { as } = said;
-  if (!AS.includes(as)) throw malformed("a message is json, text, bytes or a file");
+  if (!AS.includes(as)) throw malformed("as");
   /** @type {Header} */
   const header = { pipe: clean(said, "pipe", 64), as, size: integer(said, "size") };
-  if (as === "file" && "name" in said) header.name = clean(said, "name", 255, NO_FILE);
-  if (as === "file" && "type" in said) header.type = clean(said, "type", 127);
+  if (as === "file") {
+    if ("name" in said) header.name = clean(said, "name", 255, NO_FILE);
+    if ("type" in said) header.type = clean(said, "type", 127);
+  }
   return { header, data: rest.subarray(end) };
 };
 
@@ -96,7 +98,7 @@ const value = (as, raw) => (as === "json" ? parse(raw) : as === "text" ? decode(
 export const readDatagram = (raw) => {
   const end = 1 + raw[0];
   const as = AS[raw[end]];
-  if (!as || as === "file") throw malformed("this is no datagram");
+  if (!as || as === "file") throw malformed("datagram");
   return { pipe: clean({ pipe: decode(raw.subarray(1, end)) }, "pipe", 64), data: value(as, raw.slice(end + 1)) };
 };
 
@@ -115,7 +117,7 @@ const pack = (data) => {
     return { as: "file", body: data, ...(NO_FILE.test(short) ? {} : { name: short }), ...(data.type ? { type: data.type.slice(0, 127) } : {}) };
   }
   const json = JSON.stringify(data);
-  if (json === undefined) throw malformed("this has no JSON");
+  if (json === undefined) throw malformed("it has no JSON");
   return { as: "json", body: utf8(json) };
 };
 
@@ -224,7 +226,7 @@ export class Pipes extends EventTarget {
   /** @param {string} pipe @param {As} as @param {any} body @param {string[]} nodes */
   #sendLoose(pipe, as, body, nodes) {
     const name = utf8(pipe);
-    if (as === "file" || body.length > MESSAGE - 67) throw new Refused("TOO_LARGE", "a datagram has at most 15,933 bytes, and is no file");
+    if (as === "file" || body.length > MESSAGE - 67) throw new Refused("TOO_LARGE", "a datagram has at most 15,933 bytes");
     const raw = concat(Uint8Array.of(name.length), name, Uint8Array.of(AS.indexOf(as)), body);
     for (const node of nodes) {
       const link = this.#lines.get(node)?.link;
@@ -260,7 +262,7 @@ export class Pipes extends EventTarget {
           if (one.stopped) throw one.stopped;
           signal?.throwIfAborted();
           const data = await read(at, MESSAGE - HEAD - (taken ? 0 : head.length));
-          if (!data.length && at < size) throw malformed("the file is shorter than it was");
+          if (!data.length && at < size) throw malformed("the file was cut");
           await link.send(taken ? piece(MORE, id, data) : piece(BEGIN, id, head, data));
           at += data.length;
         } catch (error) {
@@ -304,7 +306,7 @@ export class Pipes extends EventTarget {
   #take(line, kind, id, rest) {
     const { link, come, out } = line;
     const sent = out.get(id);
-    if (kind === STOP && sent) sent.stopped = new Refused(WORDS[rest[0]] ?? WORDS[0], "the other side wants no more of it");
+    if (kind === STOP && sent) sent.stopped = new Refused(WORDS[rest[0]] ?? WORDS[0], "the other side took no more");
     if (kind === CANCEL) this.#end(line, id);
     try {
       if (kind === BEGIN) this.#add(line, id, this.#begin(line, id, rest));
@@ -321,7 +323,7 @@ export class Pipes extends EventTarget {
     const { come } = line;
     const { header, data } = readBegin(rest);
     const { as, size } = header;
-    if (come.has(id)) throw malformed("it has begun before");
+    if (come.has(id)) throw malformed("id");
     if (come.size >= MOST_OPEN) throw new Refused("TOO_MANY");
     const isFile = as === "file";
     if (size > this.most[isFile ? "file" : "memory"] || (isFile && line.files + size > this.most.file)) throw new Refused("TOO_LARGE");

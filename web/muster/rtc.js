@@ -13,8 +13,6 @@
 /** @typedef {{type: RTCSdpType, sdp: string}} Description */
 /** @typedef {{description?: Description, candidates?: RTCIceCandidateInit[]}} Negotiation */
 
-/** Above this a channel takes no more, until it has come down to `LOW`. In bytes. */
-export const MOST_BUFFERED = 1_048_576;
 const LOW = 262_144;
 const MOST_DESCRIPTION = 16_384;
 const MOST_AT_ONCE = 32;
