@@ -37,8 +37,10 @@ AIMED_AT = {
 }
 
 
-def run(*arguments: str, stderr: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tools.bench", *arguments]
+def run(
+    *arguments: str, stderr: int = subprocess.PIPE, module: str = "tools.bench"
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
     )
@@ -157,6 +159,55 @@ def test_what_cannot_be_measured_is_not_asked_for() -> None:
 
     assert done.returncode == 2
     assert "weather" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def strangers() -> dict[str, Any]:
+    done = run("--quick", module="tools.bench.strangers")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_seats_that_do_not_read_are_measured_beside_a_pair_that_does(
+    strangers: dict[str, Any],
+) -> None:
+    found = strangers["seats_that_do_not_read"]
+
+    assert found["seats"] == 2
+    assert found["honest_frames"] >= 5
+    for name in ("honest_quiet", "honest_meanwhile"):
+        assert 0 < found[name]["p50_ms"] <= found[name]["p99_ms"]
+
+
+def test_strangers_fill_the_disk_up_to_its_bound_and_a_known_circle_goes_on(
+    strangers: dict[str, Any],
+) -> None:
+    found = strangers["strangers_fill_the_disk"]
+
+    assert 0 < found["strangers_stored_mib"] <= found["store_mib"] < found["asked_mib"]
+    assert found["strangers_refused"] > 0
+    assert found["known_circle_posted"] == "9 of 9"
+    assert found["known_circle_registered"] == "3 of 3"
+
+
+def test_many_circles_of_version_2_are_answered_beside_one_that_was_first(
+    strangers: dict[str, Any],
+) -> None:
+    found = strangers["a_thousand_circles_of_version_2"]
+
+    assert found["answers"] == {"200": 6 * 3}
+    accepted, of = found["honest_accepted"].split(" of ")
+    assert accepted == of != "0"
+    assert 0 < found["honest_quiet"]["p50_ms"] <= found["honest_quiet"]["p99_ms"]
+
+
+def test_only_what_is_asked_for_of_the_strangers_is_measured() -> None:
+    done = run("--quick", "--only", "seats", "--seats", "1", module="tools.bench.strangers")
+
+    (found,) = json.loads(done.stdout).values()
+    assert found["seats"] == 1
 
 
 def test_best_is_the_highest_rate_and_the_lowest_time() -> None:

@@ -2,7 +2,7 @@
 
 Seats that do not read, and circles that fill the store: how much they get, and whether
 honest members notice. `python -m tools.bench.strangers`; with TMPDIR on a small file
-system the disk is full in earnest.
+system the disk is full in earnest. `--quick` shows that it runs, with figures that mean nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import Pool
 from typing import Any, NamedTuple
@@ -30,44 +31,63 @@ from tools.bench import servers
 from tools.bench.figures import latencies
 from tools.bench.generator import WAY
 from tools.bench.lines import Line, Socket, masked
-from tools.bench.members import Member, Ready, circle
+from tools.bench.members import Member, Ready, circle, message
 
-SEATS = 500
-FRAMES = 250
 FRAME_BYTES = 22_000
 GROUP = 50
 ROUND_S = 0.01
-HONEST_FRAMES = 300
 PING = masked(frames.encode(frames.Ping()).encode())
 """Keeps a seat from being idle."""
 
-CIRCLES, SYNCS, CALLERS = 1_000, 10, 4
-"""So many circles, of which each makes so many calls, by so many processes at a time."""
+CALLERS = 4
+"""So many processes call for the circles at a time."""
 
-HONEST_SYNCS = 500
-
-STRANGERS = 12
-POSTS = 32
 POST_BYTES = 700_000
-STORE_BYTES = 64 * 2**20
 
 GENEROUS = {name: str(10**9) for name in servers.UNBOUND if "BURST" in name or "PER_S" in name}
 """Rates that do not refuse, as all the load comes from one machine; all else as it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of everything there is."""
+
+    seats: int = 500
+    frames: int = 250
+    """To each seat that does not read."""
+    honest_frames: int = 300
+    strangers: int = 12
+    posts: int = 32
+    """Of each stranger."""
+    store_mib: int = 64
+    circles: int = 1_000
+    syncs: int = 10
+    """Of each circle."""
+    honest_syncs: int = 500
+    known: int = 50
+    """Calls of the known circle, before or after the load."""
+
+
+QUICK = Scale(2, 20, 5, 3, 2, 2, 6, 3, 10, 3)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for, and print it."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench.strangers", description=__doc__)
     parser.add_argument("--only", choices=("seats", "disk", "circles"))
-    parser.add_argument("--seats", type=int, default=SEATS)
+    parser.add_argument("--seats", type=int)
+    parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args(arguments)
+    scale = QUICK if chosen.quick else Scale()
+    if chosen.seats:
+        scale = replace(scale, seats=chosen.seats)
     report = {}
     if chosen.only in (None, "seats"):
-        report["seats_that_do_not_read"] = seats(chosen.seats)
+        report["seats_that_do_not_read"] = seats(scale)
     if chosen.only in (None, "disk"):
-        report["strangers_fill_the_disk"] = disk()
+        report["strangers_fill_the_disk"] = disk(scale)
     if chosen.only in (None, "circles"):
-        report["a_thousand_circles_of_version_2"] = circles()
+        report["a_thousand_circles_of_version_2"] = circles(scale)
     print(json.dumps(report, indent=2))
     return 0
 
@@ -84,15 +104,16 @@ class Deaf(Socket):
         self._transport.pause_reading()
 
 
-def seats(count: int) -> dict[str, Any]:
+def seats(scale: Scale) -> dict[str, Any]:
     """Send frames to many seats that do not read, and measure a pair that does meanwhile."""
-    with servers.muster(GENEROUS | {"MUSTER_ADDRESS_SOCKETS": str(3 * count)}) as server:
-        return asyncio.run(_seats(server, count))
+    with servers.muster(GENEROUS | {"MUSTER_ADDRESS_SOCKETS": str(3 * (scale.seats + 1))}) as server:
+        return asyncio.run(_seats(server, scale))
 
 
-async def _seats(server: servers.Server, count: int) -> dict[str, Any]:
+async def _seats(server: servers.Server, scale: Scale) -> dict[str, Any]:
+    count = scale.seats
     honest = await _pair(server.port, Socket, *circle(2))
-    quiet = await _honest(*honest, first=0)
+    quiet = await _honest(*honest, first=0, frames_=scale.honest_frames)
     many = [node for _ in range(0, count, 100) for node in circle(200)][: 2 * count]
     pairs = [
         await _pair(server.port, Deaf, *nodes) for nodes in zip(many[::2], many[1::2], strict=True)
@@ -100,16 +121,16 @@ async def _seats(server: servers.Server, count: int) -> dict[str, Any]:
     for _, deaf, _ in pairs:
         deaf.deafen()
     before = server.memory_bytes() or 0
-    flood = asyncio.create_task(_flood(pairs))
+    flood = asyncio.create_task(_flood(pairs, scale.frames))
     watch = asyncio.create_task(_highest(server, flood))
     loud: list[float] = []
     while not flood.done():
-        loud += await _honest(*honest, first=HONEST_FRAMES + len(loud), frames_=5)
+        loud += await _honest(*honest, first=len(quiet) + len(loud), frames_=5)
         await asyncio.sleep(0.05)
     highest = await watch
     return {
         "seats": count,
-        "sent_mib": round(count * FRAMES * FRAME_BYTES / 2**20),
+        "sent_mib": round(count * scale.frames * FRAME_BYTES / 2**20),
         "grown_mib": round((highest - before) / 2**20, 1),
         "kib_a_seat": round((highest - before) / count / 2**10, 1),
         "honest_quiet": latencies(quiet),
@@ -155,14 +176,14 @@ async def _highest(server: servers.Server, flood: asyncio.Task[None]) -> int:
     return max(found)
 
 
-async def _flood(pairs: Sequence[tuple[Socket, Deaf, str]]) -> None:
+async def _flood(pairs: Sequence[tuple[Socket, Deaf, str]], count: int) -> None:
     """Send to a group of seats after another; all of them stay, and none is idle."""
     payload = frames.payload(bytes(frames.MAX_TEXT_BYTES // 2))
     for first in range(0, len(pairs), GROUP):
         for sender, deaf, _ in pairs:
             sender.send(PING)
             deaf.send(PING)
-        for seq in range(FRAMES):
+        for seq in range(count):
             for sender, _, session_id in pairs[first : first + GROUP]:
                 frame = frames.Frame(session_id=session_id, seq=seq, payload_b64=payload)
                 sender.send(masked(frames.encode(frame).encode()))
@@ -170,7 +191,7 @@ async def _flood(pairs: Sequence[tuple[Socket, Deaf, str]]) -> None:
 
 
 async def _honest(
-    near: Socket, far: Socket, session_id: str, *, first: int, frames_: int = HONEST_FRAMES
+    near: Socket, far: Socket, session_id: str, *, first: int, frames_: int
 ) -> list[float]:
     """Pass frames one by one between two that read."""
     loop, took = asyncio.get_running_loop(), []
@@ -194,9 +215,9 @@ def _seen(came: asyncio.Future[None], text: bytes) -> None:
 # --- disk -------------------------------------------------------------------------------
 
 
-def disk() -> dict[str, Any]:
+def disk(scale: Scale) -> dict[str, Any]:
     """Let strangers store as much as they may, and a known circle go on."""
-    environment = GENEROUS | {"MUSTER_STORE_BYTES": str(STORE_BYTES)}
+    environment = GENEROUS | {"MUSTER_STORE_BYTES": str(scale.store_mib * 2**20)}
     with servers.muster(environment) as server:
         (member,) = circle(1)
         ask = partial(_ask, server.port, "127.0.0.1")
@@ -204,16 +225,16 @@ def disk() -> dict[str, Any]:
         stored = refused = 0
         honest: list[bool] = []
         started = time.perf_counter()
-        for number, call in _strangers():
+        for number, call in _strangers(scale):
             accepted = _ask(server.port, f"127.0.1.{number + 1}", call)
             stored += POST_BYTES * accepted
             refused += not accepted
             honest.append(ask(member.post()))
         took = time.perf_counter() - started
-        registered = [ask(member.register()) for _ in range(50)]
+        registered = [ask(member.register()) for _ in range(scale.known)]
     return {
-        "store_mib": STORE_BYTES // 2**20,
-        "asked_mib": round(STRANGERS * POSTS * POST_BYTES / 2**20),
+        "store_mib": scale.store_mib,
+        "asked_mib": round(scale.strangers * scale.posts * POST_BYTES / 2**20),
         "strangers_stored_mib": round(stored / 2**20, 1),
         "strangers_refused": refused,
         "took_s": round(took, 1),
@@ -222,18 +243,16 @@ def disk() -> dict[str, Any]:
     }
 
 
-def _strangers() -> Iterator[tuple[int, Ready]]:
+def _strangers(scale: Scale) -> Iterator[tuple[int, Ready]]:
     """Yield calls that fill the store, each stranger with an address and a circle of its own."""
-    for number in range(STRANGERS):
+    for number in range(scale.strangers):
         (stranger,) = circle(1)
         yield number, stranger.register()
-        for _ in range(POSTS):
+        for _ in range(scale.posts):
             yield number, stranger.repost([_large(stranger)])
 
 
 def _large(author: Member) -> dict[str, Any]:
-    from tools.bench.members import message
-
     return message(author.node_id) | {"text": "x" * POST_BYTES}
 
 
@@ -258,18 +277,19 @@ class Bare(NamedTuple):
     raw: bytes
 
 
-def circles() -> dict[str, Any]:
+def circles(scale: Scale) -> dict[str, Any]:
     """Let a thousand self-made circles sync as they may, and a circle that was first go on."""
     with servers.muster({"MUSTER_ACCESS": "open"}) as server:
         service = _service_id(server.port)
-        ours = _syncs(service, "127.0.0.1", HONEST_SYNCS * 2 + 50)
-        for call in ours[:50]:
+        first, count = scale.known, scale.honest_syncs
+        ours = _syncs(service, "127.0.0.1", first + 2 * count)
+        for call in ours[:first]:
             _exchange(server.port, call)
-        quiet = [_exchange(server.port, call)[1] for call in ours[50 : 50 + HONEST_SYNCS]]
+        quiet = [_exchange(server.port, call)[1] for call in ours[first : first + count]]
         calls = [
             call
-            for number in range(CIRCLES)
-            for call in _syncs(service, f"127.1.{number // 250}.{number % 250 + 1}", SYNCS)
+            for number in range(scale.circles)
+            for call in _syncs(service, f"127.1.{number // 250}.{number % 250 + 1}", scale.syncs)
         ]
         before = server.memory_bytes() or 0
         with Pool(CALLERS) as pool:
@@ -277,7 +297,7 @@ def circles() -> dict[str, Any]:
                 _flood_syncs, [(server.port, calls[one::CALLERS]) for one in range(CALLERS)]
             )
             loud = []
-            for call in ours[50 + HONEST_SYNCS :]:
+            for call in ours[first + count :]:
                 loud.append(_exchange(server.port, call))
                 time.sleep(0.01)
                 if flood.ready():
@@ -285,7 +305,7 @@ def circles() -> dict[str, Any]:
             answers = Counter(status for part in flood.get(120) for status in part)
         grown = (server.memory_bytes() or 0) - before
     return {
-        "circles": CIRCLES,
+        "circles": scale.circles,
         "calls": len(calls),
         "answers": {str(status): count for status, count in sorted(answers.items())},
         "grown_mib": round(grown / 2**20, 1),
