@@ -19,9 +19,6 @@ SALT_BYTES = 16
 OPEN = ("op", "mode", "salt", "box")
 """What a closed body says openly; nothing else beside the closed part counts."""
 
-CLOSED_OPS = frozenset({"create", "rename", "topic"})
-"""What is closed of all that is said about a private channel: the rest names nothing secret."""
-
 
 def channel_id(author: bytes, salt: bytes) -> bytes:
     """Return the name of the channel that a member creates: the first 16 bytes of a hash."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
@@ -39,6 +39,9 @@ TRY_AGAIN_S = 5.0
 
 MOST_PLACES = 200
 """How many channels are listed; others are found by their names."""
+
+PATHS: tuple[Path, ...] = ("tcp", "webrtc", "relay", "none")
+"""By what path a member is reached, the best first."""
 
 PORTS = 100
 """How many ports after the one that is asked for are tried."""
@@ -73,7 +76,6 @@ class Room:
         self.happened: Callable[[events.Event], None] = lambda event: None
         self.changed: Callable[[], None] = lambda: None
         self._store = store
-        self._words: tuple[str, ...] = ()
         self._present: list[PresentNode] = []
 
     @property
@@ -142,13 +144,7 @@ class Room:
     def _can(self) -> tuple[str, ...]:
         options = self.options
         words = (CAN_ANCHOR,) if options.can_anchor else ()
-        return (*words, *((IS_MOBILE,) if options.is_mobile else ()), *self._words)
-
-    def tell_words(self, words: Iterable[str]) -> None:
-        """Tell others more of what this node can or does, a call it is in for instance."""
-        self._words = tuple(words)
-        if self.here is not None:
-            self.here.can(*self._can())
+        return (*words, *((IS_MOBILE,) if options.is_mobile else ()))
 
     def call_me(self, name: str) -> None:
         """Be called otherwise from now on."""
@@ -183,9 +179,7 @@ class Room:
     def _take(self, event: events.Event) -> None:
         circle = self.circle.id
         match event:
-            case events.Said():
-                self.talk.catch_up()
-            case events.Rekeyed() | events.LeftOut():
+            case events.Said() | events.Rekeyed() | events.LeftOut():
                 self.talk.catch_up()
             case events.Joined() | events.Left() | events.Changed() if self.here is not None:
                 self._show_present(self.here)
@@ -249,11 +243,10 @@ class Room:
     @property
     def path_of(self) -> Mapping[bytes, Path]:
         """How each member is reached, by the best path of its nodes."""
-        order = ("tcp", "webrtc", "relay", "none")
         best: dict[bytes, Path] = {}
         for node in self._store.present(self.id):
             known = best.get(node.member, "none")
-            best[node.member] = min(known, node.path, key=order.index)
+            best[node.member] = min(known, node.path, key=PATHS.index)
         return best
 
     @property
@@ -300,7 +293,6 @@ class Room:
     def people(self) -> list[Someone]:
         """Return who is in the circle, those who are there first; devices of one person are one."""
         facts, paths = self.talk.facts, self.path_of
-        order = ("tcp", "webrtc", "relay", "none")
         names = {one.id: one.name for one in self.circle.file.members()} | dict(facts.names)
         names.setdefault(self.talk.me, self.options.name)
         found: dict[bytes, Someone] = {}
@@ -310,7 +302,7 @@ class Room:
             path = paths.get(member, "none")
             here = member in paths or member == self.talk.me or bool(known and known.here)
             if known is not None:
-                path = min(known.path, path, key=order.index)
+                path = min(known.path, path, key=PATHS.index)
             found[person] = Someone(
                 *(person, facts.names.get(person) or name, path),
                 here=here,
