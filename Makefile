@@ -139,6 +139,7 @@ types: $(PYTHON_READY) ## check the types, strictly
 javascript: $(NODE_READY) ## check the types of the browser library, and look for faults in all JavaScript
 	@node=$$($(BIN)/python tests/support/node.py) && \
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.json && \
+		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.examples.json && \
 		$$node tests/node_modules/eslint/bin/eslint.js --config tests/eslint.config.mjs web tests tools
 
 .PHONY: imports
