@@ -155,6 +155,15 @@ export class Community extends EventTarget {
     return community;
   }
 
+  /**
+   * @param {"peer" | "left" | "source" | "error"} type
+   * @param {(event: CustomEvent) => void} listener
+   * @param {boolean | AddEventListenerOptions} [options]
+   */
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, /** @type {any} */ (listener), options);
+  }
+
   /** Who is known now, by peerId. @returns {Map<string, Peer>} */
   get peers() {
     return this.#gathering.peers;
@@ -291,7 +300,7 @@ export class Community extends EventTarget {
   /** @param {Source} source */
   #add(source) {
     const name = source.kind === "beacon" ? `${source.url}/` : source.url;
-    if (this.#sources.has(name)) return;
+    if (this.#sources.has(name)) return undefined;
     const { kind, url, learned = false } = source;
     /** @type {SourceState} */
     const state = {

@@ -73,7 +73,9 @@ export const readCapsuleUrl = (text, { root, pinned }) => {
   const url = readUrl(text);
   const [, own, named] = /** @type {RegExpExecArray} */ (/^#?(capsule=|root=|)(.*)$/.exec(url.hash));
   url.hash = "";
-  const key = named ? decodeURIComponent(named) : (root ?? pinned);
+  // in a fragment only "+", "/" and "=" of base64 may have been escaped
+  const plain = named.replace(/%(2b|2f|3d)/gi, (_, code) => String.fromCharCode(parseInt(code, 16)));
+  const key = plain || (root ?? pinned);
   if (!key) throw malformed(`'${url.href}' needs the key to believe it by: write URL#KEY`);
   const isPinned = named ? own === "capsule=" : root === undefined;
   return { kind: "capsule", url: url.href, key: readKey(key), pinned: isPinned };
