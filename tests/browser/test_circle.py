@@ -128,7 +128,7 @@ def test_keys_cannot_be_read_back(pages: Pages, service: str) -> None:
 def test_a_service_that_is_killed_and_comes_back_loses_nothing(
     pages: Pages, tmp_path: Path
 ) -> None:
-    with local.running(tmp_path) as server:
+    with local.running(tmp_path, websocket_url="") as server:
         ada, bob, _ = two(pages, address(server.base).text)
         ada.sees("Bob", "webrtc")
         bob.sees("Ada", "webrtc")
@@ -141,7 +141,7 @@ def test_a_service_that_is_killed_and_comes_back_loses_nothing(
         ada.reads("I hear you")
         assert ada.sees("Bob", "webrtc")
         port = server.port
-        with local.running(tmp_path, f"--port={port}"):
+        with local.running(tmp_path, f"--port={port}", websocket_url=""):
             ada.until("circle.state.state === 'live'", ms=40_000)
             bob.until("circle.state.state === 'live'", ms=40_000)
             ada.until(

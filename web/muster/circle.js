@@ -87,7 +87,7 @@ export class Circle extends EventTarget {
   #numbers = 0;
   #left = new AbortController();
 
-  /** @param {Tab} tab @param {any} store @private */
+  /** @param {Tab} tab @param {import("./store.js").Store} store @internal */
   constructor(tab, store) {
     super();
     this.#tab = tab;
@@ -292,7 +292,7 @@ export class Circle extends EventTarget {
     await this.leave();
   }
 
-  /** @param {string} type @param {any} detail @private */
+  /** @param {string} type @param {any} detail @returns {any} @internal */
   hear(type, detail) {
     if (type === "hello") {
       const { id, name, me, state, invite } = detail;

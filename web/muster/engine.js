@@ -9,13 +9,13 @@
  *                 +---> meetings --records--------------+
  * @module
  */
-import { b64, concat, hex, random, u64, unb64, unhex, utf8 } from "./bytes.js";
-import { derivable, id, label, sha256, signer, verify } from "./crypto.js";
+import { b64, concat, random, u64, unb64, unhex, utf8 } from "./bytes.js";
+import { derivable, id, label, signer, verify } from "./crypto.js";
 import { readService, writeInvite } from "./invites.js";
 import { integer, items, matching, strict } from "./json.js";
 import { Epoch, Member } from "./keys.js";
 import { Links } from "./links.js";
-import { Log } from "./log.js";
+import { LASTING, Log } from "./log.js";
 import { Meeting } from "./meetings.js";
 import { Pipes } from "./pipes.js";
 import { Refused } from "./refused.js";
@@ -67,7 +67,6 @@ const STALE = 1_800_000;
 const READY = 3000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
-const LASTING = new Set(["member", "services", "founder", "channel", "circle", "person"]);
 const ABILITIES = ["pipes", "webrtc"];
 
 /** @param {number} ms */
@@ -106,6 +105,7 @@ export class Engine {
   /** @type {Attendant[]} */
   attendants = [];
 
+  #store;
   #emit;
   #stopped = false;
   #began = Date.now();
@@ -116,8 +116,6 @@ export class Engine {
   #epochs = new Map();
   /** @type {Map<string, Meeting>} */
   #meetings = new Map();
-  /** @type {Map<string, number>} when a lasting record was in a mailbox last, by service, hint and hash */
-  #kept = new Map();
   /** @type {Map<string, AbortController>} */
   #sending = new Map();
   /** @type {{servers: RTCIceServer[], until: number}} */
@@ -127,18 +125,21 @@ export class Engine {
   #expiring;
 
   /**
+   * @param {import("./store.js").Store} store
    * @param {Row} row
    * @param {Log} log
    * @param {Member} member
    * @param {(type: string, detail: any) => void} emit
    * @param {any} options
    */
-  constructor(row, log, member, emit, options) {
+  constructor(store, row, log, member, emit, options) {
+    this.#store = store;
     this.row = row;
     this.log = log;
     this.member = member;
     this.#emit = emit;
     this.#options = options;
+    log.ontrouble = ({ reason = "STORAGE_GONE", message }) => this.trouble(reason, message);
     this.talk = new Talk({ circle: row.id, founder: row.founder, member, now: this.now });
     const RTC = options.RTCPeerConnection === undefined ? globalThis.RTCPeerConnection : options.RTCPeerConnection;
     this.links = new Links({
@@ -161,14 +162,14 @@ export class Engine {
 
   /**
    * Open a circle that was made or joined before.
-   * @param {any} store
+   * @param {import("./store.js").Store} store
    * @param {Row} row
    * @param {(type: string, detail: any) => void} emit
    * @param {any} [options]
    */
   static async open(store, row, emit, options = {}) {
     const log = await Log.open(store, row.id);
-    const engine = new Engine(row, log, await Member.make(row.id, row.member), emit, options);
+    const engine = new Engine(store, row, log, await Member.make(row.id, row.member), emit, options);
     for (const rec of log.records()) await engine.talk.take(rec);
     await engine.#enter();
     return engine;
@@ -208,7 +209,7 @@ export class Engine {
   /** @param {Partial<Row>} changed */
   async #keep(changed) {
     Object.assign(this.row, changed);
-    await this.log.set("row", this.row);
+    await this.#store.put([["circles", this.row.id, { ...this.row, used: Date.now() }]]).catch(this.log.ontrouble);
   }
 
   // Epochs
@@ -319,7 +320,7 @@ export class Engine {
   /** @param {Rec} rec */
   async #told(rec) {
     await this.talk.take(rec);
-    for (const [node, meeting] of this.#meetings) if (!this.#isPushed(node, rec.hash)) meeting.tell(rec);
+    for (const meeting of this.#meetings.values()) meeting.tell(rec);
     const message = rec.kind === "text" ? this.talk.message(rec.hash) : undefined;
     if (message) this.#emit("message", this.#view(message));
     this.#emit("change", { channel: rec.channel, kind: rec.kind, hash: rec.hash });
@@ -409,7 +410,7 @@ export class Engine {
         }
       }),
     );
-    await this.left(one, hashes.filter(Boolean), Math.min(number, this.now()));
+    await this.left(one, hashes.filter(Boolean), Math.min(number, this.now()), true);
   }
 
   /** @param {Attendant} one @param {{count: number, bytes: number, each: number}} most */
@@ -418,11 +419,11 @@ export class Engine {
     const { epoch } = one.node;
     const leaving = [];
     let size = 0;
-    for (const rec of [...this.log.unleft(one.id, epoch.number, this.now() - MAIL), ...this.#lasting(one)]) {
+    for (const rec of [...this.log.unleft(this.member.author, one.id, epoch.number, this.now() - MAIL), ...this.#lasting(one)]) {
       if (leaving.length >= count || size > bytes) break;
       const sealed = await this.log.sealed(rec.hash, () => sealRecord(epoch, rec));
       if (sealed.length > each) {
-        await this.log.noteLeft(one.id, [rec.hash], 0);
+        await this.log.noteLeft(one.id, epoch.hint, [rec.hash], 0, true);
         this.trouble("TOO_LARGE", `a record of ${sealed.length} bytes stays here: the service takes ${each}`);
       } else if (size + sealed.length <= bytes || !leaving.length) {
         leaving.push({ sealed, hash: rec.hash });
@@ -432,11 +433,15 @@ export class Engine {
     return leaving;
   }
 
-  /** @param {Attendant} one @param {string[]} hashes @param {number} [at] */
-  async left(one, hashes, at = this.now()) {
-    await this.log.noteLeft(one.id, hashes, at);
+  /** @param {Attendant} one @param {boolean} all */
+  doubt(one, all) {
+    return this.log.doubt(one.id, all);
+  }
+
+  /** @param {Attendant} one @param {string[]} hashes @param {number} [at] @param {boolean} [seen] there, and not only taken */
+  async left(one, hashes, at = this.now(), seen = false) {
+    await this.log.noteLeft(one.id, one.node.epoch.hint, hashes, at, seen);
     for (const hash of hashes) {
-      this.#kept.set(`${one.id} ${one.node.epoch.hint} ${hash}`, at);
       const rec = this.log.get(hash);
       if (rec?.author === this.member.author) this.#emit("change", { channel: rec.channel, kind: rec.kind, hash });
     }
@@ -449,8 +454,8 @@ export class Engine {
     const due = [];
     for (const hash of this.talk.standing()) {
       const rec = this.log.get(hash);
-      const at = this.log.leftAt(one.id, hash) ?? this.#kept.get(`${one.id} ${one.node.epoch.hint} ${hash}`) ?? 0;
-      if (!rec?.text || (rec.author === this.member.author && !at)) continue;
+      const at = this.log.keptAt(one.id, one.node.epoch.hint, hash);
+      if (!rec || (rec.author === this.member.author && rec.epoch === this.epoch.number && !at)) continue; // it is left soon
       const first = rec.author === this.member.author || (!at && this.row.founderSeed);
       const share = first ? 0 : parseInt(rec.hash.slice(0, 8), 16) ^ parseInt(this.node.id.slice(0, 8), 16);
       if (now >= (at ? at + AGAIN : one.readAt) + ((share >>> 0) / 2 ** 32) * (at ? OTHERS : NEVER)) due.push(rec);
@@ -606,7 +611,7 @@ export class Engine {
     const meeting = new Meeting({
       link,
       log: this.log,
-      now: this.now,
+      wanted: (/** @type {Rec} */ rec) => link.path === "webrtc" || !this.#isPushed(node, rec.hash),
       take: (/** @type {Said} */ said, /** @type {number} */ epoch) => this.takeRecord(said, epoch),
       gossip: {
         presences: async () => [(await sealPresence(this.node, { ...this.presence(), at_ms: this.now() })).said],
@@ -727,6 +732,13 @@ export class Engine {
     await this.#keep({ me: name });
     await this.#introduce();
     for (const one of this.attendants) one.wake(true);
+  }
+
+  /** Forget the circle on this device. */
+  async erase() {
+    await this.stop();
+    await this.log.erase();
+    await this.#store.put([["circles", this.row.id, undefined]]);
   }
 
   /** What lets somebody in: a link, where the circle has a service. */

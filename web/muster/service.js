@@ -37,6 +37,7 @@ import { ID, checkTime, sealPresence, unsealPresence, unsealSignal } from "./sea
  * @property {(service: Attendant, entry: {number: number, messages: Uint8Array[]}, latest: number) => Promise<void>} take
  * @property {(service: Attendant) => Place} place
  * @property {(service: Attendant, place: Place) => Promise<void>} move
+ * @property {(service: Attendant, all: boolean) => Promise<void>} doubt leave again what was not seen there, or everything
  * @property {(service: Attendant, most: {count: number, bytes: number, each: number}) => Promise<Leaving[]>} leaving
  * @property {(service: Attendant, hashes: string[]) => Promise<void>} left
  * @property {(service: Attendant) => void} changed its state has
@@ -439,9 +440,13 @@ export class Attendant {
       const { entries = [] } = await this.#sync({ after: { messages: number - 1 }, want: { messages: 1 } });
       const found = entry(items({ entries }, "entries", 1000)[0] ?? { messages: [] });
       // a service restored from a backup gives numbers again: read from the beginning
-      if (found.number !== number || (await markOf(found)) !== mark) await this.#home.move(this, { number: 0, mark: "" });
+      if (found.number !== number || (await markOf(found)) !== mark) {
+        await this.#home.move(this, { number: 0, mark: "" });
+        await this.#home.doubt(this, true);
+      }
     }
     await this.#round({ presence: !this.old && !this.#replaced, leaving: false });
+    await this.#home.doubt(this, false);
     this.isRead = true;
     await this.#round({ peers: false });
   }
