@@ -127,6 +127,39 @@ test("a node that began anew replaces its link, and an old signal opens none", {
   await bob.close();
 });
 
+test("a node that was away for a moment keeps its link; of one that began anew it is opened again", async () => {
+  const { ann, bob, one, two } = await linked(new Relay());
+  ann.gone(BOB);
+  assert.equal(one.isGone, true);
+  assert.equal(await ann.open(BOB), one);
+  assert.equal(one.isGone, false);
+  ann.gone(BOB);
+  bob.reset();
+  const come = new Promise((resolve) => bob.addEventListener("link", (event) => resolve(event.detail.link)));
+  const [fresh, theirs] = [await ann.open(BOB), await come];
+  assert.notEqual(fresh, one);
+  await fresh.send(u32(6));
+  assert.deepEqual(numbers(await read(theirs, 1)), [6]);
+  assert.equal(two.closed, true);
+  await Promise.all([ann.close(), bob.close()]);
+});
+
+test("a service that wants fewer frames makes it slower, and the path stays", { timeout: 30_000 }, async () => {
+  const relay = new Relay();
+  const { one, two } = await linked(relay);
+  const paths = [];
+  one.addEventListener("path", () => paths.push(one.path));
+  relay.burst = 200;
+  const sending = (async () => {
+    for (let at = 0; at < 1500; at += 1) await one.send(u32(at));
+  })();
+  assert.deepEqual(numbers(await read(two, 1500)), upTo(1500));
+  await sending;
+  assert.deepEqual(paths, []);
+  one.abort();
+  two.abort();
+});
+
 test("who does not answer is said, and signals of others are not taken", { timeout: 20_000 }, async () => {
   const relay = new Relay();
   const ann = relay.node(ANN);

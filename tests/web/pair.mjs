@@ -15,6 +15,8 @@ export class Relay {
   lose = 0;
   repeat = 0;
   swap = 0;
+  burst = Infinity;
+  #began = Date.now();
   #held = null;
   #at = Date.now();
 
@@ -47,6 +49,10 @@ export class Relay {
   async #frame(from, to, payload) {
     if (this.cut || !this.nodes.has(to)) throw Object.assign(new Error("cut"), { code: "CLOSED" });
     this.passed += 1;
+    if (this.passed > this.burst + ((Date.now() - this.#began) / 1000) * 400) {
+      this.passed -= 1;
+      throw Object.assign(new Error("slower"), { reason: "RATE_LIMITED" });
+    }
     const pass = () => this.nodes.get(to)?.passed(from, payload);
     const dealt = this.chance();
     if (dealt < this.lose) return;

@@ -15,6 +15,7 @@ const tick = (ms = 0) => new Promise((resolve) => setTimeout(resolve, ms));
 /** A link that keeps what is sent, and hands over what it is given. */
 class Told extends EventTarget {
   other = BOB;
+  isGone = false;
   waiting = 0;
   sent = [];
   #come = [];

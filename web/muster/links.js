@@ -119,6 +119,8 @@ const within = (promise, ms, reason) => {
 export class Link extends EventTarget {
   /** Whether it is over: nothing more is sent, what has come can still be read. */
   closed = false;
+  /** Whether the other node has gone from all services, and was not heard since. */
+  isGone = false;
   /** @type {[number, Uint8Array][]} kind and payload of what the other side has not taken */
   #out = [];
   #base = 1;
@@ -134,7 +136,6 @@ export class Link extends EventTarget {
   #owes = false;
   #over = false;
   #down = false;
-  #gone = false;
   #tries = 0;
   #credit = 32;
   /** @type {RTCDataChannel | null} */
@@ -149,6 +150,8 @@ export class Link extends EventTarget {
   #waiters = [];
   /** @type {(() => void)[]} */
   #readers = [];
+  /** @type {((_: any) => void)[]} */
+  #doubts = [];
   #sending = Promise.resolve();
   #queued = 0;
   #relay;
@@ -283,8 +286,20 @@ export class Link extends EventTarget {
 
   /** The other node is not there, as far as services know; it may come back. */
   gone() {
-    this.#gone = true;
+    this.isGone = !this.#rtc;
     this.#arm();
+  }
+
+  /** Whether the other side still has this link, where that is in doubt. */
+  async answers() {
+    if (this.isGone && !this.closed) {
+      this.#write(DATA, NOTHING, this.#base - 1); // what it has already: it says so
+      await new Promise((resolve) => {
+        this.#doubts.push(resolve);
+        setTimeout(resolve, END_MS);
+      });
+    }
+    return !this.isGone && !this.#over;
   }
 
   /** See whether more can be sent. */
@@ -297,7 +312,8 @@ export class Link extends EventTarget {
   hear({ kind, number, taken, payload }) {
     if (this.closed) return;
     this.#tries = 0;
-    this.#gone = false;
+    this.isGone = false;
+    for (const resolve of this.#doubts.splice(0)) resolve(undefined);
     if (taken >= this.#base && taken < this.#base + this.#out.length) {
       this.#credit = Math.min(MOST_FLYING, this.#credit + taken - this.#base + 1);
       this.#out.splice(0, taken - this.#base + 1);
@@ -392,8 +408,9 @@ export class Link extends EventTarget {
         this.#look();
         this.#pump();
       },
-      () => {
-        this.#down = true;
+      ({ reason }) => {
+        this.#credit = Math.max(2, this.#credit >> 1);
+        this.#down ||= reason !== "RATE_LIMITED";
         this.#look();
         this.#arm();
       },
@@ -414,14 +431,14 @@ export class Link extends EventTarget {
 
   /** Frames of the relay may be lost: send again what was not taken for a while. */
   #arm() {
-    if (this.#again || this.#rtc || this.closed || !(this.#out.length || this.#gone)) return;
+    if (this.#again || this.#rtc || this.closed || !(this.#out.length || this.isGone)) return;
     const base = this.#base;
     this.#again = setTimeout(
       () => {
         this.#again = undefined;
         if (this.#rtc || this.closed) return;
         if (base === this.#base) {
-          if (!this.#down || this.#gone) this.#tries += 1;
+          if (!this.#down || this.isGone) this.#tries += 1;
           if (this.#tries > MOST_TRIES) return this.abort();
           this.#credit = Math.max(2, this.#credit >> 1);
           this.#sent = base;
@@ -495,7 +512,8 @@ export class Links extends EventTarget {
    */
   async open(to, purpose = "connect") {
     const known = this.#peers.get(to);
-    if (known?.links[purpose]) return /** @type {Link} */ (known.links[purpose]);
+    const link = known?.links[purpose];
+    if (link && (await link.answers())) return link;
     if (!known?.openings[purpose] && this.#count >= MOST_LINKS) throw new Refused("TOO_MANY", "too many links");
     const peer = this.#peer(to);
     const opening = (peer.openings[purpose] ??= this.#ask(to, purpose));

@@ -172,9 +172,9 @@ export class Pipes extends EventTarget {
     this.#links = links;
   }
 
-  /** Whether there is a link to a node. @param {string} node */
+  /** Whether there is a link to a node, that was heard since the node has come. @param {string} node */
   has(node) {
-    return this.#lines.has(node);
+    return this.#lines.get(node)?.link.isGone === false;
   }
 
   /** Speak pipes over a link. @param {Link} link */
