@@ -1,4 +1,4 @@
-"""A public community in Chromium: pages of another origin, found by a capsule's URL and by a beacon."""
+"""A public community in Chromium: pages of another origin, by a capsule's URL and by a beacon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ JOIN = """
   const { Community } = await library("bootstrap/index.js");
   window.community = await Community.join(given.capsules, given.options);
   for (const type of ["peer", "left", "source", "error"]) {
-    community.addEventListener(type, ({ detail }) => happened.push([type, detail.peerId ?? detail.url ?? detail.message]));
+    community.addEventListener(type, ({ detail: one }) =>
+      happened.push([type, one.peerId ?? one.url ?? one.message]));
   }
   return community.peerId;
 """
@@ -121,10 +122,11 @@ def test_two_tabs_of_a_profile_are_one_node_and_its_key_cannot_be_read(
         """const asked = indexedDB.open("muster-bootstrap default");
         await new Promise((opened) => (asked.onsuccess = opened));
         const get = asked.result.transaction("kept").objectStore("kept").get("identity");
-        await new Promise((read) => (get.onsuccess = read));
+        await new Promise((done) => (get.onsuccess = done));
         asked.result.close();
         const { key } = get.result;
-        return [key.type, key.extractable, await crypto.subtle.exportKey("pkcs8", key).catch((e) => e.name)]"""
+        const read = await crypto.subtle.exportKey("pkcs8", key).catch((e) => e.name);
+        return [key.type, key.extractable, read]"""
     )
     assert kept == ["private", False, "InvalidAccessError"]
 
@@ -134,7 +136,8 @@ def test_storage_that_goes_away_is_told_and_stops_nothing(pages: Pages, town: To
     first = join(ann, beacons=[town.server.base], community="town")
     ann.until("community.diagnostics().announced > 0")
     bob.run(
-        "Object.defineProperty(window, 'indexedDB', { value: { open() { throw new Error('no') } } })"
+        """const value = { open() { throw new Error("no") } };
+        Object.defineProperty(window, "indexedDB", { value })"""
     )
     join(bob, beacons=[town.server.base], community="town")
     bob.until("community.peers.has(given)", first)

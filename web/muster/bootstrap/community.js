@@ -157,11 +157,11 @@ export class Community extends EventTarget {
 
   /**
    * @param {"peer" | "left" | "source" | "error"} type
-   * @param {(event: CustomEvent) => void} listener
+   * @param {((event: any) => void) | EventListenerObject | null} listener of a `CustomEvent`
    * @param {boolean | AddEventListenerOptions} [options]
    */
   addEventListener(type, listener, options) {
-    super.addEventListener(type, /** @type {any} */ (listener), options);
+    super.addEventListener(type, listener, options);
   }
 
   /** Who is known now, by peerId. @returns {Map<string, Peer>} */
