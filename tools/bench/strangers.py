@@ -106,7 +106,9 @@ class Deaf(Socket):
 
 def seats(scale: Scale) -> dict[str, Any]:
     """Send frames to many seats that do not read, and measure a pair that does meanwhile."""
-    with servers.muster(GENEROUS | {"MUSTER_ADDRESS_SOCKETS": str(3 * (scale.seats + 1))}) as server:
+    with servers.muster(
+        GENEROUS | {"MUSTER_ADDRESS_SOCKETS": str(3 * (scale.seats + 1))}
+    ) as server:
         return asyncio.run(_seats(server, scale))
 
 
