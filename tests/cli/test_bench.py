@@ -34,7 +34,10 @@ AIMED_AT = {
     "large_bodies",
     "handler_cpu",
     "store_units",
+    "web_size",
 }
+LIBRARIES = {"peerjs", "trystero core", "trystero", "y-webrtc, without yjs"}
+WAYS = {"bare", "muster_signal", "muster_relay", "peerjs", "y_webrtc"}
 
 
 def run(
@@ -62,7 +65,8 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_quick_run_measures_everything(report: dict[str, Any]) -> None:
     assert report["mode"] == "quick"
     assert {"muster", "python", "cpus", "where", "how", "took_s"} <= set(report)
-    assert set(report["results"]) == {*RESULTS, "handler_cpu", "store_units", "chat"}
+    told = {"handler_cpu", "store_units", "chat", "web_size", "web_latency"}
+    assert set(report["results"]) == {*RESULTS, *told}
     for name, figures in RESULTS.items():
         result = report["results"][name]
         assert result["runs"] >= 1, name
@@ -78,6 +82,28 @@ def test_the_chat_is_measured_from_a_peer_from_a_mailbox_and_on_the_screen(
     assert found["messages"] == 1000
     for name in ("newcomer_from_peer_s", "newcomer_from_mailbox_s", "screen_start_s", "screen_mib"):
         assert found[name] > 0, name
+
+
+@pytest.mark.slow
+def test_the_browser_library_is_weighed_beside_others(report: dict[str, Any]) -> None:
+    found = report["results"]["web_size"]
+
+    assert {name for name in found["sizes"] if "muster" not in name} == LIBRARIES
+    for name, size in found["sizes"].items():
+        assert 0 < size["gzip_bytes"] < size["min_bytes"], name
+    whole = found["sizes"]["muster"]["min_bytes"]
+    assert 0.8 * whole < sum(found["modules"].values()) <= whole
+
+
+@pytest.mark.slow
+def test_small_payloads_take_their_turns_through_all_servers(report: dict[str, Any]) -> None:
+    found = report["results"]["web_latency"]
+
+    assert set(found["round_trips"]) == WAYS
+    for name, times in found["round_trips"].items():
+        assert 0 < times["p50_ms"] <= times["p99_ms"], name
+    assert {"cpus", "processor", "node", "load_before"} <= set(found["machine"])
+    assert found["noise"]["bare_p99_by_p50"] >= 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import muster
-from tools.bench import chat, inside, network, table, units
+from tools.bench import chat, inside, network, table, units, web
 from tools.bench.aims import AIMS, ELSEWHERE
 from tools.bench.network import Load, Pace, Results
 
@@ -54,6 +54,10 @@ def _chat(load: Load, pace: Pace) -> Results:
     return {"chat": chat.measure(messages=10 * pace.count, members=20)}
 
 
+def _web(load: Load, pace: Pace) -> Results:
+    return web.measure(count=pace.count)
+
+
 def _through(measure: Callable[[Load], Results]) -> Measure:
     return lambda load, pace: measure(load)
 
@@ -71,6 +75,7 @@ MEASURES: dict[str, tuple[tuple[str, ...], Measure]] = {
     "units": (("store_units",), _store_units),
     "memory": (("memory",), _through(network.memory)),
     "chat": (("chat",), _chat),
+    "web": (("web_size", "web_latency"), _web),
 }
 
 

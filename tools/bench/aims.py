@@ -46,6 +46,11 @@ AIMS = {
         "p99 of the others at most 3 times that of a quiet server", _at("ratio", "best"), at_most=3
     ),
     "handler_cpu": Aim("at most 0.3 ms for each call on a file", _dearest_call, at_most=0.3),
+    "web_size": Aim(
+        "index.js and what it imports: at most 15 KB compressed",
+        _at("sizes", "muster", "gzip_bytes"),
+        at_most=15_000,
+    ),
     "store_units": Aim(
         "at most 3 write units a call, and 2 read units in a circle of ten", _beyond, at_most=0
     ),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,23 @@ def reference(*, wal: bool) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _run(module: str, *more: str, environment: Mapping[str, str] = UNBOUND) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as data:
-        said = Path(data) / "said"
-        arguments = ["--port", str(port), "--data", data, *more]
+        command = [sys.executable, "-m", module, "--port", str(port), "--data", data, *more]
+        with program(command, port=port, environment=environment) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def program(
+    command: Sequence[str | Path], *, port: int, environment: Mapping[str, str]
+) -> Iterator[Server]:
+    """Run a program that listens on a port, as soon as it does."""
+    with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
+        said = Path(folder) / "said"
         with said.open("wb") as errors:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", module, *arguments],
+            process = subprocess.Popen(  # noqa: S603 - our own module, or one that we installed
+                command,
                 env=os.environ | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -100,7 +110,8 @@ def _run(module: str, *more: str, environment: Mapping[str, str] = UNBOUND) -> I
                 process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

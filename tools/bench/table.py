@@ -31,6 +31,13 @@ def _result(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     for engine in ("file", "memory"):
         for call, figures in result.get(engine, {}).items():
             yield _row(f"cpu {call}, {engine}", figures) + (told if engine == "file" else "")
+    if "sizes" in result:
+        for library, size in result["sizes"].items():
+            kilobytes = f"{size['min_bytes'] / 1000:.1f} KB, {size['gzip_bytes'] / 1000:.1f} gzip"
+            yield f"{f'size {library}':<34}{kilobytes:>32}" + (told if library == "muster" else "")
+    for way, figures in result.get("round_trips", {}).items():
+        times = ", ".join(_figure(key, value) for key, value in figures.items())
+        yield f"{f'there and back, {way}':<34}{times:>32}"
     if "quiet" in result:
         times = result["ratio"]["median"]
         yield _row("  quiet", result["quiet"]) + f"   p99 of the others is {times:g} times as long"
