@@ -644,7 +644,8 @@ export class Engine {
   #pathChanged(node) {
     const peer = this.peers.get(node);
     if (!peer) return;
-    const path = this.links.path(node);
+    const speaks = peer.presence.abilities.includes("pipes");
+    const path = speaks ? this.pipes.path(node) : this.links.path(node);
     if (path === peer.path) return;
     peer.path = path;
     this.#tellPeer(node);

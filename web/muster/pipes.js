@@ -177,6 +177,11 @@ export class Pipes extends EventTarget {
     return this.#lines.get(node)?.link.isGone === false;
   }
 
+  /** What carries pipes to a node now. @param {string} node */
+  path(node) {
+    return this.#lines.get(node)?.link.path ?? "none";
+  }
+
   /** Speak pipes over a link. @param {Link} link */
   attach(link) {
     const known = this.#lines.get(link.other);
