@@ -26,7 +26,7 @@ export default [
     },
   },
   {
-    files: ["web/**/*.js"],
+    files: ["web/muster/**/*.js"],
     plugins: { ts: tseslint.plugin },
     languageOptions: {
       parser: tseslint.parser,
