@@ -4,7 +4,7 @@ import { Links } from "/web/muster/links.js";
 import { Pipes } from "/web/muster/pipes.js";
 
 export const NODES = { ann: "a".repeat(32), bob: "b".repeat(32) };
-const state = { cut: false, signals: [], sizes: [], heard: [], path: [], frames: 0, logins: 0 };
+const state = { cut: false, signals: [], sizes: [], heard: [], path: [], frames: 0, logins: 0, peak: 0 };
 let links, pipes, link, other;
 
 const wire = (channel, mine) => {
@@ -117,8 +117,11 @@ export const stats = async () => {
 /** Collect what comes by pipes: of files their name, type, size and hash. */
 export const listens = () => {
   pipes.attach(link);
+  const before = memory();
+  const looking = setInterval(() => (state.peak = Math.max(state.peak, memory() - before)), 20);
   pipes.addEventListener("message", async ({ detail: { name, data } }) => {
     if (!(data instanceof Blob)) return state.heard.push([name, data]);
+    clearInterval(looking);
     const hash = await crypto.subtle.digest("SHA-256", await data.arrayBuffer());
     return state.heard.push([name, { name: data.name, type: data.type, size: data.size, hash: hex(new Uint8Array(hash)) }]);
   });

@@ -717,7 +717,7 @@ export class Links extends EventTarget {
     link.addEventListener("path", () => this.dispatchEvent(new CustomEvent("path", { detail: { node, path: this.path(node) } })));
     const before = peer.links[purpose];
     peer.links[purpose] = link;
-    before?.close(); // the other side has begun anew
+    void before?.close(); // the other side has begun anew
     this.#peers.set(node, peer);
     this.#improve(peer);
     this.#settle(peer);
@@ -733,7 +733,7 @@ export class Links extends EventTarget {
     clearTimeout(peer.timer);
     if (!make || peer.rtc || (able && !able(peer.node))) return;
     if (peer.tries >= MOST_UNANSWERED && !peer.saidAt) return; // it knows no peer connections
-    const wait = peer.tries ? Math.min(FIRST_MS * 2 ** (peer.tries - 1), LAST_MS) : 0;
+    const wait = peer.tries ? Math.min(END_MS * 4 ** (peer.tries - 1), LAST_MS) : 0;
     peer.timer = setTimeout(() => this.#connect(peer), wait + (nodeId() < peer.node ? 0 : FIRST_MS));
   }
 
@@ -804,7 +804,7 @@ export class Links extends EventTarget {
       clearTimeout(peer.timer);
       await this.#connect(peer);
     }
-    peer.rtc?.take(body);
+    void peer.rtc?.take(body);
   }
 
   /** @param {Peer} peer @param {Rtc} rtc @param {number} id @param {Uint8Array} data */

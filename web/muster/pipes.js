@@ -190,7 +190,7 @@ export class Pipes extends EventTarget {
     const line = { link, id: 0, out: new Map(), come: new Map(), files: 0, many: new Gate(MOST_TURNS), pieces: new Gate(16) };
     this.#lines.set(link.other, line);
     link.addEventListener("datagram", (event) => this.#loose(link, /** @type {CustomEvent} */ (event).detail));
-    this.#read(line);
+    void this.#read(line);
     return line;
   }
 

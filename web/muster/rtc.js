@@ -53,8 +53,6 @@ const maker = (sdp) => /^o=\S+ (\d{1,20})/m.exec(sdp)?.[1] ?? "";
 /** A peer connection, until it is `dead`; the caller then makes another one. */
 export class Rtc {
   dead = false;
-  /** Whether the other side has ever said anything. */
-  answered = false;
   /** What takes the other side's tracks; without one they are declined. @type {((event: RTCTrackEvent) => void) | null} */
   media = null;
   /** What was declined, for a call that begins later. @type {RTCTrackEvent[]} */
@@ -157,7 +155,6 @@ export class Rtc {
       const theirs = maker(description.sdp);
       if (!offers && this.#theirs && theirs !== this.#theirs) return;
       await pc.setRemoteDescription(description);
-      this.answered = true;
       this.#theirs = theirs;
       if (offers) {
         await pc.setLocalDescription();
