@@ -302,6 +302,13 @@ def _answered(seat: Seat, answer: str) -> bool:
     return answer in seat.shown("#answer") + seat.log
 
 
+def _said(seat: Seat) -> bool:
+    """Say whether all that was drafted is said, and known to the chat."""
+    talk = seat.session.ours.talk
+    talk.catch_up()
+    return not talk.circle.file.drafts()
+
+
 # --- commands ---------------------------------------------------------------------------------
 
 
@@ -384,6 +391,7 @@ def test_a_channel_is_managed_by_commands(played: Played) -> None:
             ):
                 await seat.type(text)
                 await until(partial(_answered, seat, answer), f"{text}: {answer}")
+                await until(partial(_said, seat), f"{text} is said")
             await until(lambda: "panel" in [one.name for one in bob.places()], "Bob's panel")
             bob.say("in the panel", channel=ours.talk.channel("panel").id)
             await seat.sees("Bob: in the panel")
