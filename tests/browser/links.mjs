@@ -118,7 +118,10 @@ export const stats = async () => {
 export const listens = () => {
   pipes.attach(link);
   const before = memory();
-  const looking = setInterval(() => (state.peak = Math.max(state.peak, memory() - before)), 20);
+  const looking = setInterval(() => {
+    globalThis.gc?.();
+    state.peak = Math.max(state.peak, memory() - before);
+  }, 100);
   pipes.addEventListener("message", async ({ detail: { name, data } }) => {
     if (!(data instanceof Blob)) return state.heard.push([name, data]);
     clearInterval(looking);

@@ -20,7 +20,7 @@ import { Refused, malformed } from "./refused.js";
 /** @typedef {"connect" | "meet"} Purpose */
 /** @typedef {{kind: number, number: number, taken: number, payload: Uint8Array}} Frame */
 /** @typedef {import("./crypto.js").Agreer} Agreer */
-/** @typedef {import("./rtc.js").Negotiation} Negotiation */
+/** @typedef {import("./rtc.js").Direct} Direct */
 /** @typedef {import("./rtc.js").Rtc} Rtc */
 
 /** How large one message of a link may be, in bytes. */
@@ -36,21 +36,12 @@ const AGAIN_MS = 2000;
 const MOST_TRIES = 8;
 const ANSWER_MS = 15_000;
 const END_MS = 1000;
-const ICE_MS = 5000;
-const FIRST_MS = 5000;
-const LAST_MS = 600_000;
-const LOGIN_MS = 45_000;
 const MOST_LINKS = 64;
 const MOST_ASKED = 1024;
 const MOST_QUEUED = 512;
-const MOST_EARLY = 32;
 const MOST_DATAGRAMS = 65_536;
-const MOST_UNANSWERED = 3;
 const [HELLO, DATA, TOOK, END] = [0, 1, 2, 3];
 const NOTHING = new Uint8Array();
-/** @type {Record<Purpose, number>} the data channel of each */
-const CHANNEL = { connect: 0, meet: 2 };
-const PURPOSES = /** @type {Purpose[]} */ (Object.keys(CHANNEL));
 
 // Frames
 
@@ -103,8 +94,11 @@ export const openFrame = async (key, payload) => {
 /** What only peer connections need is loaded with the first of them. */
 const loadRtc = () => import("./rtc.js");
 
+/** What a path begins with: which session it carries. @param {string} session */
+export const hello = (session) => writeFrame(HELLO, 0, 0, unhex(session));
+
 /** @template T @param {Promise<T>} promise @param {number} ms @param {string} reason @returns {Promise<T>} */
-const within = (promise, ms, reason) => {
+export const within = (promise, ms, reason) => {
   /** @type {any} */
   let timer;
   const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Refused(reason)), ms)));
@@ -281,7 +275,7 @@ export class Link extends EventTarget {
 
   /** Say over the relay that the data channel carries nothing any more. */
   wave() {
-    if (!this.closed) this.#relay(writeFrame(HELLO, 0, this.#taken, unhex(this.session))).catch(() => {});
+    if (!this.closed) this.#relay(hello(this.session)).catch(() => {});
   }
 
   /** The other node is not there, as far as services know; it may come back. */
@@ -457,19 +451,9 @@ export class Link extends EventTarget {
  * @property {Partial<Record<Purpose, Link>>} links
  * @property {Partial<Record<Purpose, any>>} openings
  * @property {Map<string, (payload: Uint8Array) => Promise<Frame | null>>} relays what opens relay payloads, by session
- * @property {Rtc | null} rtc
- * @property {Partial<Record<Purpose, string>>} told the session that our hello has named
- * @property {Partial<Record<Purpose, string>>} said the session that theirs has
- * @property {Partial<Record<Purpose, boolean>>} away they said over the relay that they are there
- * @property {[string, Negotiation, number][]} early what came before its link
+ * @property {Direct | null} direct the way by peer connections
  * @property {Promise<void>} work what came, in its order
- * @property {Promise<void>} talk the same, of the peer connection
  * @property {number} queued
- * @property {number} tries
- * @property {number} saidAt
- * @property {boolean} making
- * @property {any} timer
- * @property {any} login
  */
 
 /**
@@ -544,11 +528,9 @@ export class Links extends EventTarget {
    */
   signalled(signal, text) {
     const { node, session, kind, body, at_ms } = signal;
-    if (!(kind in CHANNEL)) return false;
-    const purpose = /** @type {Purpose} */ (kind);
-    if ("key" in body) this.#queue(node, () => this.#keyed(node, session, purpose, unb64(body.key, 32), at_ms, text));
-    // In a lane of its own: frames do not wait for it.
-    else if (this.#how.RTCPeerConnection) this.#queue(node, () => this.#negotiate(node, session, body, at_ms), "talk");
+    if (kind !== "connect" && kind !== "meet") return false;
+    if ("key" in body) this.#queue(node, () => this.#keyed(node, session, kind, unb64(body.key, 32), at_ms, text));
+    else this.#queue(node, () => this.#directly(this.#peer(node), (direct) => direct.take(session, body, at_ms)));
     return true;
   }
 
@@ -560,10 +542,7 @@ export class Links extends EventTarget {
         const frame = await unseal(payload).catch(() => null);
         if (!peer || !frame) continue;
         const link = Object.values(peer.links).find((one) => one.session === session);
-        if (link && frame.kind === HELLO) {
-          peer.away[link.purpose] = true;
-          this.#settle(peer);
-        }
+        if (link && frame.kind === HELLO) peer.direct?.left(link.purpose);
         return link?.hear(frame);
       }
     });
@@ -587,7 +566,7 @@ export class Links extends EventTarget {
 
   /** The peer connection with a node, if there is one. @param {string} node @returns {Rtc | null} */
   rtc(node) {
-    return this.#peers.get(node)?.rtc ?? null;
+    return this.#peers.get(node)?.direct?.rtc ?? null;
   }
 
   /** What the browser knows of the connection with a node; undefined without one. @param {string} node @returns {Promise<RTCStatsReport | undefined>} */
@@ -598,10 +577,7 @@ export class Links extends EventTarget {
   /** Look after everything at once: the page is seen again, or the network is another one. */
   check() {
     for (const peer of this.#peers.values()) {
-      if (!peer.rtc) {
-        peer.tries = 0;
-        this.#improve(peer);
-      } else if (peer.rtc.pc.connectionState !== "connected") peer.rtc.restart();
+      peer.direct?.check();
       for (const link of Object.values(peer.links)) link.check();
     }
   }
@@ -610,7 +586,7 @@ export class Links extends EventTarget {
   reset() {
     for (const peer of [...this.#peers.values()]) {
       for (const link of Object.values(peer.links)) link.abort();
-      this.#drop(peer);
+      peer.direct?.close();
     }
     this.#peers.clear();
   }
@@ -628,26 +604,20 @@ export class Links extends EventTarget {
     let peer = this.#peers.get(node);
     if (!peer) {
       peer = {
-        node, links: {}, openings: {}, relays: new Map(), rtc: null, told: {}, said: {}, away: {}, early: [],
-        work: Promise.resolve(), talk: Promise.resolve(), queued: 0, tries: 0, saidAt: 0, making: false, timer: undefined, login: undefined,
+        node, links: {}, openings: {}, relays: new Map(), direct: null, work: Promise.resolve(), queued: 0,
       };
       this.#peers.set(node, peer);
     }
     return peer;
   }
 
-  /**
-   * Do what came from a node, in its order; what is too much is lost, and sent again.
-   * @param {string} node
-   * @param {() => any} work
-   * @param {"work" | "talk"} [lane]
-   */
-  #queue(node, work, lane = "work") {
+  /** Do what came from a node, in its order; what is too much is lost, and sent again. @param {string} node @param {() => any} work */
+  #queue(node, work) {
     if (this.#peers.size >= 4 * MOST_LINKS && !this.#peers.has(node)) return;
     const peer = this.#peer(node);
     if (peer.queued >= MOST_QUEUED) return;
     peer.queued += 1;
-    peer[lane] = peer[lane].then(work).catch(() => {}).then(() => {
+    peer.work = peer.work.then(work).catch(() => {}).then(() => {
       peer.queued -= 1;
       this.#forget(peer);
     });
@@ -658,7 +628,7 @@ export class Links extends EventTarget {
     const { links, openings, queued, node } = peer;
     if (queued || Object.keys(links).length || Object.keys(openings).length || this.#peers.get(node) !== peer) return;
     this.#peers.delete(node);
-    this.#drop(peer);
+    peer.direct?.close();
   }
 
   /** @param {string} node @param {string} session @param {Purpose} purpose @param {Uint8Array} key @param {number} at @param {Uint8Array} text */
@@ -713,158 +683,20 @@ export class Links extends EventTarget {
       if (peer.links[purpose] === link) delete peer.links[purpose];
       setTimeout(() => this.#forget(peer), END_MS); // what was written last still leaves
     };
-    const link = new Link({ other: node, session, purpose, relay, ended, loose: () => peer.rtc?.channels[1] });
+    const link = new Link({ other: node, session, purpose, relay, ended, loose: () => peer.direct?.rtc?.channels[1] });
     link.addEventListener("path", () => this.dispatchEvent(new CustomEvent("path", { detail: { node, path: this.path(node) } })));
     const before = peer.links[purpose];
     peer.links[purpose] = link;
     void before?.close(); // the other side has begun anew
     this.#peers.set(node, peer);
-    this.#improve(peer);
-    this.#settle(peer);
-    for (const early of peer.early.splice(0)) this.#queue(node, () => this.#negotiate(node, ...early), "talk");
+    this.#directly(peer, (direct) => direct.linked());
     return link;
   }
 
-  // Peer connections
-
-  /** Have a peer connection soon: the lower node id opens it, the other after a while without. @param {Peer} peer */
-  #improve(peer) {
-    const { RTCPeerConnection: make, able, nodeId } = this.#how;
-    clearTimeout(peer.timer);
-    if (!make || peer.rtc || (able && !able(peer.node))) return;
-    if (peer.tries >= MOST_UNANSWERED && !peer.saidAt) return; // it knows no peer connections
-    const wait = peer.tries ? Math.min(END_MS * 4 ** (peer.tries - 1), LAST_MS) : 0;
-    peer.timer = setTimeout(() => this.#connect(peer), wait + (nodeId() < peer.node ? 0 : FIRST_MS));
-  }
-
-  /** @param {Peer} peer */
-  async #connect(peer) {
-    const { ice, nodeId, RTCPeerConnection: make, iceTransportPolicy } = this.#how;
-    if (peer.rtc || peer.making || !make) return;
-    peer.making = true;
-    try {
-      const [iceServers, { Rtc }] = await Promise.all([within(ice(), ICE_MS, "").catch(() => []), loadRtc()]);
-      const [session] = peer.relays.keys();
-      if (!session || this.#peers.get(peer.node) !== peer) return;
-      const rtc = new Rtc({
-        make,
-        configuration: { iceServers, iceTransportPolicy },
-        polite: nodeId() < peer.node,
-        tell: async (body) => {
-          const [now] = peer.relays.keys();
-          if (now) await this.#how.signal(peer.node, now, "connect", body);
-        },
-        hear: (id, data) => this.#heard(peer, rtc, id, new Uint8Array(data)),
-        change: () => this.#changed(peer, rtc),
-        room: (id) => peer.links[PURPOSES.find((one) => CHANNEL[one] === id) ?? "connect"]?.check(),
-      });
-      peer.rtc = rtc;
-      this.#watchLogins(peer, iceServers);
-      this.dispatchEvent(new CustomEvent("rtc", { detail: { node: peer.node, rtc } }));
-    } catch {
-      peer.tries += 1; // this browser makes none with these servers
-      this.#improve(peer);
-    } finally {
-      peer.making = false;
-    }
-  }
-
-  /** Renew logins at TURN servers before they end: coturn's user names begin with the second. @param {Peer} peer @param {RTCIceServer[]} servers */
-  #watchLogins(peer, servers) {
-    clearTimeout(peer.login);
-    const ends = servers.map(({ username }) => parseInt(/^\d{10}(?=:|$)/.exec(username ?? "")?.[0] ?? "", 10) * 1000).filter((at) => at);
-    if (!ends.length) return;
-    const wait = Math.max(Math.min(...ends) - LOGIN_MS - this.#how.now(), FIRST_MS);
-    peer.login = setTimeout(async () => {
-      const fresh = await within(this.#how.ice(), ICE_MS, "").catch(() => null);
-      if (fresh) {
-        try {
-          peer.rtc?.restart(fresh);
-        } catch {
-          // servers that this browser does not take
-        }
-      }
-      this.#watchLogins(peer, fresh ?? servers);
-    }, wait);
-  }
-
-  /** @param {string} node @param {string} session @param {any} said @param {number} at */
-  async #negotiate(node, session, said, at) {
-    const { readNegotiation } = await loadRtc();
-    const body = readNegotiation(said);
-    const peer = this.#peer(node);
-    if (!body) return;
-    if (!peer.relays.has(session)) return void (peer.early.length < MOST_EARLY && peer.early.push([session, body, at]));
-    if (body.description) {
-      if (at < peer.saidAt) return; // overtaken
-      peer.saidAt = at;
-    }
-    if (peer.rtc?.isOther(body)) peer.rtc.close();
-    if (!peer.rtc && body.description?.type === "offer") {
-      clearTimeout(peer.timer);
-      await this.#connect(peer);
-    }
-    void peer.rtc?.take(body);
-  }
-
-  /** @param {Peer} peer @param {Rtc} rtc @param {number} id @param {Uint8Array} data */
-  #heard(peer, rtc, id, data) {
-    if (peer.rtc !== rtc) return;
-    if (id === 1) {
-      if (peer.links.connect && data.length <= MESSAGE) peer.links.connect.dispatchEvent(new CustomEvent("datagram", { detail: data }));
-      return;
-    }
-    const purpose = /** @type {Purpose} */ (PURPOSES.find((one) => CHANNEL[one] === id));
-    let frame;
-    try {
-      frame = readFrame(data);
-    } catch {
-      return; // a member who plays
-    }
-    if (frame.kind === HELLO) peer.said[purpose] = hex(frame.payload.subarray(0, 16));
-    peer.away[purpose] = false;
-    this.#settle(peer);
-    const link = peer.links[purpose];
-    if (link && link.session === peer.said[purpose]) link.hear(frame);
-  }
-
-  /** @param {Peer} peer @param {Rtc} rtc */
-  #changed(peer, rtc) {
-    if (peer.rtc !== rtc) return;
-    if (rtc.pc.connectionState === "connected") peer.tries = 0;
-    if (rtc.dead) {
-      peer.rtc = null;
-      peer.said = {};
-      peer.tries += 1;
-      clearTimeout(peer.login);
-    }
-    this.#settle(peer);
-    if (rtc.dead && Object.keys(peer.links).length) this.#improve(peer);
-  }
-
-  /** Let each link use the data channel if both sides have said hello there, and it carries. @param {Peer} peer */
-  #settle(peer) {
-    for (const purpose of PURPOSES) {
-      const link = peer.links[purpose];
-      const channel = peer.rtc?.up ? peer.rtc.channels[CHANNEL[purpose]] : undefined;
-      const carries = channel?.readyState === "open" ? channel : null;
-      if (carries && link && peer.told[purpose] !== link.session) {
-        carries.send(/** @type {any} */ (writeFrame(HELLO, 0, 0, unhex(link.session))));
-        peer.told[purpose] = link.session;
-      } else if (!carries && peer.told[purpose]) {
-        delete peer.told[purpose];
-        link?.wave();
-      }
-      link?.attach(peer.said[purpose] === link.session && !peer.away[purpose] ? carries : null);
-    }
-  }
-
-  /** @param {Peer} peer */
-  #drop(peer) {
-    clearTimeout(peer.timer);
-    clearTimeout(peer.login);
-    const { rtc } = peer;
-    peer.rtc = null;
-    rtc?.close();
+  /** Do something about peer connections, where there are some; frames do not wait for it. @param {Peer} peer @param {(direct: Direct) => void} what */
+  #directly(peer, what) {
+    if (!this.#how.RTCPeerConnection) return;
+    const made = (/** @type {Rtc} */ rtc) => this.dispatchEvent(new CustomEvent("rtc", { detail: { node: peer.node, rtc } }));
+    loadRtc().then(({ Direct }) => what((peer.direct ??= new Direct(this.#how, peer, made)))).catch(() => {});
   }
 }

@@ -1,5 +1,6 @@
 /**
- * One peer connection to another node: perfect negotiation, ICE restarts, and the channels on it.
+ * Peer connections to another node, one at a time: perfect negotiation, ICE restarts, and the channels that carry
+ * links. Loaded with the first link.
  *
  * Descriptions and candidates go as signals, which their sender has signed and the caller has verified:
  * who alters a description on the way is refused. What a member itself lies in one is checked for shape
@@ -10,6 +11,11 @@
  * @module
  */
 
+import { hex } from "./bytes.js";
+import { MESSAGE, hello, readFrame, within } from "./links.js";
+
+/** @typedef {import("./links.js").Link} Link */
+/** @typedef {import("./links.js").Purpose} Purpose */
 /** @typedef {{type: RTCSdpType, sdp: string}} Description */
 /** @typedef {{description?: Description, candidates?: RTCIceCandidateInit[]}} Negotiation */
 
@@ -23,6 +29,14 @@ const GATHER_MS = 80;
 const DISCONNECTED_MS = 3000;
 const PATIENCE_MS = 15_000;
 const RESTARTS = 2;
+const ICE_MS = 5000;
+const LOGIN_MS = 45_000;
+/** How long the higher node id leaves it to the lower to open one; and how soon another is made, at first and at last. */
+const [TURN_MS, FIRST_MS, LAST_MS] = [5000, 1000, 600_000];
+const MOST_UNANSWERED = 3;
+/** @type {Record<Purpose, number>} the data channel of each */
+const CHANNEL = { connect: 0, meet: 2 };
+const PURPOSES = /** @type {Purpose[]} */ (Object.keys(CHANNEL));
 
 /** @param {any} value @param {number} most */
 const isText = (value, most) => typeof value === "string" && value.length <= most;
@@ -228,5 +242,210 @@ export class Rtc {
     clearTimeout(this.#gathering);
     this.pc.close();
     this.#how.change();
+  }
+}
+
+/**
+ * The way to one node by peer connections: it has one while there is a link, and lets it carry what it can.
+ *
+ * @typedef {object} There the node at the other end, as `Links` knows it
+ * @property {string} node
+ * @property {Partial<Record<Purpose, Link>>} links
+ * @property {Map<string, any>} relays by session
+ */
+export class Direct {
+  /** @type {Rtc | null} */
+  rtc = null;
+  #how;
+  #there;
+  #made;
+  /** @type {Partial<Record<Purpose, string>>} the session that our hello on the channel has named */
+  #told = {};
+  /** @type {Partial<Record<Purpose, string>>} the same of theirs */
+  #said = {};
+  /** @type {Partial<Record<Purpose, boolean>>} they have said over the relay that they are there */
+  #left = {};
+  /** @type {[string, any, number][]} what came before its link */
+  #early = [];
+  /** @type {Promise<any>} */
+  #work = Promise.resolve();
+  #queued = 0;
+  #tries = 0;
+  #saidAt = 0;
+  #making = false;
+  #closed = false;
+  /** @type {any} */
+  #timer;
+  /** @type {any} */
+  #login;
+
+  /** @param {any} how what `Links` was made with @param {There} there @param {(rtc: Rtc) => void} made */
+  constructor(how, there, made) {
+    this.#how = how;
+    this.#there = there;
+    this.#made = made;
+  }
+
+  /** There is another link. */
+  linked() {
+    this.#improve();
+    this.#settle();
+    for (const early of this.#early.splice(0)) this.take(...early);
+  }
+
+  /** Take what the other side says about the connection. @param {string} session @param {any} said @param {number} at */
+  take(session, said, at) {
+    if (this.#queued >= MOST_EARLY) return;
+    this.#queued += 1;
+    this.#work = this.#work.then(() => this.#take(session, said, at)).catch(() => {}).then(() => (this.#queued -= 1));
+  }
+
+  /** They have said over the relay that the channel carries nothing for them. @param {Purpose} purpose */
+  left(purpose) {
+    this.#left[purpose] = true;
+    this.#settle();
+  }
+
+  /** Look after it at once. */
+  check() {
+    if (!this.rtc) {
+      this.#tries = 0;
+      this.#improve();
+    } else if (this.rtc.pc.connectionState !== "connected") this.rtc.restart();
+  }
+
+  /** Be done with it. */
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.rtc?.close();
+  }
+
+  /** Have a peer connection soon: the lower node id opens it, the other after a while without. */
+  #improve() {
+    const { able, nodeId } = this.#how;
+    const { node } = this.#there;
+    clearTimeout(this.#timer);
+    if (this.#closed || this.rtc || (able && !able(node))) return;
+    if (this.#tries >= MOST_UNANSWERED && !this.#saidAt) return; // it knows no peer connections
+    const wait = this.#tries ? Math.min(FIRST_MS * 4 ** (this.#tries - 1), LAST_MS) : 0;
+    this.#timer = setTimeout(() => this.#connect(), wait + (nodeId() < node ? 0 : TURN_MS));
+  }
+
+  async #connect() {
+    const { ice, nodeId, RTCPeerConnection: make, iceTransportPolicy, signal } = this.#how;
+    const { node, relays, links } = this.#there;
+    if (this.rtc || this.#making) return;
+    this.#making = true;
+    try {
+      const iceServers = await within(/** @type {Promise<RTCIceServer[]>} */ (ice()), ICE_MS, "").catch(() => []);
+      if (!relays.size || this.#closed) return;
+      const rtc = new Rtc({
+        make,
+        configuration: { iceServers, iceTransportPolicy },
+        polite: nodeId() < node,
+        tell: async (body) => {
+          const [session] = relays.keys();
+          if (session) await signal(node, session, "connect", body);
+        },
+        hear: (id, data) => this.#heard(rtc, id, new Uint8Array(data)),
+        change: () => this.#changed(rtc),
+        room: (id) => links[PURPOSES.find((one) => CHANNEL[one] === id) ?? "connect"]?.check(),
+      });
+      this.rtc = rtc;
+      this.#watchLogins(iceServers);
+      this.#made(rtc);
+    } catch {
+      this.#tries += 1; // this browser makes none with these servers
+      this.#improve();
+    } finally {
+      this.#making = false;
+    }
+  }
+
+  /** Renew logins at TURN servers before they end: coturn's user names begin with the second. @param {RTCIceServer[]} servers */
+  #watchLogins(servers) {
+    const ends = servers.map(({ username }) => parseInt(/^\d{10}(?=:|$)/.exec(username ?? "")?.[0] ?? "", 10) * 1000).filter((at) => at);
+    if (!ends.length) return;
+    const wait = Math.max(Math.min(...ends) - LOGIN_MS - this.#how.now(), TURN_MS);
+    this.#login = setTimeout(async () => {
+      const fresh = await within(this.#how.ice(), ICE_MS, "").catch(() => null);
+      try {
+        if (fresh) this.rtc?.restart(fresh);
+      } catch {
+        // servers that this browser does not take
+      }
+      if (this.rtc) this.#watchLogins(fresh ?? servers);
+    }, wait);
+  }
+
+  /** @param {string} session @param {any} said @param {number} at */
+  async #take(session, said, at) {
+    const body = readNegotiation(said);
+    if (!body || this.#closed) return;
+    if (!this.#there.relays.has(session)) return void (this.#early.length < MOST_EARLY && this.#early.push([session, said, at]));
+    if (body.description) {
+      if (at < this.#saidAt) return; // overtaken
+      this.#saidAt = at;
+    }
+    if (this.rtc?.isOther(body)) this.rtc.close();
+    if (!this.rtc && body.description?.type === "offer") {
+      clearTimeout(this.#timer);
+      await this.#connect();
+    }
+    void this.rtc?.take(body);
+  }
+
+  /** @param {Rtc} rtc @param {number} id @param {Uint8Array} data */
+  #heard(rtc, id, data) {
+    const { links } = this.#there;
+    if (this.rtc !== rtc) return;
+    if (id === 1) {
+      if (data.length <= MESSAGE) links.connect?.dispatchEvent(new CustomEvent("datagram", { detail: data }));
+      return;
+    }
+    const purpose = /** @type {Purpose} */ (PURPOSES.find((one) => CHANNEL[one] === id));
+    let frame;
+    try {
+      frame = readFrame(data);
+    } catch {
+      return; // a member who plays
+    }
+    if (!frame.kind) this.#said[purpose] = hex(frame.payload.subarray(0, 16));
+    this.#left[purpose] = false;
+    this.#settle();
+    const link = links[purpose];
+    if (link && link.session === this.#said[purpose]) link.hear(frame);
+  }
+
+  /** @param {Rtc} rtc */
+  #changed(rtc) {
+    if (this.rtc !== rtc) return;
+    if (rtc.pc.connectionState === "connected") this.#tries = 0;
+    if (rtc.dead) {
+      this.rtc = null;
+      this.#said = {};
+      this.#tries += 1;
+      clearTimeout(this.#login);
+    }
+    this.#settle();
+    if (rtc.dead && this.#there.relays.size) this.#improve();
+  }
+
+  /** Let each link use the data channel if both sides have said hello there, and it carries. */
+  #settle() {
+    for (const purpose of PURPOSES) {
+      const link = this.#there.links[purpose];
+      const channel = this.rtc?.up ? this.rtc.channels[CHANNEL[purpose]] : undefined;
+      const carries = channel?.readyState === "open" ? channel : null;
+      if (carries && link && this.#told[purpose] !== link.session) {
+        carries.send(/** @type {any} */ (hello(link.session)));
+        this.#told[purpose] = link.session;
+      } else if (!carries && this.#told[purpose]) {
+        delete this.#told[purpose];
+        link?.wave();
+      }
+      link?.attach(this.#said[purpose] === link.session && !this.#left[purpose] ? carries : null);
+    }
   }
 }
