@@ -50,6 +50,9 @@ def _version(node: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["npm"]:
-        sys.exit(subprocess.call(npm(*sys.argv[2:]), env=environment()))
-    print(executable())
+    try:
+        if sys.argv[1:2] == ["npm"]:
+            sys.exit(subprocess.call(npm(*sys.argv[2:]), env=environment()))
+        print(executable())
+    except FileNotFoundError as error:
+        sys.exit(f"setup: {error}")
