@@ -6,28 +6,31 @@ import { build } from "esbuild";
 const LIBRARY = resolve(process.argv[2]);
 const FROM = import.meta.dirname;
 
-const HOW = {
-  bundle: true,
-  minify: true,
-  write: false,
-  metafile: true,
-  format: "esm",
-  target: "es2022",
-  platform: "browser",
-  legalComments: "none",
-  absWorkingDir: FROM,
-  logLevel: "error",
-};
-
 /** Bundle entries, split where code is imported dynamically; returns files by name, with what each imports statically. */
 const bundle = async (entryPoints, more = {}) => {
-  const { outputFiles, metafile } = await build({ ...HOW, entryPoints, splitting: true, outdir: "out", ...more });
+  const { outputFiles, metafile } = await build({
+    entryPoints,
+    bundle: true,
+    minify: true,
+    splitting: true,
+    write: false,
+    metafile: true,
+    format: "esm",
+    target: "es2022",
+    platform: "browser",
+    legalComments: "none",
+    outdir: "out",
+    absWorkingDir: FROM,
+    logLevel: "error",
+    ...more,
+  });
   const texts = new Map(outputFiles.map(({ path, contents }) => [path, contents]));
   return new Map(
-    Object.entries(metafile.outputs).map(([name, { imports, entryPoint }]) => [
+    Object.entries(metafile.outputs).map(([name, { imports, inputs, entryPoint }]) => [
       name,
       {
         entryPoint,
+        inputs,
         contents: texts.get(join(FROM, name)),
         imports: imports.filter(({ kind, external }) => kind === "import-statement" && !external).map(({ path }) => path),
       },
@@ -47,7 +50,7 @@ const weigh = (files, names) => {
   const [all, packed] = [(one) => one.length, (one) => gzipSync(one, { level: 9 }).length].map((size) =>
     [...names].reduce((sum, name) => sum + size(files.get(name).contents), 0),
   );
-  return { min_bytes: all, gzip_bytes: packed, files: names.size };
+  return { min_bytes: all, gzip_bytes: packed, files: [...names].length };
 };
 
 const named = (files, check) => [...files].find(([, { entryPoint }]) => entryPoint && check(entryPoint))[0];
@@ -55,11 +58,13 @@ const entry = (files, name) => named(files, (path) => resolve(FROM, path) === jo
 
 const ours = async () => {
   const alone = await bundle([join(LIBRARY, "index.js")]);
+  const core = graph(alone, entry(alone, "index.js"));
   const all = await bundle(["index.js", "calls.js", "bootstrap/index.js"].map((name) => join(LIBRARY, name)));
   const base = graph(all, entry(all, "index.js"));
-  const beside = (end) => weigh(all, new Set([...graph(all, entry(all, end))].filter((name) => !base.has(name))));
+  const beside = (name) => weigh(all, [...graph(all, entry(all, name))].filter((file) => !base.has(file)));
   return {
-    muster: weigh(alone, graph(alone, entry(alone, "index.js"))),
+    muster: weigh(alone, core),
+    "muster, what it loads when used": weigh(alone, [...alone.keys()].filter((file) => !core.has(file))),
     "muster, calls beside it": beside("calls.js"),
     "muster, bootstrap beside it": beside("bootstrap/index.js"),
   };
@@ -72,11 +77,12 @@ const theirs = async (what, name, external = []) => {
   return weigh(files, graph(files, named(files, (path) => path === "<stdin>")));
 };
 
-/** Which module of ours has how many of the minified bytes. */
+/** Which module of ours has how many of the minified bytes that are loaded first. */
 const modules = async () => {
-  const { metafile } = await build({ ...HOW, entryPoints: [join(LIBRARY, "index.js")], splitting: false, outdir: "out" });
-  const [[, { inputs }]] = Object.entries(metafile.outputs);
-  const bytes = Object.entries(inputs).map(([name, { bytesInOutput }]) => [relative(LIBRARY, resolve(FROM, name)), bytesInOutput]);
+  const files = await bundle([join(LIBRARY, "index.js")]);
+  const bytes = [...graph(files, entry(files, "index.js"))].flatMap((file) =>
+    Object.entries(files.get(file).inputs).map(([name, { bytesInOutput }]) => [relative(LIBRARY, resolve(FROM, name)), bytesInOutput]),
+  );
   return Object.fromEntries(bytes.sort(([, one], [, other]) => other - one));
 };
 
