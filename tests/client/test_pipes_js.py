@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,13 +23,11 @@ from muster.base64url import decode, encode
 from muster.circle.links import Link, Links
 from muster.circle.pipes import Pipes
 from muster.signals import Signal
+from tests.support import node
 from tests.support.members2 import play
 
-NODE = shutil.which("node")
 SCRIPT = Path(__file__).parents[1] / "web" / "node.mjs"
 KEY = SigningKey(bytes(32)).verify_key
-
-pytestmark = pytest.mark.skipif(NODE is None, reason="needs node 20")
 
 
 class Wire:
@@ -90,9 +87,8 @@ class _From:
 
 @asynccontextmanager
 async def page(mine: bytes, theirs: bytes, *opens: str) -> AsyncIterator[Wire]:
-    assert NODE is not None
     process = await asyncio.create_subprocess_exec(
-        NODE,
+        str(node.executable()),
         str(SCRIPT),
         theirs.hex(),
         mine.hex(),
