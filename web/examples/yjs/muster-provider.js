@@ -1,0 +1,60 @@
+/**
+ * A Yjs provider over a circle. Who is there gets every change by a pipe; the circle's history keeps it for who comes
+ * when nobody is there; awareness (names, carets) goes by a pipe that may lose some.
+ *     const provider = new MusterProvider(doc, circle, { channel });    // in a channel, or a circle, of its own
+ */
+import * as Y from "yjs";
+import { Awareness, applyAwarenessUpdate, encodeAwarenessUpdate, removeAwarenessStates } from "y-protocols/awareness";
+
+const [OURS_MS, THEIRS_MS] = [1000, 30_000]; // until it is kept: theirs in case they went before they kept it
+const RECORD = /^yjs:([\w-]{1,36}):(\d{1,3}):(\d{1,3}):([\w+/=]+)$/; // id, which part, of how many, base64
+const quietly = async (task, given) => { try { await task(given); } catch { /* a member who plays, or has gone */ } };
+
+export class MusterProvider {
+  #kept = new Y.Doc(); // what the history has
+  #parts = {}; // of changes that are longer than a text may be
+  #timers = {};
+  #ends = new AbortController();
+  constructor(doc, circle, { name = "yjs", channel = "general" } = {}) {
+    const [update, ask, state] = ["update", "ask", "state"].map((word) => circle.pipe(`${name}/${word}`, { reliable: word !== "state" }));
+    const [awareness, owners, { signal }] = [new Awareness(doc), new Map(), this.#ends];
+    Object.assign(this, { doc, circle, channel, awareness });
+    const on = (target, type, hear) => target.addEventListener(type, ({ detail }) => quietly(hear, detail), { signal });
+    const ours = () => encodeAwarenessUpdate(awareness, [doc.clientID]);
+    const greet = (to) => to.path !== "none" && Promise.all([ask.send(Y.encodeStateVector(doc), { to }), state.send(ours(), { to })]);
+    const changed = (change, origin) => {
+      if (origin !== this) update.send(change);
+      const wait = origin === this ? THEIRS_MS : OURS_MS;
+      this.#timers[wait] ??= setTimeout(() => this.keep(delete this.#timers[wait]), wait);
+    };
+    doc.on("update", changed);
+    signal.onabort = () => doc.off("update", changed);
+    awareness.on("update", ({ added }, origin) => (origin === "local" ? state.send(ours()) : added.forEach((id) => owners.set(id, origin))));
+    on(update, "message", ({ data }) => Y.applyUpdate(doc, data, this));
+    on(ask, "message", ({ from, data }) => update.send(Y.encodeStateAsUpdate(doc, data), { to: from }));
+    on(state, "message", ({ from, data }) => applyAwarenessUpdate(awareness, data, from.id));
+    on(circle, "peer", greet);
+    on(circle, "left", (peer) => removeAwarenessStates(awareness, [...owners.keys()].filter((id) => owners.get(id) === peer.id), "left"));
+    for (const peer of circle.peers.values()) quietly(greet, peer);
+    this.#read();
+  }
+  async #read() {
+    for await (const { author, text } of this.circle.messages(this.channel, { signal: this.#ends.signal })) quietly(() => {
+      const [, id, at, count, part] = RECORD.exec(text);
+      const parts = Object.assign((this.#parts[author.id + id] ??= {}), { [at]: part });
+      if (Object.keys(parts).length < count) return;
+      const whole = Uint8Array.from(atob(Object.values(parts).join("")), (one) => one.charCodeAt(0));
+      for (const doc of [this.#kept, this.doc]) Y.applyUpdate(doc, whole, this);
+    });
+  }
+  async keep() {
+    if (Y.equalSnapshots(Y.snapshot(this.doc), Y.snapshot(this.#kept))) return;
+    const missing = Y.encodeStateAsUpdate(this.doc, Y.encodeStateVector(this.#kept));
+    const [id, parts] = [crypto.randomUUID(), btoa(Array.from(missing, (one) => String.fromCharCode(one)).join("")).match(/.{1,200000}/g)];
+    for (const [at, part] of parts.entries()) await this.circle.post(this.channel, `yjs:${id}:${at}:${parts.length}:${part}`);
+  }
+  async destroy() {
+    this.awareness.destroy();
+    await this.keep().finally(() => this.#ends.abort());
+  }
+}
