@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capsules.errors import Refused
-from muster import base64url, keys
+from muster import base64url
 from muster.chat.felund import FelundRoom
 from muster.chat.node import Room
 from muster.chat.room import AnyRoom
@@ -211,8 +211,3 @@ def take_felund(room: FelundRoom, found: Iterable[dict[str, Any]], taken: Taken)
                 taken.records += room.store.add_text(room.id, row)
             except (KeyError, TypeError, ValueError, BadValue):
                 taken.refused += 1
-
-
-def circle_of(value: dict[str, Any]) -> bytes:
-    """Return the id of the circle that a line is about."""
-    return keys.circle_id(invite_of(value).founder)

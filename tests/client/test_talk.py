@@ -1,6 +1,7 @@
 """What a chat comes to: channels, roles, devices, retention, calls; and what members play."""
 
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -104,6 +105,81 @@ def test_a_draft_that_waits_is_closed_under_the_key_that_is_when_it_is_said() ->
     meet(ada, bob, cleo)
     assert ada.texts(board) == ["written before Cleo went"]
     assert cleo.texts(board) == []
+
+
+def test_a_manager_who_is_removed_with_two_devices_manages_no_more_and_has_no_key() -> None:
+    ada, bob, phone, cleo = circle_of("Ada", "Bob", "Phone", "Cleo")
+    meet(ada, bob, phone, cleo)
+    bob.talk.link_device(phone.talk.me)
+    phone.talk.link_device(bob.talk.me)
+    board = ada.talk.create_channel("board", "key", passphrase="correct horse battery")
+    meet(ada, bob, phone, cleo)
+    for who in (bob, phone, cleo):
+        who.talk.join_channel("board", passphrase="correct horse battery")
+    ada.talk.manage_channel(ada.talk.channel("board"), [bob.talk.me, phone.talk.me])
+    meet(ada, bob, phone, cleo)
+    assert bob.talk.channel("board").managers >= {ada.talk.me, bob.talk.me}
+    with pytest.raises(BadValue):
+        ada.talk.remove(ada.talk.channel("board"), bob.talk.me, passphrase="short")
+    ada.talk.remove(ada.talk.channel("board"), bob.talk.me, passphrase="another long passphrase")
+    meet(ada, bob, phone, cleo)
+    ada.talk.say("without Bob", channel=board)
+    meet(ada, bob, phone, cleo)
+    found = ada.talk.channel("board")
+    assert found.managers == {ada.talk.me}
+    assert found.cuts.keys() >= {bob.talk.me, phone.talk.me}
+    assert "without Bob" not in bob.texts(board) + phone.texts(board) + cleo.texts(board)
+    cleo.talk.join_channel("board", passphrase="another long passphrase")
+    meet(ada, cleo)
+    assert "without Bob" in cleo.texts(board)
+
+
+def test_what_asks_too_much_is_refused_and_drafts_nothing() -> None:
+    ada, bob = circle_of("Ada", "Bob")
+    tea = [who.talk.create_channel("tea") for who in (ada, bob)]
+    ada.talk.keep_circle(3)
+    meet(ada, bob)
+    talk, before = ada.talk, len(ada.circle.file.drafts())
+    for refused, why in (
+        (lambda: talk.channel("tea"), f"say which: .*{tea[1].hex()[:6]}"),
+        (lambda: talk.link_device(talk.me), "no other member"),
+        (lambda: talk.link_device(bytes(32)), "no other member"),
+        (lambda: talk.start_call(GENERAL, "smoke signals"), "audio, video or broadcast"),
+        (lambda: talk.keep_circle(10**6), "texts are kept 1 to"),
+        (lambda: talk.name_circle(" "), "a name has 1 to"),
+        (lambda: talk.name_managers([bytes([n]) * 32 for n in range(200)]), "at most"),
+        (lambda: talk.create_channel("tea", "public"), "already"),
+        (lambda: talk.create_channel("open", "open"), "public, key or invite"),
+        (lambda: talk.say("into the void", channel=bytes([9]) * 16), "no such channel"),
+        (lambda: talk.say("", channel=GENERAL), ""),
+    ):
+        with pytest.raises(BadValue) as error:
+            refused()
+        assert re.search(why, f"{error.value.message} {error.value.hint}"), error.value
+    assert len(ada.circle.file.drafts()) == before
+    with pytest.raises(NotAllowed):
+        bob.talk.keep_circle(3)
+
+
+def test_a_channel_is_written_in_before_it_is_said_and_a_call_is_left_again() -> None:
+    ada, bob = circle_of("Ada", "Bob")
+    tea = ada.talk.create_channel("tea")
+    ada.talk.say("first", channel=tea)
+    meet(ada, bob)
+    assert bob.texts(tea) == ["first"]
+    ada.talk.start_call(tea)
+    meet(ada, bob)
+    bob.talk.start_call(tea, "video")
+    meet(ada, bob)
+    call = ada.talk.call_in(tea)
+    assert call is not None
+    assert call.media == "audio"
+    assert set(call.participants) == {ada.talk.me, bob.talk.me}
+    bob.talk.leave_call(call)
+    meet(ada, bob)
+    call = ada.talk.call_in(tea)
+    assert call is not None
+    assert set(call.participants) == {ada.talk.me}
 
 
 def test_nothing_of_a_private_channel_stands_in_clear_in_what_is_sent() -> None:
