@@ -91,11 +91,15 @@ def test_a_file_of_5_mb_comes_whole_and_a_message_passes_it(
         file = tmp_path / "holiday.bin"
         file.write_bytes(os.urandom(5_000_000))
         told: list[tuple[int, int]] = []
+        begun = asyncio.Event()
+
+        def tell(sent: int, size: int) -> None:
+            told.append((sent, size))
+            begun.set()
+
         async with links(server) as (one, two), Pipes(one) as hers, Pipes(two) as his:
-            sending = asyncio.create_task(
-                hers.send("files", file, progress=lambda *now: told.append(now))
-            )
-            await asyncio.sleep(0.05)
+            sending = asyncio.create_task(hers.send("files", file, progress=tell))
+            await begun.wait()
             await hers.send("chat", "meanwhile")
             first, second = await _read(his, 2)
             await sending
@@ -142,9 +146,11 @@ def test_what_was_cut_off_does_not_come(server: local.Server, tmp_path: Path) ->
         file = tmp_path / "large"
         file.write_bytes(bytes(9_000_000))
         async with links(server) as (one, two), Pipes(one) as hers, Pipes(two) as his:
-            sending = asyncio.create_task(hers.send("x", file))
-            await asyncio.sleep(0.3)
-            sending.cancel()
+
+            def cut() -> None:
+                sending.cancel()
+
+            sending = asyncio.create_task(hers.send("x", file, progress=lambda *_: cut()))
             with pytest.raises(asyncio.CancelledError):
                 await sending
             await hers.send("x", "after")
