@@ -200,6 +200,7 @@ test("sending opens a link where there is none, and ends with it", { timeout: 30
   bob.addEventListener("link", ({ detail }) => his.pipes.attach(detail.link));
   await hers.pipes.send("x", "first", { to: BOB });
   assert.deepEqual([hers.pipes.has(BOB), his.pipes.has(ANN), his.come[0].data], [true, true, "first"]);
+  assert.deepEqual([hers.pipes.path(BOB), hers.pipes.path(ANN)], ["relay", "none"]);
   const sending = hers.pipes.send("x", new Blob([new Uint8Array(9_000_000)]), { to: BOB });
   setTimeout(() => bob.close(), 20);
   await assert.rejects(sending, refused("CLOSED"));
