@@ -14,60 +14,69 @@ const within = (promise, what, told = () => "") => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
-/** An open socket. */
-const open = (url) =>
+/** An open socket; *take* hears frames of JSON from the first one on. */
+const open = (url, take) =>
   within(
     new Promise((resolve, reject) => {
       const socket = new WebSocket(url);
+      socket.onmessage = ({ data }) => take(JSON.parse(data));
       socket.onopen = () => resolve(socket);
       socket.onerror = ({ message }) => reject(new Error(`${url}: ${message}`));
     }),
     url,
   );
 
-/** Hear frames of JSON. */
-const hear = (socket, take) => socket.addEventListener("message", ({ data }) => take(JSON.parse(data)));
+/** A promise, and what keeps it. */
+const awaited = () => {
+  let keep;
+  const promise = new Promise((resolve) => (keep = resolve));
+  return { promise, keep };
+};
 
 // A way is {send: [to the second, to the first], heard: [by the first, by the second]}.
 
 const bare = async () => {
-  const sockets = [await open(`ws://127.0.0.1:${given.bare}`), await open(`ws://127.0.0.1:${given.bare}`)];
-  const way = { send: sockets.map((socket) => (payload) => socket.send(JSON.stringify({ payload }))), heard: [] };
-  sockets.forEach((socket, at) => hear(socket, ({ payload }) => way.heard[at](payload)));
+  const way = { send: [], heard: [] };
+  for (const at of [0, 1]) {
+    const socket = await open(`ws://127.0.0.1:${given.bare}`, ({ payload }) => way.heard[at](payload));
+    way.send[at] = (payload) => socket.send(JSON.stringify({ payload }));
+  }
   return way;
 };
 
 /** PeerJS 1.5: a candidate for a peer by its id. */
 const peerjs = async () => {
+  const way = { send: [], heard: [] };
   const ids = ["bench-one", "bench-two"];
-  const sockets = [];
-  for (const id of ids) {
-    const socket = await open(`ws://127.0.0.1:${given.peerjs}/peerjs?key=peerjs&id=${id}&token=${id}&version=1.5.5`);
-    sockets.push(socket);
-    await within(new Promise((resolve) => hear(socket, ({ type }) => type === "OPEN" && resolve())), "OPEN");
+  for (const at of [0, 1]) {
+    const opened = awaited();
+    const query = `key=peerjs&id=${ids[at]}&token=${ids[at]}&version=1.5.5`;
+    const socket = await open(`ws://127.0.0.1:${given.peerjs}/peerjs?${query}`, ({ type, payload }) => {
+      if (type === "OPEN") opened.keep();
+      if (type === "CANDIDATE") way.heard[at](payload.candidate);
+    });
+    await within(opened.promise, "OPEN");
+    const more = { type: "data", connectionId: "dc_bench" };
+    way.send[at] = (candidate) => socket.send(JSON.stringify({ type: "CANDIDATE", dst: ids[1 - at], payload: { candidate, ...more } }));
   }
-  const send = sockets.map((socket, at) => (payload) => {
-    socket.send(JSON.stringify({ type: "CANDIDATE", dst: ids[1 - at], payload: { candidate: payload, type: "data", connectionId: "dc_bench" } }));
-  });
-  const way = { send, heard: [] };
-  sockets.forEach((socket, at) => hear(socket, ({ type, payload }) => type === "CANDIDATE" && way.heard[at](payload.candidate)));
   return way;
 };
 
 /** y-webrtc 10.3: published to a topic, which the sender hears too. */
 const yWebrtc = async () => {
-  const sockets = [await open(`ws://127.0.0.1:${given.y_webrtc}`), await open(`ws://127.0.0.1:${given.y_webrtc}`)];
-  for (const socket of sockets) {
+  const way = { send: [], heard: [] };
+  for (const at of [0, 1]) {
+    const answered = awaited();
+    const socket = await open(`ws://127.0.0.1:${given.y_webrtc}`, ({ type, data }) => {
+      if (type === "pong") answered.keep();
+      if (type === "publish" && data.to === at) way.heard[at](data.signal);
+    });
     socket.send(JSON.stringify({ type: "subscribe", topics: ["bench"] }));
-    const pong = new Promise((resolve) => hear(socket, ({ type }) => type === "pong" && resolve()));
     socket.send(JSON.stringify({ type: "ping" }));
-    await within(pong, "pong");
+    await within(answered.promise, "pong");
+    const more = { type: "signal", from: at, to: 1 - at };
+    way.send[at] = (signal) => socket.send(JSON.stringify({ type: "publish", topic: "bench", data: { ...more, signal } }));
   }
-  const send = sockets.map((socket, at) => (signal) => {
-    socket.send(JSON.stringify({ type: "publish", topic: "bench", data: { type: "signal", from: at, to: 1 - at, signal } }));
-  });
-  const way = { send, heard: [] };
-  sockets.forEach((socket, at) => hear(socket, ({ type, data }) => type === "publish" && data.to === at && way.heard[at](data.signal)));
   return way;
 };
 
