@@ -34,7 +34,7 @@ import { provide } from "./crypto.js";
  * @typedef {object} Message
  * @property {string} hash its name
  * @property {string} channel
- * @property {{id: string, name: string}} author
+ * @property {{id: string, name: string, key: string}} author `key` tells two of one name apart
  * @property {string} text
  * @property {number} at_ms when, as its author says
  * @property {boolean} mine
@@ -159,10 +159,10 @@ export class Circle extends EventTarget {
   }
 
   /**
-   * Say anything else of the chat (docs/web.md): `edit`, `remove`, `react`, `create`, `join`, …
+   * Say anything else of the chat (docs/web.md): `edit`, `delete`, `react`, `create`, `join`, …
    * @param {string} op
    * @param {...any} args
-   * @returns {Promise<string>} the hash of the record
+   * @returns {Promise<{hash: string, channel: string}>} the last record that was said for it
    */
   act(op, ...args) {
     return this.#ask("act", op, ...args);
@@ -223,7 +223,12 @@ export class Circle extends EventTarget {
     }
   }
 
-  /** @returns {Promise<any[]>} */
+  /** The newest messages of a channel that hold all these words. @param {string} channel @param {string} words @param {number} [limit] @returns {Promise<Message[]>} */
+  search(channel, words, limit) {
+    return this.#ask("search", channel, words, limit);
+  }
+
+  /** Channels that this member can read. @returns {Promise<any[]>} */
   channels() {
     return this.#ask("channels");
   }
@@ -303,7 +308,10 @@ export class Circle extends EventTarget {
       for (const peer of detail.peers) this.hear("peer", peer);
       return this.hear("state", state);
     }
-    if (type === "state") this.state = detail;
+    if (type === "state") {
+      if (JSON.stringify(this.state) === JSON.stringify(detail)) return undefined;
+      this.state = detail;
+    }
     if (type === "peer") {
       if (JSON.stringify(this.peers.get(detail.id)) === JSON.stringify(detail)) return undefined;
       this.peers.set(detail.id, detail);

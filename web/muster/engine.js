@@ -46,6 +46,7 @@ import { Talk } from "./chat/talk.js";
  * @property {number} servicesAt
  * @property {string} me how this member is called
  * @property {string} introduced
+ * @property {Record<string, Uint8Array>} [keys] of channels with a passphrase, by salt
  * @property {boolean} out
  */
 
@@ -63,11 +64,15 @@ const AGAIN = 20 * 86_400_000;
 const OTHERS = 8 * 86_400_000;
 const NEVER = 600_000;
 const MINUTE = 60_000;
+const HOUR = 3_600_000;
+const TEND = 500;
+const MOST_TEXT = 262_144;
 const STALE = 1_800_000;
 const READY = 3000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
 const ABILITIES = ["pipes", "webrtc"];
+const OF_CHANNELS = new Set("join leave rename topic keep managers invite remove renew call".split(" "));
 
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -112,6 +117,8 @@ export class Engine {
   #state = "";
   #ready = false;
   #saidAt = 0;
+  /** @type {Map<string, number>} */
+  #lookAgain = new Map();
   /** @type {Map<number, Epoch>} */
   #epochs = new Map();
   /** @type {Map<string, Meeting>} */
@@ -123,6 +130,8 @@ export class Engine {
   #options;
   /** @type {any} */
   #expiring;
+  /** @type {any} */
+  #tending;
 
   /**
    * @param {import("./store.js").Store} store
@@ -140,7 +149,7 @@ export class Engine {
     this.#emit = emit;
     this.#options = options;
     log.ontrouble = ({ reason = "STORAGE_GONE", message }) => this.trouble(reason, message);
-    this.talk = new Talk({ circle: row.id, founder: row.founder, member, now: this.now });
+    this.talk = this.#newTalk();
     const RTC = options.RTCPeerConnection === undefined ? globalThis.RTCPeerConnection : options.RTCPeerConnection;
     this.links = new Links({
       nodeId: () => this.node.id,
@@ -170,9 +179,20 @@ export class Engine {
   static async open(store, row, emit, options = {}) {
     const log = await Log.open(store, row.id);
     const engine = new Engine(store, row, log, await Member.make(row.id, row.member), emit, options);
-    for (const rec of log.records()) await engine.talk.take(rec);
+    await engine.#fill();
     await engine.#enter();
     return engine;
+  }
+
+  #newTalk() {
+    const { row, member, now } = this;
+    const talk = new Talk({ circle: row.id, founder: row.founder, member, now, opened: (hash) => this.#tellMessage(hash) });
+    talk.typed = new Map(Object.entries(row.keys ?? {}));
+    return talk;
+  }
+
+  async #fill() {
+    for (const rec of this.log.records()) await this.talk.take(rec);
   }
 
   /** The time that others are told: with the smallest correction that a service has signed. */
@@ -182,8 +202,14 @@ export class Engine {
   async start() {
     await this.#introduce();
     this.#attend();
-    this.#expiring = setInterval(() => this.log.expire(this.now(), (/** @type {string} */ channel) => this.talk.keepDays(channel)), 3_600_000);
+    this.#expiring = setInterval(() => this.#expire(), HOUR);
+    this.#expire();
     this.#show();
+  }
+
+  async #expire() {
+    const facts = await this.talk.facts();
+    await this.log.expire(this.now(), (channel) => facts.daysOf(channel));
   }
 
   /** Stop, and say goodbye. */
@@ -191,6 +217,7 @@ export class Engine {
     if (this.#stopped) return;
     this.#stopped = true;
     clearInterval(this.#expiring);
+    clearTimeout(this.#tending);
     this.links.close();
     await Promise.all(this.attendants.map((one) => one.close(true)));
   }
@@ -266,10 +293,17 @@ export class Engine {
       return rekey.order;
     }
     this.#epochs.delete(rekey.epoch);
+    for (const { author, member } of this.log.records()) {
+      const [seq] = rekey.out[member] ?? [];
+      if (seq !== undefined && this.log.tip(author)[0] > seq) await this.log.dropBeyond(author, seq);
+    }
     await this.#enter();
+    this.talk = this.#newTalk();
+    await this.#fill();
     this.links.reset();
     this.peers.clear();
     this.#emit("rekeyed", { epoch: rekey.epoch });
+    this.#emit("hello", await this.hello());
     this.#attend();
     return rekey.order;
   }
@@ -321,9 +355,35 @@ export class Engine {
   async #told(rec) {
     await this.talk.take(rec);
     for (const meeting of this.#meetings.values()) meeting.tell(rec);
-    const message = rec.kind === "text" ? this.talk.message(rec.hash) : undefined;
-    if (message) this.#emit("message", this.#view(message));
+    if (rec.kind === "text") await this.#tellMessage(rec.hash);
     this.#emit("change", { channel: rec.channel, kind: rec.kind, hash: rec.hash });
+    if (LASTING.has(rec.kind)) this.#tending ??= setTimeout(() => this.#tend().catch(() => {}), TEND);
+  }
+
+  /** @param {string} hash */
+  async #tellMessage(hash) {
+    const message = await this.talk.message(hash);
+    if (message) this.#emit("message", this.#view(message));
+  }
+
+  /** Facts have changed: read what can be read now, and mend keys of channels that this member manages. */
+  async #tend() {
+    this.#tending = undefined;
+    const { channels } = await this.talk.facts();
+    this.#emit("hello", await this.hello());
+    if (!this.#ready || ![...channels.values()].some(({ mode, managers }) => mode === "invite" && managers.has(this.member.id))) return;
+    const { mend } = await import("./chat/saying.js");
+    for (const draft of await mend(await this.#context())) await this.say(draft);
+  }
+
+  /** What saying.js needs. @returns {Promise<import("./chat/saying.js").Context>} */
+  async #context() {
+    const { row, member, talk, now, log } = this;
+    const remember = async (/** @type {string} */ salt, /** @type {Uint8Array} */ key) => {
+      talk.remember(salt, key);
+      await this.#keep({ keys: { ...row.keys, [salt]: key } });
+    };
+    return { circle: row.id, member, talk, facts: await talk.facts(), now, tip: (author) => log.tip(author)[0], founderSeed: row.founderSeed, remember };
   }
 
   /** Whether a mailbox has a record, and pushes it to a node. @param {string} node @param {string} hash */
@@ -345,6 +405,7 @@ export class Engine {
     const fresh = found.filter(({ id: name }) => !this.row.services.some((known) => known.id === name));
     await this.#keep({ services: [...this.row.services, ...fresh].slice(-8), servicesAt });
     if (fresh.length) this.#attend();
+    this.#emit("hello", await this.hello());
   }
 
   /** @param {any} body */
@@ -419,7 +480,7 @@ export class Engine {
     const { epoch } = one.node;
     const leaving = [];
     let size = 0;
-    for (const rec of [...this.log.unleft(this.member.author, one.id, epoch.number, this.now() - MAIL), ...this.#lasting(one)]) {
+    for (const rec of [...this.log.unleft(this.member.author, one.id, epoch.number, this.now() - MAIL), ...(await this.#lasting(one))]) {
       if (leaving.length >= count || size > bytes) break;
       const sealed = await this.log.sealed(rec.hash, () => sealRecord(epoch, rec));
       if (sealed.length > each) {
@@ -447,12 +508,13 @@ export class Engine {
     }
   }
 
-  /** Lasting records that a mailbox is to have once more: their author leaves them first. @param {Attendant} one @returns {Rec[]} */
-  #lasting(one) {
-    if (!one.isRead) return [];
+  /** Lasting records that a mailbox is to have once more: their author leaves them first. @param {Attendant} one @returns {Promise<Rec[]>} */
+  async #lasting(one) {
+    if (!one.isRead || Date.now() < (this.#lookAgain.get(one.id) ?? 0)) return [];
+    this.#lookAgain.set(one.id, Date.now() + MINUTE);
     const now = this.now();
     const due = [];
-    for (const hash of this.talk.standing()) {
+    for (const hash of (await this.talk.facts()).standing) {
       const rec = this.log.get(hash);
       const at = this.log.keptAt(one.id, one.node.epoch.hint, hash);
       if (!rec || (rec.author === this.member.author && rec.epoch === this.epoch.number && !at)) continue; // it is left soon
@@ -655,40 +717,56 @@ export class Engine {
   // What an app asks (circle.js); everything here may come from another tab
 
   /** What an app sees when it comes. */
-  hello() {
+  async hello() {
     const { row, member } = this;
     const state = this.#state ? JSON.parse(this.#state) : ["connecting", "", []];
     return {
-      id: row.id, invite: this.invite(), name: this.talk.circleName || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
+      id: row.id, invite: await this.invite(), name: (await this.talk.facts()).name || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
       state: { state: state[0], why: state[1], services: state[2] }, peers: [...this.peers.keys()].map((node) => this.#peer(node)),
     };
   }
 
   /** Return the id of a channel by its name, or as it is. @param {string} channel */
-  channelId(channel) {
+  async channelId(channel) {
     if (channel === "general") return GENERAL;
     if (ID.test(channel)) return channel;
-    const found = this.talk.channels().filter(({ name }) => name === channel);
+    const found = (await this.talk.channels()).filter(({ name }) => name === channel);
     if (found.length !== 1) throw new Refused("NO_CHANNEL", found.length ? `several channels are called ${channel}: give the id` : `no channel is called ${channel}`);
     return found[0].id;
   }
 
   /** @param {string} channel @param {string} text @param {{reply?: string}} [how] */
-  async post(channel, text, how) {
-    const said = await this.talk.say.text(this.channelId(channel), text, { ...how, name: this.row.me });
-    return this.#view(this.talk.message((await this.say(said)).hash));
+  async post(channel, text, { reply } = {}) {
+    const id = await this.channelId(channel);
+    if (typeof text !== "string" || !text.trim()) throw new Refused("MALFORMED", "there is nothing to say");
+    if (utf8(text).length > MOST_TEXT) throw new Refused("TOO_LARGE", `a text has at most ${MOST_TEXT} bytes`);
+    const body = { text, ...(this.row.me && { name: this.row.me }), ...(reply && { reply }) };
+    const open = id === GENERAL || (await this.talk.facts()).channels.get(id)?.mode === "public";
+    const draft = open ? { kind: "text", channel: id, body } : await (await import("./chat/saying.js")).draft(await this.#context(), id, "text", body);
+    const { hash } = await this.say(draft);
+    return this.#view(await this.talk.message(hash));
   }
 
-  /** @param {string} op of the chat @param {...any} args */
+  /** @param {string} op of the chat (chat/saying.js) @param {...any} args a channel by name or id, where it is about one */
   async act(op, ...args) {
-    const make = Object.hasOwn(this.talk.say, op) && this.talk.say[op];
-    if (!make) throw new Refused("MALFORMED", `there is nothing called ${op} to say`);
-    return (await this.say(await make(...args))).hash;
+    const { ops } = await import("./chat/saying.js");
+    if (!Object.hasOwn(ops, op)) throw new Refused("MALFORMED", `there is nothing called ${op} to say`);
+    if (OF_CHANNELS.has(op)) args[0] = await this.channelId(args[0]);
+    let said;
+    for (const draft of await ops[op](await this.#context(), ...args)) said = await this.say(draft);
+    return { hash: said?.hash, channel: said?.channel };
   }
 
   /** @param {string} channel @param {{after?: string, before?: string, limit?: number}} [page] */
-  history(channel, page) {
-    return this.talk.messages(this.channelId(channel), page).map((/** @type {any} */ message) => this.#view(message));
+  async history(channel, page) {
+    const found = await this.talk.messages(await this.channelId(channel), page);
+    return found.map((message) => this.#view(message));
+  }
+
+  /** @param {string} channel @param {string} words @param {number} [limit] */
+  async search(channel, words, limit) {
+    const found = await this.talk.search(await this.channelId(channel), words, limit);
+    return found.map((message) => this.#view(message));
   }
 
   /** @param {any} message */
@@ -743,9 +821,10 @@ export class Engine {
   }
 
   /** What lets somebody in: a link, where the circle has a service. */
-  invite() {
-    const { founder, services, peers, name } = this.row;
-    const code = writeInvite({ founder, epoch: this.epoch, services, peers, at_ms: this.now(), name: this.talk.circleName || name });
+  async invite() {
+    const { founder, services, peers } = this.row;
+    const name = (await this.talk.facts()).name || this.row.name;
+    const code = writeInvite({ founder, epoch: this.epoch, services, peers, at_ms: this.now(), name });
     return services.length ? `${services[0].url}/app/#${code}` : code;
   }
 }

@@ -65,7 +65,14 @@ export class Talk {
   /** @type {Promise<Facts> | null} */
   #facts = null;
 
-  /** @param {{circle: string, founder: Uint8Array, member: Member | null, now: () => number}} how whose boxes can be opened */
+  /**
+   * @param {object} how
+   * @param {string} how.circle
+   * @param {Uint8Array} how.founder
+   * @param {Member | null} how.member whose boxes can be opened
+   * @param {() => number} how.now
+   * @param {(hash: string) => void} [how.opened] what could not be read before can be now
+   */
   constructor(how) {
     this.#how = how;
   }
@@ -111,6 +118,7 @@ export class Talk {
     if (!body) return;
     this.#closed.delete(rec.hash);
     this.#talk(rec, body, true);
+    if (rec.kind === "text") this.#how.opened?.(rec.hash);
   }
 
   /** @param {Rec} rec @param {any} body @param {boolean} closed */
