@@ -187,7 +187,7 @@ def test_a_felund_circle_is_joined_once_and_takes_texts_alone(tmp_path: Path) ->
             typed(session, text)
     assert "(felund)" in typed(session, "/circles")[0]
     typed(session, "/circle leave yes")
-    assert session.rooms == session.home.memberships() == []
+    assert (session.rooms, session.home.memberships()) == ([], [])
     session.close()
 
 
@@ -297,7 +297,7 @@ def test_who_has_the_key_of_a_channel_is_let_in_and_put_out(tmp_path: Path) -> N
             await run(session, "/channel create vault")
         with pytest.raises(BadValue, match="no mode"):
             await run(session, "/channel create other open")
-        with pytest.raises(BadValue, match="everybody's|already"):
+        with pytest.raises(BadValue, match="every circle has"):
             await run(session, "/channel create general")
         with pytest.raises(BadValue, match="at most"):
             await run(session, "/topic " + "x" * 2000)
