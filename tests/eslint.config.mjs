@@ -36,7 +36,6 @@ export default [
       "ts/await-thenable": "error",
       "ts/no-floating-promises": "error",
       "ts/no-misused-promises": "error",
-      "ts/require-array-sort-compare": "error",
     },
   },
 ];
