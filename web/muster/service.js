@@ -145,6 +145,8 @@ export class Attendant {
   #socket = null;
   /** @type {Promise<any>} */
   #working = Promise.resolve();
+  /** @type {Map<string, boolean>} who has come or gone while a list was on its way, which does not know it */
+  #meanwhile = new Map();
   /** @type {Promise<any>} what was pushed is taken one after the other */
   #hearing = Promise.resolve();
 
@@ -472,6 +474,7 @@ export class Attendant {
     /** @type {Set<string> | null} */
     let listed = peers && !this.old ? new Set() : null;
     let page = "";
+    if (listed) this.#meanwhile.clear();
     for (let turn = 0; turn < 10_000 && !this.#closed; turn += 1) {
       const before = [this.#home.place(this).number, this.#signalsAfter];
       /** @type {any} */
@@ -496,14 +499,14 @@ export class Attendant {
         more.delete("signals");
       }
       if (listed) {
-        const found = await this.#takePeers(answer.peers ?? []);
+        const found = await this.#takePeers(answer.peers ?? [], (node) => !this.#meanwhile.has(node));
         for (const node of found) listed.add(node);
         const last = found.at(-1) ?? "";
         if (more.delete("peers") && last > page && listed.size < MOST_THERE) {
           page = last;
           more.add("peers");
         } else {
-          for (const node of this.there.keys()) if (!listed.has(node)) this.there.delete(node);
+          for (const node of this.there.keys()) if (!listed.has(node) && !this.#meanwhile.get(node)) this.there.delete(node);
           listed = null;
           this.#home.lookRound();
         }
@@ -568,8 +571,11 @@ export class Attendant {
 
   /** @param {any} frame */
   async #takeEvent({ peers = [], left = [], entries = [], signals = [] }) {
-    await this.#takePeers(peers);
-    for (const node of left) this.there.delete(node);
+    for (const node of await this.#takePeers(peers)) this.#meanwhile.set(node, true);
+    for (const node of left.slice(0, MOST_THERE)) {
+      this.#meanwhile.set(node, false);
+      this.there.delete(node);
+    }
     if (peers.length || left.length) this.#home.lookRound();
     await this.#takeEntries(entries, false);
     await this.#takeSignals(signals);
@@ -593,11 +599,12 @@ export class Attendant {
     }
   }
 
-  /** @param {any} found @returns {Promise<string[]>} the nodes that were named */
-  async #takePeers(found) {
+  /** @param {any} found @param {(node: string) => boolean} [counts] @returns {Promise<string[]>} the nodes that were named */
+  async #takePeers(found, counts = () => true) {
     const named = items({ peers: found }, "peers", 1000).map((one) => matching(members(one, "peer"), "node_id", ID));
     await Promise.all(
       found.map(async (/** @type {any} */ one) => {
+        if (!counts(one.node_id)) return;
         try {
           const presence = await unsealPresence(this.node.epoch, one.node_id, unb64(one.sealed));
           if (this.#home.believe(this, one.node_id, presence) && this.there.size < MOST_THERE) this.there.set(one.node_id, presence);
