@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 from tests.support import local
 from tests.support.members2 import address
 from tests.support.pages import Pages, Person, told
@@ -185,7 +184,9 @@ def test_two_tabs_are_one_node_and_the_second_goes_on_when_the_first_is_closed(
     assert other.run("return circle.me") == bob.run("return circle.me")
     other.sees("Ada")
     ada.run("window.pipe = circle.pipe('news')")
-    other.run("circle.pipe('news').addEventListener('message', ({ detail }) => piped.push(detail.data))")
+    other.run(
+        "circle.pipe('news').addEventListener('message', ({ detail }) => piped.push(detail.data))"
+    )
     other.post("by the second tab")
     bob.reads("by the second tab")
     ada.reads("by the second tab")
@@ -224,7 +225,9 @@ def test_two_circles_of_the_same_pages_stay_apart(pages: Pages, service: str) ->
 
     bob.reads("for work")
     bob.until("(await first.history('general')).length === 1")
-    assert bob.run("return (await first.history('general')).map((one) => one.text)") == ["for friends"]
+    assert bob.run("return (await first.history('general')).map((one) => one.text)") == [
+        "for friends"
+    ]
     assert bob.texts() == ["for work"]
     assert bob.run("return first.me.id !== second.me.id")
     ada.until("[...second.peers.values()].some((one) => one.path === 'webrtc')")

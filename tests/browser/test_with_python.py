@@ -77,9 +77,7 @@ def test_they_exchange_files_over_the_relay(pages: Pages, service: str, tmp_path
         assert ada.run("return piped") == [expected]
 
 
-def test_a_page_reads_from_a_node_what_no_service_of_its_has(
-    pages: Pages, tmp_path: Path
-) -> None:
+def test_a_page_reads_from_a_node_what_no_service_of_its_has(pages: Pages, tmp_path: Path) -> None:
     made = Circle.new(tmp_path / "made.muster2")
     code = made.invite().code
     made.close()
@@ -125,4 +123,7 @@ def test_a_rekey_that_python_makes_is_followed_by_those_who_stay_alone(
         founder.reads("I am here")
         founder.sees("Ada")
         assert "without Eve" not in eve.texts()
-        assert eve.run("return circle.post('general', 'me too').catch((error) => error.reason)") == "LEFT_OUT"
+        assert (
+            eve.run("return circle.post('general', 'me too').catch((error) => error.reason)")
+            == "LEFT_OUT"
+        )

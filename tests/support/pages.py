@@ -113,7 +113,9 @@ class Person:
 
     def reads(self, text: str, channel: str = "general", ms: int = 15_000) -> Any:
         """Wait until a text is shown; returns the message."""
-        check = "(await circle.history(given[0], { limit: 200 })).find((one) => one.text === given[1])"
+        check = (
+            "(await circle.history(given[0], { limit: 200 })).find((one) => one.text === given[1])"
+        )
         return self.until(check, [channel, text], ms)
 
     def sees(self, name: str, path: str = "", ms: int = 15_000) -> Any:

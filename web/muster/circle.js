@@ -233,6 +233,11 @@ export class Circle extends EventTarget {
     return this.#ask("channels");
   }
 
+  /** The call that is on in a channel: its hash, host, media, and who is in. @param {string} channel @returns {Promise<any>} */
+  ongoing(channel) {
+    return this.#ask("ongoing", channel);
+  }
+
   /** Everybody who was ever heard of. @returns {Promise<any[]>} */
   people() {
     return this.#ask("people");

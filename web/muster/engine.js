@@ -763,6 +763,13 @@ export class Engine {
     return found.map((message) => this.#view(message));
   }
 
+  /** The call that is on in a channel, as records and presences say. @param {string} channel */
+  async ongoing(channel) {
+    const here = [...this.peers.values()].map(({ presence }) => presence);
+    const words = (/** @type {string} */ member) => here.filter((one) => one.member === member).flatMap(({ abilities }) => abilities);
+    return (await this.talk.facts()).callIn(await this.channelId(channel), this.now(), words);
+  }
+
   /** @param {string} channel @param {string} words @param {number} [limit] */
   async search(channel, words, limit) {
     const found = await this.talk.search(await this.channelId(channel), words, limit);

@@ -166,5 +166,5 @@ export class Tab {
 
 /** What of an engine may be asked for. */
 const COMMANDS = new Set(
-  "hello post act history channels channelId people rename search send cancel stats erase".split(" "),
+  "hello post act history channels channelId ongoing people rename search send cancel stats erase".split(" "),
 );
