@@ -1,4 +1,4 @@
-"""Channels of the chat in pages: all modes, with keys that follow who is in, beside a program in Python."""
+"""Channels of the chat in pages, of all modes: keys follow who is in, in programs too."""
 
 from __future__ import annotations
 

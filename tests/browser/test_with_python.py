@@ -17,7 +17,8 @@ HOLD = """
   const pipe = circle.pipe("files");
   pipe.addEventListener("message", async ({ detail: { from, data } }) => {
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await data.arrayBuffer()));
-    piped.push([from.name, data.name, data.size, [...digest].map((b) => b.toString(16).padStart(2, "0")).join("")]);
+    const hex = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    piped.push([from.name, data.name, data.size, hex]);
   });
 """
 
@@ -67,7 +68,7 @@ def test_they_exchange_files_over_the_relay(pages: Pages, service: str, tmp_path
         ada.run(
             """window.hers = crypto.getRandomValues(new Uint8Array(60_000));
             const file = new File([hers], "cat.png", { type: "image/png" });
-            window.sending = circle.pipe("files").send(file).catch((error) => happened.push(["error", String(error)]))"""
+            circle.pipe("files").send(file).catch((error) => happened.push(["error", error]))"""
         )
         found, raw = bob.exchanges(bob.linked(), "files", his)
         assert (found.pipe, found.name, found.type) == ("files", "cat.png", "image/png")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import shutil
 import threading
 import time
@@ -58,11 +59,11 @@ HARNESS = """
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".mjs": "text/javascript",
-    }
+    """Files of a directory; what a browser asks for is not written down."""
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        is_script = str(path).endswith((".js", ".mjs"))
+        return "text/javascript" if is_script else super().guess_type(path)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
