@@ -21,7 +21,7 @@ _HEADERS = http.CORS | {
     "Cache-Control": CACHE_CONTROL,
     "X-Content-Type-Options": "nosniff",
 }
-_PREFLIGHT = http.PREFLIGHT | {
+PREFLIGHT = http.PREFLIGHT | {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
 }
@@ -36,7 +36,7 @@ class CapsuleFiles:
     def reply(self, call: Call) -> Reply:
         """Answer a call for a published file."""
         if call.method == "OPTIONS":
-            return Reply(204, headers=dict(_PREFLIGHT), route="OPTIONS")
+            return Reply(204, headers=dict(PREFLIGHT), route="OPTIONS")
         if call.method != "GET":
             raise MethodNotAllowed("this path takes GET and HEAD", allow="GET, HEAD, OPTIONS")
         path = _PATH.fullmatch(call.path)
@@ -50,12 +50,12 @@ class CapsuleFiles:
             raise NotFound("nothing is published for this community; somebody must announce first")
         tag = f'"{file.tag.strip(_QUOTE)[:32]}"'
         headers = _HEADERS | {"ETag": tag, "Content-Type": media_type(path[2])}
-        if _matches(call.headers.get("if-none-match", ""), tag):
+        if matches(call.headers.get("if-none-match", ""), tag):
             return Reply(304, headers=headers, route=ROUTE)
         return Reply(200, body=file.body, headers=headers, route=ROUTE)
 
 
-def _matches(condition: str, tag: str) -> bool:
+def matches(condition: str, tag: str) -> bool:
     """Compare as RFC 9110 section 13.1.2 says: weakly, in a list, or with any."""
     tags = [given.strip().removeprefix("W/") for given in condition.split(",")]
     return tag in tags or tags == ["*"]

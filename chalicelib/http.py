@@ -41,6 +41,9 @@ _log = logging.getLogger("muster")
 CAPSULES = "/capsules/"
 """Below it are published files; what serves them is loaded when one is asked for."""
 
+LIBRARY = "/app/muster/"
+"""Below it are the modules of the browser library, loaded in the same way."""
+
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Muster-Answer, Retry-After, X-Request-Id",

@@ -1,19 +1,12 @@
 """Capsules: the call's address answers for published files too, and reads them from the bucket.
 
-So a deployment without an edge has them, at the address that everybody knows. Nobody signs
-such a call, and a capsule may be large, so what strangers can cause is bounded:
-
-* A community's files are read from the bucket once in `KEPT_S` by each container, and so is
-  the news that there are none. Where the service is closed, only the communities that the
-  operator named are looked for: containers x communities x 3 files / `KEPT_S` reads a second
-  at the most, which for 10 containers and one community are 3, $3.15 a month at $0.40 a
-  million. Where it is open, each call may name another community: a read for each call.
-* An address pays for a large file with as many calls as it takes `CALL_BYTES`.
-* A container sends `BYTES_PER_S` of capsules in the long run, and `BURST_BYTES` when it is
-  new: ten of them 108 GB a month, $9.69 at $0.09 a GB. Whoever has more readers takes the
-  edge, or opens the bucket.
-
-A read takes no unit of a table, unless its address is told to the others (ADR 0007).
+So a deployment without an edge has them, at the address that everybody knows. What is sent is
+bounded with all other files (`chalicelib/aws/files.py`), and what is read is bounded here: a
+community's files are read from the bucket once in `KEPT_S` by each container, and so is the news
+that there are none. Where the service is closed, only the communities that the operator named are
+looked for: containers x communities x 3 files / `KEPT_S` reads a second at the most, which for 10
+containers and one community are 3, $3.15 a month at $0.40 a million. Where it is open, each call
+may name another community: a read for each call.
 """
 
 from __future__ import annotations
@@ -24,15 +17,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from chalicelib import access
-from chalicelib.aws.sender import Budget
+from chalicelib.aws.files import Files
 from chalicelib.call import Call, Reply
 from chalicelib.capsule_files import CapsuleFiles
 from chalicelib.community.shelf import FILES, Shelved
 from chalicelib.service import Service
-from muster.errors import RateLimited
 
 Read = Callable[[str], Shelved | None]
-Files = dict[str, Shelved]
+Capsule = dict[str, Shelved]
 
 KEPT_S = 10
 """How long files are not read again; readers may keep them for half a minute themselves."""
@@ -42,10 +34,6 @@ TORN_S = 1
 
 KEPT_COMMUNITIES, KEPT_BYTES = 128, 8 * 1024 * 1024
 """What a container keeps at the most; the oldest go first."""
-
-CALL_BYTES = 8 * 1024
-BYTES_PER_S, BURST_BYTES = 4 * 1024, 1024 * 1024
-WAIT_S = 30
 
 
 class KeptCapsules:
@@ -58,7 +46,7 @@ class KeptCapsules:
 
     def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read, self._clock = read, clock
-        self._kept: OrderedDict[str, tuple[float, Files]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, Capsule]] = OrderedDict()
         self._bytes = 0
 
     def read(self, name: str) -> Shelved | None:
@@ -66,7 +54,7 @@ class KeptCapsules:
         community, _, file = name.partition("/")
         return self._files(community).get(file)
 
-    def _files(self, community: str) -> Files:
+    def _files(self, community: str) -> Capsule:
         until, files = self._kept.get(community, (0.0, {}))
         if self._clock() < until:
             return files
@@ -79,9 +67,9 @@ class KeptCapsules:
             self._drop(next(iter(self._kept)))
         return files
 
-    def _fetch(self, community: str) -> Files:
+    def _fetch(self, community: str) -> Capsule:
         """Read the manifest first: it is written last, and without it there is no capsule."""
-        files: Files = {}
+        files: Capsule = {}
         for file in reversed(FILES):
             found = self._read(f"{community}/{file}")
             if found is None:
@@ -95,26 +83,17 @@ class KeptCapsules:
 
 
 class Capsules:
-    """Answers calls for capsules, within what a container may send."""
+    """Answers calls for capsules."""
 
-    def __init__(self, service: Service, read: Read) -> None:
+    def __init__(self, service: Service, read: Read, files: Files | None = None) -> None:
         self._service = service
         self._kept = KeptCapsules(read)
-        self._files = CapsuleFiles(self._find)
-        self._budget = Budget(BYTES_PER_S, burst=BURST_BYTES)
+        self._found = CapsuleFiles(self._find)
+        self._files = files or Files(service)
 
     def reply(self, call: Call) -> Reply:
         """Answer a call for a published file; raises what it is refused with."""
-        limits, shared = self._service.limits, not access.closed(self._service, call)
-        limits.spend_address(call.source_ip, clock=call.clock, shared=shared)
-        reply = self._files.reply(call)
-        size = len(reply.body)
-        if not self._budget.take(size):
-            raise RateLimited("too many capsules are read here; wait 30 s", retry_after_s=WAIT_S)
-        limits.charge_address(call.source_ip, size // CALL_BYTES, clock=call.clock, shared=shared)
-        if call.request_id:
-            reply.headers["X-Request-Id"] = call.request_id
-        return reply
+        return self._files.reply(call, self._found.reply)
 
     def _find(self, name: str) -> Shelved | None:
         """Read a file of a community that is published; others have none."""
@@ -124,7 +103,7 @@ class Capsules:
         return self._kept.read(name)
 
 
-def _is_whole(files: Files) -> bool:
+def _is_whole(files: Capsule) -> bool:
     """Say whether the manifest, if there is one, is that of the capsule beside it."""
     capsule, manifest = files.get(FILES[0]), files.get(FILES[2])
     if capsule is None or manifest is None:
@@ -132,5 +111,5 @@ def _is_whole(files: Files) -> bool:
     return hashlib.sha256(capsule.body).hexdigest().encode() in manifest.body
 
 
-def _size(files: Files) -> int:
+def _size(files: Capsule) -> int:
     return sum(len(file.body) for file in files.values())

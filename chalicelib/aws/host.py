@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, cached_property
@@ -22,6 +23,7 @@ from chalicelib import http, log, store
 from chalicelib.aws import events
 from chalicelib.aws.clients import open_client
 from chalicelib.aws.events import Event
+from chalicelib.aws.files import Files
 from chalicelib.aws.greeter import Greeter
 from chalicelib.aws.pushes import PUSH_S, Pushes
 from chalicelib.aws.sender import Budget, GatewaySender
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.capsules import Capsules
     from chalicelib.aws.clocks import Clock
     from chalicelib.aws.publishing import BucketPublishing
+    from chalicelib.library import Library
 
 Environment = Mapping[str, str]
 
@@ -60,7 +63,14 @@ class Answer(Response):
     """A reply as Chalice wants it; a response that is none was not made by the service."""
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.body.decode(), dict(reply.headers), reply.status)
+        self._is_text = "Content-Encoding" not in reply.headers
+        body = reply.body if self._is_text else b64encode(reply.body)
+        super().__init__(body.decode(), dict(reply.headers), reply.status)
+
+    def to_dict(self, binary_types: list[str] | None = None) -> dict[str, Any]:
+        """Return what the gateway is told, and whether the body is in base64."""
+        told: dict[str, Any] = super().to_dict(binary_types)
+        return told if self._is_text else told | {"isBase64Encoded": True}
 
 
 class AwsHost:
@@ -141,7 +151,19 @@ class AwsHost:
         from chalicelib.community.shelf import S3Shelf
 
         client = cache(lambda: open_client("s3"))  # once a file is wanted, for it loads botocore
-        return Capsules(self.service, S3Shelf(client, bucket).read)
+        return Capsules(self.service, S3Shelf(client, bucket).read, self._files)
+
+    @cached_property
+    def _files(self) -> Files:
+        """Who sends files, of whatever kind, and bounds it."""
+        return Files(self.service)
+
+    @cached_property
+    def _library(self) -> Library:
+        """Who answers for the browser library; read once one of its modules is wanted."""
+        from chalicelib import library
+
+        return library.load()
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -232,12 +254,19 @@ class AwsHost:
 
     def _call(self, call: Call, event: Event) -> Reply:
         self.used.clear()
-        capsules = self._capsules if call.path.startswith(http.CAPSULES) else None
-        reply = capsules.reply(call) if capsules else http.handle(self.service, call)
+        reply = self._file(call) or http.handle(self.service, call)
         self._charge(call.source_ip, clock=call.clock, paid=1)
         if len(reply.body) > ANSWER_BYTES // 2 and _escaped_bytes(reply.body) > ANSWER_BYTES:
             raise PayloadTooLarge("the answer is larger than the gateway passes; lower the limit")
         return reply
+
+    def _file(self, call: Call) -> Reply | None:
+        """Answer a call for a file."""
+        if call.path.startswith(http.LIBRARY):
+            return self._files.reply(call, self._library.reply)
+        if call.path.startswith(http.CAPSULES) and self._capsules is not None:
+            return self._capsules.reply(call)
+        return None
 
     def _connect(self, call: Call, event: Event) -> Reply:
         connection, greeter, service = self.connection(event), self.greeter, self.service

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
-from chalicelib import http
+from chalicelib import http, library
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Reply, Wait
 from chalicelib.limits import Tally
@@ -30,7 +30,7 @@ from chalicelib.local.publishing import FolderPublishing
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.store import Stores
-from muster.errors import RateLimited, Refused, Unavailable
+from muster.errors import NotFound, RateLimited, Refused, Unavailable
 
 Send = Callable[[Event], Awaitable[None]]
 
@@ -74,6 +74,7 @@ class LocalHost:
         self._housekeeping = Housekeeping(self.service, self.desk, certificate)
         self._pages = status.Pages(self._counters, token=settings.status_token)
         self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
+        self._library = library.load()
         self._publishing: FolderPublishing | None = None
 
     def attach(self, publishing: FolderPublishing) -> None:
@@ -121,7 +122,7 @@ class LocalHost:
         started = time.perf_counter()
         try:
             call = self._reader.call(scope, request_id=request_id)
-            reply = await self._page(call) or http.meet(self.service, call)
+            reply = await self._page(call, scope) or http.meet(self.service, call)
             if reply is None:
                 call.body = await self._bodies.read(receive)
                 call.clock, started = time.time(), time.perf_counter()
@@ -138,9 +139,14 @@ class LocalHost:
         self._counters.answered(call, reply, latency_s=time.perf_counter() - started)
         await _send(reply, send, last=unread)
 
-    async def _page(self, call: Call) -> Reply | None:
+    async def _page(self, call: Call, scope: Scope) -> Reply | None:
         """Answer a call for a page or a file, which are the host's own."""
         publishing = self._publishing
+        if call.path.startswith(http.LIBRARY):
+            self.service.limits.spend_address(call.source_ip, clock=call.clock)
+            if b"%" in scope.get("raw_path", b""):  # what is escaped resolves to other imports
+                raise NotFound(http.NO_SUCH_PATH)
+            return self._library.reply(call)
         if publishing is not None and call.path.startswith(http.CAPSULES):
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
             return publishing.files.reply(call)

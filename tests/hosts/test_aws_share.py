@@ -1,5 +1,6 @@
 """What one address may use of a deployment on AWS: calls, frames, and units of the tables."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from chalicelib import tables
-from chalicelib.aws.share import CALLERS, Meter, Share
+from chalicelib.aws.files import BURST_BYTES, CALL_BYTES
+from chalicelib.aws.share import BURST_S, CALLERS, LEAST_CALLS, Meter, Share
 from chalicelib.aws.told import Told
+from chalicelib.library import load
 from chalicelib.limits import SPREAD_EVERY, SPREAD_MORE, SPREAD_S, Limits
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
@@ -122,6 +125,44 @@ def test_what_an_operator_chose_goes_first(gateway: Gateway) -> None:
     limits = gateway.call("GET", "/v1/info").json()["limits"]
 
     assert (limits["address_burst"], limits["address_per_s"]) == (7, 4)
+
+
+# --- files ----------------------------------------------------------------------------
+
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+CLOSED = RATES | {"MUSTER_ACCESS": "closed"}
+
+
+@on_sqlite
+@pytest.mark.parametrize("settings", [CLOSED])
+def test_one_address_pays_for_what_a_module_of_the_library_takes(gateway: Gateway) -> None:
+    path, module = max(load().modules.items(), key=lambda one: len(one[1].body))
+    pays, started = 1 + len(module.body) // CALL_BYTES, time.monotonic()
+
+    answers = [gateway.call("GET", path, source_ip="198.51.100.7") for _ in range(100)]
+
+    served = sum(answer.status == 200 for answer in answers)
+    may = LEAST_CALLS * (BURST_S + time.monotonic() - started)
+    assert pays > 2
+    assert 0 < served * pays <= may + pays
+    assert answers[-1].status == 429
+    assert gateway.call("GET", "/v1/health", source_ip="198.51.100.8").status == 200
+
+
+@on_sqlite
+@pytest.mark.parametrize("settings", [CLOSED])
+def test_all_addresses_together_get_of_files_what_a_container_may_send(gateway: Gateway) -> None:
+    paths = itertools.cycle(load().modules)
+    answers = [
+        gateway.call("GET", path, source_ip=f"2001:db8:{number:x}::7")
+        for number, path in zip(range(300), paths, strict=False)
+    ]
+
+    sent = sum(len(answer.body) for answer in answers if answer.status == 200)
+    assert BURST_BYTES / 2 < sent <= BURST_BYTES * 1.2
+    refused = next(answer for answer in answers if answer.status != 200)
+    assert (refused.status, refused.headers["retry-after"]) == (429, "30")
+    assert gateway.call("GET", "/v1/health", source_ip="2001:db8:ffff::7").status == 200
 
 
 # --- calls ----------------------------------------------------------------------------

@@ -5,8 +5,6 @@ import hashlib
 import pytest
 
 from chalicelib.aws.capsules import (
-    BURST_BYTES,
-    CALL_BYTES,
     KEPT_BYTES,
     KEPT_COMMUNITIES,
     KEPT_S,
@@ -14,6 +12,7 @@ from chalicelib.aws.capsules import (
     Capsules,
     KeptCapsules,
 )
+from chalicelib.aws.files import BURST_BYTES, CALL_BYTES
 from chalicelib.call import Call
 from chalicelib.community import publisher
 from chalicelib.community.shelf import FILES, Shelved
