@@ -17,6 +17,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY capsules capsules
 COPY muster muster
 COPY chalicelib chalicelib
+COPY web/muster web/muster
 RUN /opt/muster/bin/pip install --no-deps --no-build-isolation -e . \
     && /opt/muster/bin/pip uninstall --yes pip setuptools \
     && /opt/muster/bin/python -m compileall -q -j 0 /opt/muster/lib /opt/muster/app

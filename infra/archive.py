@@ -31,8 +31,9 @@ NEEDED = (
     "msgspec",
     "muster",
     "nacl",
+    "web",
 )
-OURS = frozenset({"app.py", "capsules", "chalice", "chalicelib", "muster"})
+OURS = frozenset({"app.py", "capsules", "chalice", "chalicelib", "muster", "web"})
 """What does not come from a wheel."""
 
 UNUSED = re.compile(

@@ -35,8 +35,16 @@ PROJECT = ("app.py", ".chalice", "chalicelib")
 VENDORED = ("capsules", "muster")
 """Our packages that Chalice does not look for: it takes them from `vendor/`."""
 
-LEFT_OUT = ("cli", "bootstrap", "local")
-"""Folders of ours that no function needs: the command, its client, the one-machine host."""
+LEFT_OUT = frozenset(
+    {
+        *("muster/bootstrap", "muster/chat", "muster/circle", "muster/cli"),
+        "chalicelib/local",
+    }
+)
+"""Folders of ours that no function needs: the command, its clients, the one-machine host."""
+
+LIBRARY, MODULES = Path("web") / "muster", "*.js"
+"""What the service sends to browsers; it looks for it beside its own package."""
 
 PINS = "requirements-pack.txt"
 STAGE = "deploy"
@@ -191,18 +199,29 @@ def chalice(work: Path, python: Python, *, architecture: str) -> Path:
 
 def _copy(project: Path, architecture: str) -> None:
     """Copy what is packed to where Chalice looks for it, and name the architecture."""
-    ignored = shutil.ignore_patterns("__pycache__", *LEFT_OUT)
     places = {name: name for name in PROJECT} | {name: f"vendor/{name}" for name in VENDORED}
     project.mkdir()
     for name, place in places.items():
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, project / place, ignore=ignored)
+            shutil.copytree(ROOT / name, project / place, ignore=_left_out)
         else:
             shutil.copyfile(ROOT / name, project / place)
+    for path in sorted((ROOT / LIBRARY).rglob(MODULES)):
+        module = project / "vendor" / path.relative_to(ROOT)
+        module.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, module)
     (project / "requirements.txt").write_text("")  # wheels are brought afterwards
     path = project / ".chalice" / "config.json"
     config = json.loads(path.read_text()) | {"lambda_architecture": architecture}
     path.write_text(json.dumps(config))
+
+
+def _left_out(folder: str, names: Sequence[str]) -> list[str]:
+    """Say what of a folder is not copied."""
+    place = Path(folder).relative_to(ROOT)
+    return [
+        name for name in names if name == "__pycache__" or (place / name).as_posix() in LEFT_OUT
+    ]
 
 
 def version_of(path: str) -> str | None:

@@ -141,6 +141,7 @@ def test_the_source_archive_is_the_checkout_and_makes_the_same_wheel(
         "chalicelib",
         "infra",
         "requirements-serve.txt",
+        "web/muster/index.js",
     ):
         assert (source / needed).exists()
 

@@ -111,6 +111,8 @@ def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
         check = re.findall(r'"([^"]*)"', said("HEALTHCHECK")[0])[1:]
         python = [str(prefix / "bin" / "python"), check[0], check[1].replace("8787", port)]
         assert subprocess.run(python, env=environment, timeout=20, check=False).returncode == 0
+        module = python[2].replace("/v1/health", "/app/muster/index.js")
+        assert subprocess.run([*python[:2], module], env=environment, check=False).returncode == 0
         refused = [*python[:2], python[2].replace(port, "1")]
         done = subprocess.run(refused, env=environment, capture_output=True, check=False)
         assert done.returncode != 0

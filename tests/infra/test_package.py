@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib import library
 from chalicelib.aws.events import EVERY
 from infra import archive, packing
 from infra.packing import Package
@@ -94,7 +95,19 @@ def test_no_test_tool_command_or_other_host_is_packed(tree: Path) -> None:
     ours = {path.relative_to(tree).as_posix() for path in tree.glob("*/*") if path.is_dir()}
 
     assert not {"infra", "tests", "tools"} & {path.name for path in tree.iterdir()}
-    assert not {"muster/cli", "muster/bootstrap", "chalicelib/local"} & ours
+    assert not packing.LEFT_OUT & ours
+    assert "chalicelib/circle" in ours
+
+
+def test_the_browser_library_is_packed_and_nothing_beside_its_modules(tree: Path) -> None:
+    folder = tree / "web" / "muster"
+    packed = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    ours = {path.relative_to(library.FOLDER): path for path in library.FOLDER.rglob("*.js")}
+
+    assert {name: path.read_bytes() for name, path in packed.items()} == {
+        name: path.read_bytes() for name, path in ours.items()
+    }
+    assert [path.name for path in (tree / "web").iterdir()] == ["muster"]
 
 
 def test_what_packed_code_imports_of_ours_is_packed(tree: Path) -> None:
