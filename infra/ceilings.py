@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from chalicelib.aws.capsules import BYTES_PER_S, KEPT_S
+from chalicelib.aws.capsules import KEPT_S
+from chalicelib.aws.files import BYTES_PER_S
 from chalicelib.aws.publishing import COMMUNITIES_A_RUN
 from chalicelib.aws.share import Share
 from chalicelib.aws.told import Told
@@ -200,7 +201,8 @@ class Ceilings:
         """Price a month in which strangers call a closed service all that the gateway lets in.
 
         Every call is refused, and takes as much as the most expensive kind. Only communities
-        that the operator named are theirs too: to announce to, and to read the capsules of.
+        that the operator named are theirs too: to announce to, and to read the capsules of. Files
+        are sent to everybody, as far as the service itself bounds it.
         """
         terms = terms or Terms()
         calls, knocks = self.rest_rate * MONTH_S, self.socket_rate * MONTH_S
@@ -215,6 +217,7 @@ class Ceilings:
         use.send(calls * call.answer_bytes + knocks * SOCKET.answer_bytes)
         own = terms.standing.platform_bytes
         use.log(calls * (call.log_bytes + own) + knocks * (SOCKET.log_bytes + own))
+        self._files(use)
         if terms.communities:
             self._announced(use, calls)
             self._capsules(use, terms, terms.communities)
@@ -250,11 +253,14 @@ class Ceilings:
         use.busy(calls * (CALL_MS - REFUSED_MS))
 
     def _capsules(self, use: Use, terms: Terms, communities: int) -> None:
-        """Count what is published each minute, and what the service reads and sends of it."""
+        """Count what is published each minute, and what the service reads of it."""
         wake(use, publish_hours=24 * DAYS)
         put(use, min(communities, COMMUNITIES_A_RUN) * AN_HOUR * 24 * DAYS)
         reads = self._machines() * CAPSULE_FILES * communities / KEPT_S
         use.file_get += min(reads, self.rest_rate) * MONTH_S
+
+    def _files(self, use: Use) -> None:
+        """Count what the service sends of files: the browser library is everybody's."""
         use.send(self._machines() * BYTES_PER_S * MONTH_S)
 
     def _everything(self, terms: Terms, communities: int) -> Use:
@@ -279,6 +285,7 @@ class Ceilings:
         use.log((calls + 2 * events) * (LOG_BYTES + terms.standing.platform_bytes))
         use.send(2 * self.read_units * READ_UNIT_BYTES * MONTH_S)
         use.send(sent * PIECE_BYTES + calls * ANSWER_BYTES)
+        self._files(use)
         wake(use, sweep_hours=24 * DAYS)
         if communities:
             self._capsules(use, terms, communities)

@@ -25,9 +25,11 @@ from capsules.keys import SigningKey
 from capsules.ticket import MAX_NAME_BYTES
 from chalicelib import log, tables
 from chalicelib.access import READ_AT_ONCE
-from chalicelib.aws.capsules import BURST_BYTES, KEPT_S
+from chalicelib.aws.capsules import KEPT_S
 from chalicelib.aws.clients import open_client
+from chalicelib.aws.files import BURST_BYTES, BYTES_PER_S
 from chalicelib.aws.share import Meter
+from chalicelib.library import load
 from infra import ceilings
 from infra.bill import GB, MONTH_S, Estimate, Use
 from infra.ceilings import Ceilings, Terms
@@ -238,11 +240,15 @@ def _nobody(*_: object) -> Any:
 
 
 def month(limits: Ceilings, calls: Taken, knocks: Taken, terms: Terms) -> Estimate:
-    """Bill a month in which the gateway lets through all that it may of such calls."""
+    """Bill a month in which the gateway lets through all that it may of such calls.
+
+    Files come on top of that, which the service bounds itself: their flood is below.
+    """
     use, called, knocked = Use(), limits.rest_rate * MONTH_S, limits.socket_rate * MONTH_S
     use.http_call, use.socket_message = called, knocked
     use.lambda_request = called + knocked
     use.busy((called + knocked) * ceilings.REFUSED_MS)
+    use.send(limits.concurrency * BYTES_PER_S * MONTH_S)
     for times, taken in ((called, calls), (knocked, knocks)):
         use.read_unit += times * taken.read
         use.write_unit += times * taken.written
@@ -376,6 +382,20 @@ def test_a_flood_for_capsules_reads_the_bucket_and_sends_as_little_as_the_model_
     assert sent <= BURST_BYTES * (1 + AGREED)
     assert {answer.status for answer in answers} == {200, 429}
     assert {answer.status for answer in strays} == {404}
+
+
+def test_a_flood_for_the_library_asks_no_table_and_sends_as_little_as_the_model_says(
+    closed: Flood,
+) -> None:
+    modules = sorted(load().modules)
+    taken = closed.take(lambda: closed.call("GET", modules[0]), status=200)
+    answers = [closed.call("GET", path) for _ in range(20) for path in modules]
+
+    assert (taken.read, taken.written) == (0, 0)
+    assert taken.log_bytes <= ceilings.CALL.log_bytes * (1 + AGREED)
+    assert {answer.status for answer in answers} == {200, 429}
+    sent = sum(len(answer.body) for answer in answers if answer.status == 200)
+    assert sent <= BURST_BYTES * (1 + AGREED)
 
 
 # --- an open service --------------------------------------------------------------------

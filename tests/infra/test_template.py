@@ -540,6 +540,9 @@ def test_a_bucket_that_anybody_may_read_is_told(template: Template) -> None:
 
 # --- the edge -------------------------------------------------------------------------
 
+OPTIMIZED, DISABLED = "658327ea-f89d-4fab-a63d-7e88639e58f6", "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+"""AWS's own policies CachingOptimized and CachingDisabled."""
+
 
 def test_one_domain_leads_everywhere(template: Template) -> None:
     config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
@@ -549,6 +552,7 @@ def test_one_domain_leads_everywhere(template: Template) -> None:
     assert leads == {
         "/v1/relay/ws": "sockets",
         "/capsules/*": "capsules",
+        "/app/muster/*": "calls",
         "/v1/*": "calls",
         "/announce": "calls",
         "/peers": "calls",
@@ -561,6 +565,22 @@ def test_one_domain_leads_everywhere(template: Template) -> None:
     assert "OriginCustomHeaders" not in origins["capsules"]
     assert origins["calls"]["DomainName"]["Fn::Sub"].startswith("${CallsApi}.")
     assert "OriginPath" not in origins["calls"]
+
+
+def test_the_edge_keeps_the_browser_library_and_nothing_else_of_the_calls(
+    template: Template,
+) -> None:
+    """By path and encoding alone, and a call for one it lacks says who makes it."""
+    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
+    every = [config["DefaultCacheBehavior"], *config["CacheBehaviors"]]
+    kept = [one for one in every if one["CachePolicyId"] == OPTIMIZED]
+    library, others = kept[1], [one for one in every if one not in kept]
+
+    assert [one["PathPattern"] for one in kept] == ["/capsules/*", "/app/muster/*"]
+    assert library["AllowedMethods"] == ["GET", "HEAD", "OPTIONS"]
+    assert library["FunctionAssociations"] == others[0]["FunctionAssociations"]
+    assert library["OriginRequestPolicyId"] == others[0]["OriginRequestPolicyId"]
+    assert {one["CachePolicyId"] for one in others} == {DISABLED}
 
 
 def test_the_edge_keeps_no_error_for_everybody(template: Template) -> None:
