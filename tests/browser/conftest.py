@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support import aws, local
+from tests.support import aws, local, turn
 from tests.support.members2 import address
 from tests.support.pages import CHROMIUM, Pages, browsing
 from tests.support.serving import serving
+
+TURN_SECRET = "of turn alone"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,41 @@ def pages(browser: Pages) -> Iterator[Pages]:
     """People with fresh profiles; whatever a page throws fails the test."""
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def coturn(tmp_path: Path) -> Iterator[str]:
+    """A coturn that relays to this machine, as ours in production never does; its port in a URL."""
+    if turn.missing():
+        pytest.skip(turn.missing())
+    port = turn._free_port()
+    told = {
+        "listening-ip": "127.0.0.1",
+        "relay-ip": "127.0.0.1",
+        "listening-port": port,
+        "realm": turn.REALM,
+        "static-auth-secret": TURN_SECRET,
+        "pidfile": tmp_path / "coturn.pid",
+        "userdb": tmp_path / "coturn.db",
+        "log-file": "stdout",
+    }
+    flags = ["use-auth-secret", "allow-loopback-peers", "no-tls", "no-dtls", "no-cli"]
+    file, log = tmp_path / "turnserver.conf", tmp_path / "coturn.out"
+    file.write_text("\n".join([f"{key}={value}" for key, value in told.items()] + flags))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [turn.PROGRAM, "-c", str(file)],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            turn._wait(port, process, log)
+            yield f"turn:127.0.0.1:{port}?transport=udp"
+        finally:
+            process.terminate()
+            process.wait(timeout=15)
 
 
 @pytest.fixture(scope="module", params=["one machine", "aws"])

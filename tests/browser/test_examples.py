@@ -16,6 +16,8 @@ from tests.support.members2 import address
 from tests.support.pages import ROOT, Pages, Person
 
 SEEN_MS = 20_000
+KEPT_MS = 2500
+"""The provider keeps what was typed after a second."""
 YJS = ROOT / "tests" / "node_modules" / "yjs"
 
 SHAPES = [(scheme, width) for scheme in ("light", "dark") for width in (320, 1280)]
@@ -140,13 +142,19 @@ def test_a_file_arrives_whole_and_its_way_is_shown(
     is_pictured(ada.page, "files", tmp_path)
 
 
-def test_a_file_to_who_has_gone_is_said_not_to_have_arrived(pages: Pages, place: str) -> None:
+def test_a_file_to_who_has_gone_waits_and_is_lost_with_the_page(
+    pages: Pages, place: str, tmp_path: Path
+) -> None:
     ada, bob = together(pages, "files", place, "Ada", "Bob")
-    ada.page.locator("#choose").set_input_files(upload("large", os.urandom(40_000_000)))
+    (tmp_path / "large").write_bytes(os.urandom(200_000_000))
+    ada.page.locator("#choose").set_input_files(tmp_path / "large")
     expect(ada.page.locator("progress")).to_be_visible()
-    bob.page.close()
+    where = bob.page.url
+    bob.page.goto("about:blank")
+    expect(ada.page.get_by_text("Bob is away")).to_be_visible(timeout=SEEN_MS)
 
-    expect(ada.page.get_by_text("Bob did not get it")).to_be_visible(timeout=60_000)
+    bob.page.goto(where)
+    expect(ada.page.get_by_text("Bob did not get it")).to_be_visible(timeout=40_000)
 
 
 @pytest.mark.skipif(not YJS.exists(), reason="needs Yjs: make node")
@@ -161,7 +169,7 @@ def test_texts_converge_together_apart_and_alone(pages: Pages, tmp_path: Path) -
         other.press("Home")
         other.press_sequentially("News: ")
         expect(page).to_have_value("News: Dinner at eight.", timeout=SEEN_MS)
-        ada.page.wait_for_timeout(1500)  # until it is kept
+        ada.page.wait_for_timeout(KEPT_MS)
 
         # Apart: no service, and no connection, as Bob's page was loaded anew.
         port = server.port
@@ -180,7 +188,7 @@ def test_texts_converge_together_apart_and_alone(pages: Pages, tmp_path: Path) -
             is_pictured(bob.page, "yjs", tmp_path)
 
             # Alone: who comes when nobody is there finds it.
-            ada.page.wait_for_timeout(1500)
+            ada.page.wait_for_timeout(KEPT_MS)
             link_of_ada = link(ada)
             for person in (ada, bob):
                 person.page.close()
@@ -200,7 +208,7 @@ def test_more_than_a_text_may_hold_is_kept_too(pages: Pages, place: str) -> None
         }""",
         long,
     )
-    ada.page.wait_for_timeout(4000)  # until it is kept
+    ada.page.wait_for_timeout(2 * KEPT_MS)
     where = link(ada)
     ada.page.close()
 
@@ -211,6 +219,35 @@ def test_more_than_a_text_may_hold_is_kept_too(pages: Pages, place: str) -> None
         arg=len(long),
         timeout=SEEN_MS,
     )
+
+
+@pytest.mark.skipif(not YJS.exists(), reason="needs Yjs: make node")
+def test_a_member_who_plays_does_not_stop_the_text(pages: Pages, place: str) -> None:
+    ada, bob = together(pages, "yjs", place, "Ada", "Bob")
+    eve = pages.person()
+    eve.join(link(ada), name="Eve")
+    eve.sees("Ada", "webrtc")
+    eve.sees("Bob", "webrtc")
+    eve.run(
+        """const texts = ["hello", "yjs:", "yjs:a:0:1:AAAA", "yjs:b:999:1:/w=="];
+        for (const junk of texts) await circle.post("general", junk);
+        const pieces = [null, 5, "x", [], { length: 1e9 }, new Uint8Array(300).fill(255)];
+        for (const word of ["update", "ask", "state"]) {
+          for (const junk of pieces) await circle.pipe(`yjs/${word}`).send(junk);
+        }"""
+    )
+
+    ada.page.get_by_label("Text", exact=True).press_sequentially("All is well.")
+
+    text = bob.page.get_by_label("Text", exact=True)
+    expect(text).to_have_value("All is well.", timeout=SEEN_MS)
+    ada.page.wait_for_timeout(KEPT_MS)
+    where = link(ada)
+    for person in (ada, bob):
+        person.page.close()
+    later = come(pages, "yjs", "Fay", link=where)
+    text = later.page.get_by_label("Text", exact=True)
+    expect(text).to_have_value("All is well.", timeout=SEEN_MS)
 
 
 def test_a_form_says_what_was_wrong_and_lets_one_try_again(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import http.server
 import shutil
-import subprocess
 import threading
 import time
 import uuid
@@ -20,9 +19,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support import javascript, turn
+from tests.browser.conftest import TURN_SECRET
+from tests.support import javascript
 
-SECRET = "a shared secret of this test"
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -246,45 +245,10 @@ def test_what_a_member_lies_in_sdp_costs_it_its_own_connection_alone(pair: Pair)
     two("until_declined")
 
 
-@pytest.fixture
-def coturn(tmp_path: Path) -> Iterator[str]:
-    """A coturn that relays to this machine, as ours in production never does; its port in a URL."""
-    if turn.missing():
-        pytest.skip(turn.missing())
-    port = turn._free_port()
-    told = {
-        "listening-ip": "127.0.0.1",
-        "relay-ip": "127.0.0.1",
-        "listening-port": port,
-        "realm": turn.REALM,
-        "static-auth-secret": SECRET,
-        "pidfile": tmp_path / "coturn.pid",
-        "userdb": tmp_path / "coturn.db",
-        "log-file": "stdout",
-    }
-    flags = ["use-auth-secret", "allow-loopback-peers", "no-tls", "no-dtls", "no-cli"]
-    file, log = tmp_path / "turnserver.conf", tmp_path / "coturn.out"
-    file.write_text("\n".join([f"{key}={value}" for key, value in told.items()] + flags))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [turn.PROGRAM, "-c", str(file)],
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            turn._wait(port, process, log)
-            yield f"turn:127.0.0.1:{port}?transport=udp"
-        finally:
-            process.terminate()
-            process.wait(timeout=15)
-
-
 def test_turn_alone_carries_it_and_logins_are_renewed_before_they_end(
     pair: Pair, coturn: str
 ) -> None:
-    one, two = pair.begin(turn={"urls": coturn, "secret": SECRET, "lasts": 52}, policy="relay")
+    one, two = pair.begin(turn={"urls": coturn, "secret": TURN_SECRET, "lasts": 52}, policy="relay")
     one("open")
     for node in (one, two):
         node("path", "webrtc")
