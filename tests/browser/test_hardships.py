@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from muster import keys, presences
+from muster import base64url, keys, presences
 from muster.circle.service import Service
 from muster.invites import Invite
 from tests.browser.conftest import TURN_SECRET
@@ -147,7 +147,7 @@ def test_a_page_among_200_nodes_sees_them_all_and_still_answers(pages: Pages, he
                 node, name=f"Member {number}", at_ms=service.now_ms(), abilities=("pipes",)
             )
             sealed = presences.seal(node, made, nonce=secrets.token_bytes(12))
-            told_ = {"sealed": presences.encode(sealed), "ttl_s": 120, "tell": True}
+            told_ = {"sealed": base64url.encode(sealed), "ttl_s": 120, "tell": True}
             async with limit:
                 await service.sync({"presence": told_})
             await service.aclose()
