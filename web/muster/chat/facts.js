@@ -106,7 +106,7 @@ export class Facts {
    * @param {Uint8Array} how.founder
    * @param {Member | null} how.member whose boxes can be opened
    * @param {Map<string, Uint8Array>} how.typed keys that passphrases made, by salt in b64
-   * @param {Map<string, any>} how.cache of what was opened
+   * @param {Map<any, any>} how.cache of what was opened
    */
   constructor(how) {
     this.#how = how;
@@ -115,8 +115,16 @@ export class Facts {
   /** Fold facts, in whatever order they are given. @param {ConstructorParameters<typeof Facts>[0]} how @param {Iterable<Rec>} found @returns {Promise<Facts>} */
   static async of(how, found) {
     const facts = new Facts(how);
-    const ordered = [...found].sort((a, b) =>
-      a.author === b.author ? a.seq - b.seq || (a.hash < b.hash ? 1 : -1) : a.author < b.author ? -1 : 1);
+    // by the bytes of keys, as everywhere: who names a channel first has one fact less left
+    /** @type {Map<string, Rec[]>} */
+    const chains = new Map();
+    for (const fact of found) {
+      const chain = chains.get(fact.author);
+      if (chain) chain.push(fact);
+      else chains.set(fact.author, [fact]);
+    }
+    const authors = [...chains.keys()].map((author) => [hex(unb64(author)), author]).sort();
+    const ordered = authors.flatMap(([, author]) => (chains.get(author) ?? []).sort((a, b) => a.seq - b.seq || (a.hash < b.hash ? 1 : -1)));
     /** @type {Rec[]} */
     const later = [];
     for (const fact of ordered) await facts.#fold(fact, later);
@@ -306,7 +314,7 @@ export class Facts {
     const groups = new Map();
     for (const [name, { value }] of persons) {
       const [one, other] = name.split(" ");
-      if (!value || !persons.get(`${other} ${one}`)?.value) continue;
+      if (!value || one === other || !persons.get(`${other} ${one}`)?.value) continue;
       const joined = new Set([one, other, ...(groups.get(one) ?? []), ...(groups.get(other) ?? [])]);
       for (const each of joined) groups.set(each, joined);
     }
@@ -400,8 +408,13 @@ export class Facts {
     const known = cache.get(rec.hash);
     if (known) return known;
     for (const key of await this.keysOf(channel, source)) {
+      const failed = cache.get(key) ?? new Set();
+      if (failed.has(rec.hash)) continue;
       const body = await this.#openWith(rec, key);
-      if (!body) continue;
+      if (!body) {
+        cache.set(key, failed.add(rec.hash)); // what somebody has filled with nonsense is tried once
+        continue;
+      }
       if (cache.size < 20_000) cache.set(rec.hash, body);
       return body;
     }

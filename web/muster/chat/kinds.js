@@ -31,6 +31,7 @@ const id = form(ID);
 const key = base64(32);
 const box = base64(80);
 const salt = base64(16);
+const boxed = form(/^[A-Za-z0-9_-]{107}$/);
 const name = string(1, 64);
 const any = number(Number.MAX_SAFE_INTEGER);
 const key32 = number(2 ** 32 - 1);
@@ -40,7 +41,7 @@ const bool = (/** @type {any} */ value) => typeof value === "boolean";
 const ids = (/** @type {any} */ value) => Array.isArray(value) && value.length <= 64 && value.every(id);
 const boxes = (/** @type {any} */ value) =>
   typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length <= 1024 &&
-  Object.entries(value).every(([to, one]) => id(to) && /^[A-Za-z0-9_-]{107}$/.test(one));
+  Object.entries(value).every(([to, one]) => id(to) && boxed(one));
 
 /** Absent is allowed; with `?`, null is too. */
 const invite = { to: id, "key?": key32, "from?": hash, "box?": box, "n=": any };

@@ -11,6 +11,7 @@ import { strict } from "../json.js";
 import { Refused } from "../refused.js";
 import { GENERAL, box, closeBody, forBody, forChannelKey } from "../seals.js";
 import { channelId, managersText } from "./facts.js";
+import { read } from "./kinds.js";
 
 /** @typedef {import("./facts.js").Facts} Facts */
 /** @typedef {import("./facts.js").Channel} Channel */
@@ -81,6 +82,7 @@ const closing = ({ circle, member }, channel, body, { number, from, key }) => as
 export const draft = async (c, channel, kind, body) => {
   const known = c.facts.channels.get(channel);
   if (channel !== GENERAL && !known?.creator) throw new Refused("NO_CHANNEL", "there is no such channel");
+  if (!read(kind, body)) throw bad(`a ${kind} has another form, or is shorter`);
   if (!known || known.mode === "public") return { kind, channel, body };
   if (known.cuts.has(c.member.id)) throw notAllowed(`you were removed from #${known.name}`);
   const { number, from, key } = await writing(c, known);
@@ -196,7 +198,8 @@ export const ops = {
   /** Make a channel: `public`, `key` (with a passphrase) or `invite`. */
   create: async (c, name, mode = "public", passphrase = undefined) => {
     const called = named(name);
-    if ([...c.facts.channels.values()].some((one) => one.name === called) || called === "general") throw bad(`there is a channel '${called}' already`);
+    const isCalled = (/** @type {string} */ one) => one.toLowerCase() === called.toLowerCase();
+    if ([...c.facts.channels.values()].some(({ name }) => isCalled(name)) || isCalled("general")) throw bad(`there is a channel '${called}' already`);
     const salt = random(16);
     const channel = await channelId(c.member.author, b64(salt));
     const body = { op: "create", mode, salt: b64(salt) };
@@ -214,7 +217,12 @@ export const ops = {
     const wanted = String(name).replace(/^#/, "");
     const channels = [...c.facts.channels.values()].filter(({ mode }) => mode === "key");
     channels.sort((a, b) => (b.created?.at ?? 0) - (a.created?.at ?? 0));
-    for (const channel of channels.slice(0, MOST_TRIED)) {
+    // of each creator in turn: each takes a tenth of a second, and one member can make any number
+    /** @type {Record<string, number>} */
+    const turns = {};
+    const ranked = channels.map((one) => ({ one, turn: one.id === wanted ? -1 : (turns[one.creator] = (turns[one.creator] ?? 0) + 1) }));
+    ranked.sort((a, b) => a.turn - b.turn);
+    for (const { one: channel } of ranked.slice(0, MOST_TRIED)) {
       const source = c.facts.source(channel);
       if (!source?.salt) continue;
       const key = await pbkdf2(String(passphrase), source.salt);
@@ -261,7 +269,7 @@ export const ops = {
     const drafts = [{ kind: "channel", channel, body: { op: "managers", managers: names } }];
     if ([...found.managers].every((one) => one === c.member.id || names.includes(one))) return drafts;
     for (const target of found.cuts.keys()) drafts.push({ kind: "channel", channel, body: removal(c, found, target) });
-    if (found.mode === "invite") drafts.push(await withKey(c, found, { op: "key" }, []));
+    if (found.mode === "invite") drafts.push(await withKey(c, { ...found, managers: new Set([c.member.id, ...names]) }, { op: "key" }, []));
     return drafts;
   },
   /** Let somebody in, with all devices; who has asked is approved. */
@@ -271,7 +279,7 @@ export const ops = {
   },
   /** Shut somebody out, with all devices; a private channel gets its next key. */
   remove: async (c, channel, member, passphrase = undefined) => {
-    const found = managed(c, channel);
+    let found = managed(c, channel);
     const devices = c.facts.devices(member);
     if (devices.includes(found.creator) || devices.includes(c.member.id)) throw bad("who created a channel cannot be removed from it");
     if (found.mode === "key") typed(passphrase);
@@ -280,6 +288,7 @@ export const ops = {
     const stay = [...found.managers].filter((one) => !devices.includes(one));
     if (found.creator === c.member.id && stay.length < found.managers.size) {
       drafts.push({ kind: "channel", channel, body: { op: "managers", managers: stay.filter((one) => one !== c.member.id).sort() } });
+      found = { ...found, managers: new Set(stay) }; // who has used the last number of a key is removed all the same
     }
     for (const one of devices.slice(0, -1)) drafts.push({ kind: "channel", channel, body: removal(c, found, one) });
     const body = removal(c, found, devices[devices.length - 1]);
@@ -298,6 +307,7 @@ export const ops = {
   },
   /** Begin, join, view, leave or end a call, or shut somebody out of one (docs/chat.md, Calls). */
   call: async (c, channel, op, given = undefined, member = undefined) => {
+    if (/^(end|revoke)$/.test(op) && c.facts.calls.get(String(given))?.host !== c.member.id) throw notAllowed("only who began a call can do that");
     const body = op === "create" ? { media: given ?? "audio" } : { call: String(given), ...(op === "revoke" && { member: String(member) }) };
     return [await draft(c, channel, "call", { op, ...body })];
   },
@@ -312,7 +322,7 @@ export const mend = async (c) => {
     if (!found) continue;
     const has = channel.invited.get(found.source.hash) ?? new Set();
     if ([...has].some((one) => channel.cuts.has(one) && !channel.members.has(one))) {
-      drafts.push(await withKey(c, channel, { op: "key" }, []));
+      drafts.push(await withKey(c, channel, { op: "key" }, []).catch(() => null));
       continue;
     }
     for (const one of [...channel.members].sort()) {

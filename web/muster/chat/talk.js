@@ -115,8 +115,7 @@ export class Talk {
   /** @param {Facts} facts @param {Rec} rec */
   async #open(facts, rec) {
     const body = await facts.open(rec);
-    if (!body) return;
-    this.#closed.delete(rec.hash);
+    if (!body || !this.#closed.delete(rec.hash)) return; // it was opened meanwhile
     this.#talk(rec, body, true);
     if (rec.kind === "text") this.#how.opened?.(rec.hash);
   }
@@ -138,7 +137,8 @@ export class Talk {
       if (rows.length > 1 && order(rows[rows.length - 2], row) > 0) this.#mixed.add(channel);
     } else if (kind === "edit") {
       const known = this.#edits.get(of) ?? [];
-      this.#edits.set(of, [...known, { ...one, text }]);
+      this.#edits.set(of, known);
+      known.push({ ...one, text });
     } else if (kind === "delete") this.#deleted.add(`${member} ${of}`);
     else {
       const known = this.#reactions.get(of) ?? new Map();
@@ -167,16 +167,16 @@ export class Talk {
       .filter((one) => one.member === member && one.channel === channel && one.closed === closed)
       .filter((one) => this.#counts(facts, one) && !this.#deleted.has(`${member} ${one.hash}`))
       .sort((a, b) => b.seq - a.seq || (a.hash < b.hash ? -1 : 1));
-    /** @type {Record<string, string[]>} */
-    const reactions = {};
+    /** @type {Map<string, Set<string>>} an emoji may be called __proto__ */
+    const reactions = new Map();
     for (const one of this.#reactions.get(hash)?.values() ?? []) {
-      if (one.on && one.channel === channel && one.closed === closed && this.#counts(facts, one)) (reactions[one.emoji] ??= []).push(one.member);
+      if (one.on && one.channel === channel && one.closed === closed && this.#counts(facts, one)) reactions.set(one.emoji, (reactions.get(one.emoji) ?? new Set()).add(one.member));
     }
-    for (const who of Object.values(reactions)) who.sort();
     return {
-      hash, channel, seq, at_ms: at, reply, deleted, reactions, edited: Boolean(edit) && !deleted,
+      hash, channel, seq, at_ms: at, reply, deleted, edited: Boolean(edit) && !deleted,
       author: { id: member, name: facts.names.get(member) || name, key: member.slice(0, 6) },
       text: deleted ? "" : (edit?.text ?? text),
+      reactions: Object.fromEntries([...reactions].map(([emoji, who]) => [emoji, [...who].sort()])),
     };
   }
 
@@ -228,7 +228,9 @@ export class Talk {
     const me = this.#how.member?.id ?? "";
     const general = facts.channels.get(GENERAL);
     const found = [...facts.channels.values()].filter(({ creator, name, id }) => creator && name && id !== GENERAL);
-    found.sort((a, b) => (a.name.toLowerCase() < b.name.toLowerCase() ? -1 : 1));
+    /** @param {{name: string, id: string}} one */
+    const place = ({ name, id }) => `${name.toLowerCase()}\0${id}`;
+    found.sort((a, b) => (place(a) < place(b) ? -1 : 1));
     return [
       { id: GENERAL, name: "general", mode: "public", topic: "", days: general?.days ?? facts.days, creator: "", managers: [], members: [], asking: [], isIn: true, manages: false },
       ...found.map(({ id, name, mode, topic, days, creator, managers, members, asking }) => ({
