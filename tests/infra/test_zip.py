@@ -4,6 +4,7 @@ Nothing of this checkout and nothing that is installed here is within the functi
 reach, but for the runtime client and the SDK, which Lambda's image has too.
 """
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from chalicelib import log
 from chalicelib.aws.events import EVERY
 from chalicelib.aws.host import METHODS
+from chalicelib.library import FOLDER
 from chalicelib.routes import PATHS, ROUTES
 from infra.deployed import _readable
 from infra.stack import Template
@@ -62,6 +64,15 @@ def test_a_call_is_answered(made: gateway.Gateway) -> None:
     assert (answer.status, answer.json()["ok"]) == (200, True)
 
 
+def test_a_module_of_the_browser_library_is_answered_from_the_zip(made: gateway.Gateway) -> None:
+    plain = made.call("GET", "/app/muster/index.js")
+    zipped = made.call("GET", "/app/muster/index.js", headers=[("Accept-Encoding", "gzip, br")])
+
+    assert plain.body == (FOLDER / "index.js").read_bytes()
+    assert gzip.decompress(zipped.body) == plain.body
+    assert plain.headers["content-type"] == "text/javascript; charset=utf-8"
+
+
 def test_a_signed_call_is_stored_and_found(pair: list[Member]) -> None:
     ann, _ = pair
     found = ann.ask("GET", "/v1/peers", query=f"circle_hint={ann.hint}")
@@ -81,7 +92,7 @@ def test_every_route_of_the_template_leads_to_the_service_with_every_method(
     callers = iter(range(1, 255))
 
     assert [key for key in keys if not key.startswith("$")] == [f"ANY {EVERY}"]
-    for path in (*PATHS, "/capsules/mainnet/peers.json", "/v1/nothing", "/v1/health/"):
+    for path in (*PATHS, *FILES, "/v1/nothing", "/v1/health/"):
         source_ip = f"198.51.100.{next(callers)}"
         for method in METHODS:
             answer = made.call(method, path, source_ip=source_ip)
@@ -95,6 +106,7 @@ def test_every_route_of_the_template_leads_to_the_service_with_every_method(
     assert made.crashes == []
 
 
+FILES = ("/capsules/mainnet/peers.json", "/app/muster/index.js", "/app/muster/none.js")
 SERVED = {path: {route.method for route in ROUTES if route.path == path} for path in PATHS}
 
 
