@@ -41,7 +41,7 @@ export const enter = async (go) => {
       return circle;
     } catch (error) {
       form.hidden = form.inert = false;
-      find("#refused").textContent = error.message;
+      find("#refused").textContent = plain(error);
     }
   }
 };
@@ -73,10 +73,13 @@ const frame = (circle) => {
   };
   for (const type of ["peer", "left"]) circle.addEventListener(type, people);
   circle.addEventListener("state", state);
-  circle.addEventListener("error", ({ detail }) => (find("#trouble").textContent = detail.message));
+  circle.addEventListener("error", ({ detail }) => (find("#trouble").textContent = plain(detail)));
   people();
   state();
   document.body.classList.add("in");
 };
+
+/** What went wrong, without the word for programs before it. */
+const plain = ({ reason, message }) => message.replace(`${reason}: `, "");
 
 const PATHS = { webrtc: "direct", relay: "by the service", none: "not reached yet" };

@@ -10,6 +10,11 @@ const send = async (file, peer) => {
   const bar = element("progress", { max: file.size || 1, value: 0 });
   const says = element("span", { className: "faint", text: `to ${peer.name}` });
   const row = element("li", {}, element("strong", { text: file.name }), says, bar);
+  const ends = new AbortController();
+  const say = (type, text) =>
+    circle.addEventListener(type, ({ detail }) => detail.id === peer.id && (says.textContent = text), { signal: ends.signal });
+  say("left", `${peer.name} is away: it goes on when they are back`);
+  say("peer", `to ${peer.name}`);
   list.prepend(row);
   try {
     await files.send(file, { to: peer, progress: (sent) => (bar.value = sent) });
@@ -19,6 +24,7 @@ const send = async (file, peer) => {
     says.textContent = `${peer.name} did not get it: ${error.message}`;
     row.className = "done wrong";
   }
+  ends.abort();
 };
 
 files.addEventListener("message", ({ detail: { from, data } }) => {

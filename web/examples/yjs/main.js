@@ -5,7 +5,9 @@ import { MusterProvider } from "./muster-provider.js";
 
 const circle = await enter(({ invite, ...options }) => (invite ? Circle.join(invite, options) : Circle.create(options)));
 const doc = new Y.Doc();
-const { awareness } = new MusterProvider(doc, circle);
+const provider = new MusterProvider(doc, circle);
+const { awareness } = provider;
+document.addEventListener("visibilitychange", () => provider.keep()); // at once, before the page may be closed
 
 // The text: what differs between the two is what was typed.
 const shared = doc.getText("text");

@@ -1,14 +1,13 @@
 /**
  * A Yjs provider over a circle. Who is there gets every change by a pipe; the circle's history keeps it for who comes
  * when nobody is there; awareness (names, carets) goes by a pipe that may lose some.
- *     const provider = new MusterProvider(doc, circle, { channel });    // in a channel, or a circle, of its own
- */
+ *     const provider = new MusterProvider(doc, circle, { channel });    // in a channel, or a circle, of its own */
 import * as Y from "yjs";
 import { Awareness, applyAwarenessUpdate, encodeAwarenessUpdate, removeAwarenessStates } from "y-protocols/awareness";
 
 const [OURS_MS, THEIRS_MS] = [1000, 30_000]; // until it is kept: theirs in case they went before they kept it
 const RECORD = /^yjs:([\w-]{1,36}):(\d{1,3}):(\d{1,3}):([\w+/=]+)$/; // id, which part, of how many, base64
-const quietly = async (task, given) => { try { await task(given); } catch { /* a member who plays, or has gone */ } };
+const quietly = async (task, given) => { try { await task(given); } catch { /* somebody plays, or has gone; the next change keeps this one too */ } };
 
 export class MusterProvider {
   #kept = new Y.Doc(); // what the history has
@@ -19,13 +18,14 @@ export class MusterProvider {
     const [update, ask, state] = ["update", "ask", "state"].map((word) => circle.pipe(`${name}/${word}`, { reliable: word !== "state" }));
     const [awareness, owners, { signal }] = [new Awareness(doc), new Map(), this.#ends];
     Object.assign(this, { doc, circle, channel, awareness });
-    const on = (target, type, hear) => target.addEventListener(type, ({ detail }) => quietly(hear, detail), { signal });
+    const isOurs = ({ data }) => data === undefined || data instanceof Uint8Array; // Yjs would count for ever to { length: 1e9 }
+    const on = (target, type, hear) => target.addEventListener(type, ({ detail }) => isOurs(detail) && quietly(hear, detail), { signal });
     const ours = () => encodeAwarenessUpdate(awareness, [doc.clientID]);
     const greet = (to) => to.path !== "none" && Promise.all([ask.send(Y.encodeStateVector(doc), { to }), state.send(ours(), { to })]);
     const changed = (change, origin) => {
-      if (origin !== this) update.send(change);
       const wait = origin === this ? THEIRS_MS : OURS_MS;
-      this.#timers[wait] ??= setTimeout(() => this.keep(delete this.#timers[wait]), wait);
+      if (wait === OURS_MS) update.send(change);
+      this.#timers[wait] ??= setTimeout(() => quietly(() => this.keep(delete this.#timers[wait])), wait);
     };
     doc.on("update", changed);
     signal.onabort = () => doc.off("update", changed);
@@ -53,8 +53,8 @@ export class MusterProvider {
     const [id, parts] = [crypto.randomUUID(), btoa(Array.from(missing, (one) => String.fromCharCode(one)).join("")).match(/.{1,200000}/g)];
     for (const [at, part] of parts.entries()) await this.circle.post(this.channel, `yjs:${id}:${at}:${parts.length}:${part}`);
   }
-  async destroy() {
+  destroy() {
     this.awareness.destroy();
-    await this.keep().finally(() => this.#ends.abort());
+    return this.keep().finally(() => this.#ends.abort());
   }
 }
