@@ -41,7 +41,7 @@ JAVASCRIPT = BUILD / "coverage" / "js"
 PAGES = "browser"
 """What only a browser can run of the library is run by this suite."""
 
-LONGEST_FIRST = ("cli", "infra", "contract", "hosts", "networks")
+LONGEST_FIRST = ("cli", "infra", "contract", "browser", "hosts", "networks")
 NOTHING_COLLECTED = 5
 NEEDS = {
     "contract": ("node",),
@@ -51,7 +51,7 @@ NEEDS = {
     "hosts": ("node", "coturn", "nginx", "caddy"),
     "networks": ("networks",),
     "cli": ("node", "tmux"),
-    "browser": ("chromium",),
+    "browser": ("node", "chromium", "coturn"),
     "infra": ("node", "ministack"),
 }
 """What a suite needs beside the Python packages: targets of the Makefile, made when it runs."""

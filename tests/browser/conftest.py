@@ -66,6 +66,13 @@ def coturn(tmp_path: Path) -> Iterator[str]:
             process.wait(timeout=15)
 
 
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole address of a service on one machine."""
+    with local.running(tmp_path_factory.mktemp("here"), websocket_url="") as server:
+        yield address(server.base).text
+
+
 @pytest.fixture(scope="module", params=["one machine", "aws"])
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -54,9 +54,9 @@ def test_replies_edits_deletions_and_reactions_are_seen_by_the_others(
 
 
 def test_a_channel_by_invitation_is_read_by_who_is_in_and_not_by_who_was_removed(
-    pages: Pages, service: str
+    pages: Pages, here: str
 ) -> None:
-    ada, bob, invite = two(pages, service)
+    ada, bob, invite = two(pages, here)
     eve = pages.person()
     eve.join(invite, name="Eve")
     ada.until("(await circle.people()).length === 3")
@@ -82,8 +82,8 @@ def test_a_channel_by_invitation_is_read_by_who_is_in_and_not_by_who_was_removed
     assert refused(bob, "topic", "plans", "mine") == "NOT_ALLOWED"
 
 
-def test_a_channel_with_a_passphrase_is_opened_by_it_alone(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_a_channel_with_a_passphrase_is_opened_by_it_alone(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     made = act(ada, "create", "secret", "key", "correct horse")["channel"]
     ada.post("hidden", "secret")
     bob.until(
@@ -98,10 +98,8 @@ def test_a_channel_with_a_passphrase_is_opened_by_it_alone(pages: Pages, service
     bob.reads("hidden", "secret")
 
 
-def test_the_founder_names_the_circle_and_how_long_texts_are_kept(
-    pages: Pages, service: str
-) -> None:
-    ada, bob, _ = two(pages, service)
+def test_the_founder_names_the_circle_and_how_long_texts_are_kept(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     act(ada, "title", "Family")
     bob.until("circle.name === 'Family'")
     assert refused(bob, "title", "Mine") == "NOT_ALLOWED"
@@ -109,15 +107,15 @@ def test_the_founder_names_the_circle_and_how_long_texts_are_kept(
     bob.until("(await circle.channels())[0].days === 7")
 
 
-def test_two_devices_are_shown_as_one_person(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_two_devices_are_shown_as_one_person(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     act(ada, "device", bob.run("return circle.me.id"))
     act(bob, "device", ada.run("return circle.me.id"))
     ada.until("new Set((await circle.people()).map(({ person }) => person)).size === 1")
 
 
-def test_a_call_that_begins_in_a_page_is_heard_of_in_the_others(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_a_call_that_begins_in_a_page_is_heard_of_in_the_others(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     made = act(ada, "call", "general", "create", "audio")
     bob.until("(await circle.ongoing('general'))?.hash === given", made["hash"])
     act(bob, "call", "general", "join", made["hash"])
@@ -128,10 +126,10 @@ def test_a_call_that_begins_in_a_page_is_heard_of_in_the_others(pages: Pages, se
 
 @pytest.mark.parametrize("mode", ["public", "invite"])
 def test_a_page_and_a_program_share_channels(
-    pages: Pages, service: str, tmp_path: Path, mode: str
+    pages: Pages, here: str, tmp_path: Path, mode: str
 ) -> None:
     ada = pages.person()
-    invite = ada.create(service, name="Ada", circle="Friends")
+    invite = ada.create(here, name="Ada", circle="Friends")
     with chatting(invite, "Bob", tmp_path) as bob:
         ada.until("(await circle.people()).length === 2")
         act(ada, "create", "plans", mode)

@@ -58,8 +58,8 @@ def test_a_link_leads_to_the_first_message_and_to_a_data_channel(
     told(**took)
 
 
-def test_three_pages_hear_each_other_and_see_who_goes(pages: Pages, service: str) -> None:
-    ada, bob, invite = two(pages, service)
+def test_three_pages_hear_each_other_and_see_who_goes(pages: Pages, here: str) -> None:
+    ada, bob, invite = two(pages, here)
     eve = pages.person()
     eve.join(invite, name="Eve")
     for one in (ada, bob, eve):
@@ -94,14 +94,14 @@ def test_who_reloads_is_the_same_person_with_all_that_was_said(pages: Pages, ser
     assert ada.run("return happened.filter(([type]) => type === 'unread')") == []
 
 
-def test_without_an_invite_the_circle_of_before_is_opened(pages: Pages, service: str) -> None:
+def test_without_an_invite_the_circle_of_before_is_opened(pages: Pages, here: str) -> None:
     ada = pages.person()
     refused = ada.run(
         """const { Circle } = await library();
         return Circle.join("").catch((error) => error.reason)"""
     )
     assert refused == "NO_INVITE"
-    ada.create(service, name="Ada", circle="Friends")
+    ada.create(here, name="Ada", circle="Friends")
     ada.run("await circle.leave()")
     ada.page.reload()
 
@@ -110,9 +110,9 @@ def test_without_an_invite_the_circle_of_before_is_opened(pages: Pages, service:
     assert ada.run("return circle.name") == "Friends"
 
 
-def test_keys_cannot_be_read_back(pages: Pages, service: str) -> None:
+def test_keys_cannot_be_read_back(pages: Pages, here: str) -> None:
     ada = pages.person()
-    ada.create(service, name="Ada")
+    ada.create(here, name="Ada")
 
     found = ada.run(
         """const { openStore } = await library("store.js");
@@ -152,8 +152,8 @@ def test_a_service_that_is_killed_and_comes_back_loses_nothing(
             assert ada.texts() == bob.texts() == ["while it is down", "I hear you"]
 
 
-def test_a_network_that_goes_and_comes_back_loses_nothing(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_a_network_that_goes_and_comes_back_loses_nothing(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     ada.sees("Bob", "webrtc")
     bob.context.set_offline(True)
     bob.post("said offline")
@@ -165,8 +165,8 @@ def test_a_network_that_goes_and_comes_back_loses_nothing(pages: Pages, service:
     bob.reads("said meanwhile")
 
 
-def test_a_page_that_is_frozen_reads_what_it_missed(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_a_page_that_is_frozen_reads_what_it_missed(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     bob.sees("Ada")
     cdp = bob.context.new_cdp_session(bob.page)
     cdp.send("Page.setWebLifecycleState", {"state": "frozen"})
@@ -208,11 +208,11 @@ def test_two_tabs_are_one_node_and_the_second_goes_on_when_the_first_is_closed(
     assert other.texts() == ["by the second tab", "alone now"]
 
 
-def test_two_circles_of_the_same_pages_stay_apart(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_two_circles_of_the_same_pages_stay_apart(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     ada.run("window.first = circle")
     bob.run("window.first = circle")
-    invite = ada.create(service, name="Ada at work", circle="Work")
+    invite = ada.create(here, name="Ada at work", circle="Work")
     bob.join(invite, name="Bob at work")
     for one in (ada, bob):
         one.run("window.second = circle")
@@ -271,8 +271,8 @@ def test_a_backlog_of_1500_messages_and_a_text_of_200_kb_are_read(
     told(said_ms=took[0], left_ms=took[1], read_ms=read)
 
 
-def test_messages_are_iterated_once_each_history_first(pages: Pages, service: str) -> None:
-    ada, bob, _ = two(pages, service)
+def test_messages_are_iterated_once_each_history_first(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
     ada.post("one")
     ada.post("two")
     bob.reads("two")

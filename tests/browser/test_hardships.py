@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from muster import base64url, keys, presences
 from muster.circle.service import Service
@@ -26,13 +23,6 @@ DIGEST = """
     return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   };
 """
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service on one machine."""
-    with local.running(tmp_path_factory.mktemp("service"), websocket_url="") as server:
-        yield address(server.base).text
 
 
 def two(pages: Pages, service: str, **options: Any) -> tuple[Person, Person]:

@@ -42,9 +42,9 @@ def test_they_see_and_read_each_other_whoever_has_made_the_circle(
 
 
 def test_a_page_joins_a_circle_that_was_made_in_python(
-    pages: Pages, service: str, tmp_path: Path
+    pages: Pages, here: str, tmp_path: Path
 ) -> None:
-    base, _, _ = service.partition("#")
+    base, _, _ = here.partition("#")
     made = Circle.new(tmp_path / "made.muster2", name="Made", services=[address(base)])
     invite = made.invite().link()
     made.close()
@@ -57,9 +57,9 @@ def test_a_page_joins_a_circle_that_was_made_in_python(
         bob.sees("Ada")
 
 
-def test_they_exchange_files_over_the_relay(pages: Pages, service: str, tmp_path: Path) -> None:
+def test_they_exchange_files_over_the_relay(pages: Pages, here: str, tmp_path: Path) -> None:
     ada = pages.person()
-    invite = ada.create(service, name="Ada")
+    invite = ada.create(here, name="Ada")
     his = tmp_path / "holiday.bin"
     his.write_bytes(os.urandom(300_000))
     with program(invite, "Bob", tmp_path / "us.muster2", abilities=("pipes",)) as bob:
@@ -100,9 +100,9 @@ def test_a_page_reads_from_a_node_what_no_service_of_its_has(pages: Pages, tmp_p
 
 
 def test_a_rekey_that_python_makes_is_followed_by_those_who_stay_alone(
-    pages: Pages, service: str, tmp_path: Path
+    pages: Pages, here: str, tmp_path: Path
 ) -> None:
-    base, _, _ = service.partition("#")
+    base, _, _ = here.partition("#")
     made = Circle.new(tmp_path / "made.muster2", services=[address(base)])
     invite = made.invite().code
     made.close()
