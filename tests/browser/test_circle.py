@@ -291,6 +291,54 @@ def test_messages_are_iterated_once_each_history_first(pages: Pages, here: str) 
     assert bob.run("return said") == ["one", "two", "three", "the end"]
 
 
+def test_records_of_an_apps_own_wait_and_come_as_texts_do(pages: Pages, here: str) -> None:
+    ada, bob, _ = two(pages, here)
+    ada.run("await circle.record('move', { x: 1, y: 2 })")
+    bob.until("(await circle.records('move')).length")
+    [found] = bob.run("return circle.records('move')")
+    assert (found["author"], found["body"]) == (ada.run("return circle.me.id"), {"x": 1, "y": 2})
+    refused = ada.run("return circle.record('text', {}).catch((error) => error.reason)")
+    assert refused == "MALFORMED"
+    assert ada.texts() == []
+
+
+def test_what_is_so_already_is_told_to_who_listens_at_once(pages: Pages, here: str) -> None:
+    _, bob, invite = two(pages, here)
+    bob.sees("Ada")
+    late = pages.tab(bob.context)
+    told = late.run(
+        """const { Circle } = await library();
+        const circle = await Circle.join(given);
+        const told = [];
+        circle.addEventListener("peer", ({ detail }) => told.push(detail.name));
+        circle.addEventListener("state", ({ detail }) => told.push(detail.state));
+        await until(() => told.length >= 2);
+        return told""",
+        invite,
+    )
+    assert told == ["live", "Ada"]
+
+
+def test_a_call_of_two_is_seen_by_both_whichever_tab_begins_it(pages: Pages, here: str) -> None:
+    ada, bob, invite = two(pages, here)
+    other = pages.tab(bob.context)
+    other.join(invite)
+    ada.sees("Bob", "webrtc")
+    for one in (ada, other):
+        one.run(
+            """const media = { audio: true, video: true };
+            const stream = await navigator.mediaDevices.getUserMedia(media);
+            window.call = await circle.call(stream, [...circle.peers.keys()]);
+            window.tracks = [];
+            call.addEventListener("track", ({ detail }) => tracks.push(detail.track.kind))"""
+        )
+    for one in (ada, other):
+        one.until("tracks.includes('audio') && tracks.includes('video')", ms=30_000)
+    bob.post("the first tab goes on")
+    ada.reads("the first tab goes on")
+    ada.run("call.end()")
+
+
 def test_an_invite_that_is_damaged_is_refused_by_name_and_never_repeated(pages: Pages) -> None:
     ada = pages.person()
     for given in ("#muster2.abc", "nonsense", "#muster2." + "A" * 5000, "#muster2.e30"):
@@ -302,6 +350,36 @@ def test_an_invite_that_is_damaged_is_refused_by_name_and_never_repeated(pages: 
         )
         assert found[0] == "MALFORMED"
         assert given not in found[1]
+
+
+def test_who_sends_to_nobody_is_told_so_and_who_came_just_now_is_sent_to(
+    pages: Pages, here: str
+) -> None:
+    ada = pages.person()
+    invite = ada.create(here, name="Ada")
+    send = "return circle.pipe('x').send(1, given).catch((error) => error.reason)"
+    assert ada.run(send, {"to": "0" * 32}) == "NO_PEER"
+    ada.run(
+        """circle.addEventListener("peer", ({ detail }) => {
+          if (!said.length) circle.pipe("x").send("welcome").then(() => said.push(detail.path));
+        })"""
+    )
+    bob = pages.person()
+    bob.run(
+        """const { Circle } = await library();
+        hold(await Circle.join(given, { name: "Bob" }));
+        circle.pipe("x").addEventListener("message", ({ detail }) => piped.push(detail.data))""",
+        invite,
+    )
+    bob.until("piped.includes('welcome')")
+
+
+def test_a_service_with_another_id_is_named_as_that(pages: Pages, here: str) -> None:
+    ada = pages.person()
+    url, _, _ = here.partition("#")
+    ada.create(f"{url}#{'0' * 32}", name="Ada")
+    ada.until("circle.state.state === 'offline'")
+    assert "another id" in ada.run("return circle.state.why")
 
 
 def test_without_webrtc_pages_talk_by_the_relay_and_say_so(pages: Pages, service: str) -> None:

@@ -67,6 +67,14 @@ export class Pipe extends EventTarget {
   send(data, how = {}) {
     return this.#ask(this.name, data, { ...this.how, ...how });
   }
+
+  /** Hear nothing more. */
+  close() {
+    this.closed();
+  }
+
+  /** Set by its circle. @internal */
+  closed = () => {};
 }
 
 /** One circle. Make one by `Circle.join`, `Circle.create` or `Circle.open`. */
@@ -102,7 +110,7 @@ export class Circle extends EventTarget {
    * @returns {Promise<Circle>}
    */
   static async join(invite, options = {}) {
-    if (!invite.replace("#", "")) return Circle.open(undefined, options);
+    if (!String(invite ?? "").replace("#", "")) return Circle.open(undefined, options);
     const found = await readInvite(invite);
     return begin(found.epoch.circle, options, async (row) => {
       if (!row) return joinRow(found);
@@ -258,6 +266,7 @@ export class Circle extends EventTarget {
     const pipe = new Pipe(name, how, (...args) => this.#send(...args));
     const known = this.#pipes.get(name) ?? new Set();
     this.#pipes.set(name, known.add(pipe));
+    pipe.closed = () => known.delete(pipe);
     return pipe;
   }
 
@@ -278,9 +287,44 @@ export class Circle extends EventTarget {
     }
   }
 
-  /** What lets somebody in, as a link where the circle has a service. @returns {string} */
-  invite() {
-    return this.#invite;
+  /**
+   * What lets somebody in: a link to the app of the circle's first service, or to a page of one's own; a code where
+   * there is neither.
+   * @param {string | URL | Location} [page]
+   * @returns {string}
+   */
+  invite(page) {
+    if (page === undefined) return this.#invite;
+    return `${String(page).replace(/#.*$/, "")}#${this.#invite.replace(/^.*#/, "")}`;
+  }
+
+  /**
+   * Say a record of an app's own kind: it is signed, waits as texts do, and is told by the event `record`.
+   * @param {string} kind a lower-case word
+   * @param {object} body JSON without fractions
+   * @returns {Promise<{hash: string, kind: string, author: string, at_ms: number, body: any}>}
+   */
+  record(kind, body) {
+    return this.#ask("record", kind, body);
+  }
+
+  /** The records of an app's own kind that are here. @param {string} kind @returns {Promise<{hash: string, kind: string, author: string, at_ms: number, body: any}[]>} */
+  records(kind) {
+    return this.#ask("records", kind);
+  }
+
+  /**
+   * Send sound and pictures to peers, and take theirs: both sides do (docs/web.md, Calls). This tab leads from now on.
+   * @param {MediaStream | null} stream null to watch and listen
+   * @param {(Peer | string)[]} peers
+   * @returns {Promise<import("./calls.js").Call>}
+   */
+  async call(stream, peers) {
+    const { Call } = await import("./calls.js");
+    await this.#tab.take();
+    const { engine } = this.#tab;
+    if (!engine) throw new Refused("CLOSED", "the circle was left");
+    return new Call(engine.links, stream, peers.map((peer) => (typeof peer === "string" ? peer : peer.id)));
   }
 
   /** How the connection to a peer is, for a page's own diagnostics. @param {Peer | string} peer @returns {Promise<any>} */
@@ -300,6 +344,12 @@ export class Circle extends EventTarget {
   async erase() {
     await this.#ask("erase");
     await this.leave();
+  }
+
+  /** Tell what is so already. @internal */
+  again() {
+    this.dispatchEvent(new CustomEvent("state", { detail: this.state }));
+    for (const detail of this.peers.values()) this.dispatchEvent(new CustomEvent("peer", { detail }));
   }
 
   /** @param {string} type @param {any} detail @returns {any} @internal */
@@ -358,6 +408,8 @@ const begin = async (id, options, change) => {
   const circle = new Circle(tab, store);
   circle.hear("hello", await tab.begin());
   watch(circle, tab);
+  // what is so already is told when the app has had time to listen
+  setTimeout(() => circle.again());
   return circle;
 };
 

@@ -72,10 +72,17 @@ const READY = 3000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
 const ABILITIES = ["pipes", "webrtc"];
+const CHAT = new Set([...LASTING, "text", "edit", "delete", "react", "call"]);
 const OF_CHANNELS = new Set("join leave rename topic keep managers invite remove renew call".split(" "));
+
+/** A message without its reason, which stands beside it. @param {string} message */
+const plain = (message) => message.replace(/^[A-Z_]+: /, "");
 
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** What an app sees of a record of its own kind. @param {Rec} rec */
+const own = ({ hash, kind, member, at_ms, body }) => ({ hash, kind, author: member, at_ms, body });
 
 /** Make a circle, whose founder this device is. @param {{name: string, services: Service[]}} how @returns {Promise<Row>} */
 export const makeRow = async ({ name, services }) => {
@@ -230,7 +237,7 @@ export class Engine {
 
   /** @param {string} reason @param {string} message */
   trouble(reason, message) {
-    this.#emit("error", { reason, message });
+    this.#emit("error", { reason, message: plain(message) });
   }
 
   /** @param {Partial<Row>} changed */
@@ -356,6 +363,7 @@ export class Engine {
     await this.talk.take(rec);
     for (const meeting of this.#meetings.values()) meeting.tell(rec);
     if (rec.kind === "text") await this.#tellMessage(rec.hash);
+    if (!CHAT.has(rec.kind)) this.#emit("record", own(rec));
     this.#emit("change", { channel: rec.channel, kind: rec.kind, hash: rec.hash });
     if (LASTING.has(rec.kind)) this.#tending ??= setTimeout(() => this.#tend().catch(() => {}), TEND);
   }
@@ -592,8 +600,8 @@ export class Engine {
   #show() {
     const now = this.attendants.filter(({ old }) => !old);
     const state = ["live", "polling", "connecting"].find((word) => now.some((one) => one.state === word)) ?? "offline";
-    const why = state === "live" ? "" : (now.find((one) => one.why)?.why ?? (now.length ? "" : "the circle has no service"));
-    const services = now.map((one) => ({ url: one.address.url, state: one.state, why: one.why }));
+    const services = now.map((one) => ({ url: one.address.url, state: one.state, why: plain(one.why) }));
+    const why = state === "live" ? "" : (services.find((one) => one.why)?.why ?? (now.length ? "" : "the circle has no service"));
     const told = JSON.stringify([state, why, services]);
     if (told === this.#state) return;
     this.#state = told;
@@ -783,8 +791,22 @@ export class Engine {
     return { ...message, mine: true, left };
   }
 
+  /** Say a record of an app's own kind. @param {string} kind a lower-case word that the chat does not have @param {object} body */
+  async record(kind, body) {
+    if (CHAT.has(kind)) throw new Refused("MALFORMED", `${kind} is a kind of the chat`);
+    return own(await this.say({ kind, channel: GENERAL, body }));
+  }
+
+  /** The records of an app's own kind that are here, in the order of their times. @param {string} kind */
+  records(kind) {
+    const found = [...this.log.records()].filter((rec) => rec.kind === kind && !CHAT.has(kind) && rec.text.length);
+    return found.sort((a, b) => a.at_ms - b.at_ms || (a.hash < b.hash ? -1 : 1)).map(own);
+  }
+
   /** @param {string} name @param {any} data @param {{to?: string, reliable: boolean, ticket: string, progress: boolean}} how */
   async send(name, data, { to, reliable, ticket, progress }) {
+    if (to !== undefined && !this.peers.has(to)) throw new Refused("NO_PEER", "nobody of that id is there");
+    if (to === undefined && reliable) await this.#reached();
     const control = new AbortController();
     this.#sending.set(ticket, control);
     const told = progress ? (/** @type {number} */ sent, /** @type {number} */ size) => this.#emit("progress", { ticket, sent, size }) : undefined;
@@ -793,6 +815,13 @@ export class Engine {
     } finally {
       this.#sending.delete(ticket);
     }
+  }
+
+  /** Wait a moment for links to those who came just now. */
+  async #reached() {
+    const due = [...this.peers.keys()].filter((node) => this.#abilities(node).includes("pipes") && !this.pipes.has(node));
+    const opened = due.map(async (node) => this.pipes.attach(await this.links.open(node)));
+    if (due.length) await Promise.race([Promise.allSettled(opened), pause(READY)]);
   }
 
   /** @param {string} ticket of what is being sent */

@@ -53,8 +53,13 @@ export const writeService = ({ url, id, code }) => `${url}#${id}${code && `&acce
 export const readInvite = async (given) => {
   const trimmed = String(given).trim();
   const code = trimmed.slice(trimmed.indexOf("#") + 1);
-  if (!code.startsWith(PREFIX) || code.length > 4096 + PREFIX.length) throw malformed(`an invite starts with ${PREFIX}`);
-  const data = members(parse(decode(unb64(code.slice(PREFIX.length)))), "the invite");
+  if (!code.startsWith(PREFIX) || code.length > 4096 + PREFIX.length) throw malformed(`an invite starts with ${PREFIX}: copy the whole line`);
+  let data;
+  try {
+    data = members(parse(decode(unb64(code.slice(PREFIX.length)))), "the invite");
+  } catch {
+    throw malformed("the invite is cut off or damaged: copy the whole line");
+  }
   if (data.v !== 2) throw malformed("the invite has an unknown version");
   const founder = unb64(data.circle, 32);
   /** @param {string} name @param {number} most */

@@ -370,7 +370,11 @@ export class Attendant {
     }
     const answer = reply.headers.get("Muster-Answer");
     const retry = Number(reply.headers.get("Retry-After")) || 0;
-    if (answer === null) throw refusal(reply.status, raw, retry, "UNREACHABLE");
+    if (answer === null) {
+      const refused = refusal(reply.status, raw, retry, "UNREACHABLE");
+      if (refused.code === "INVALID_SIGNATURE") throw unreachable(`${this.address.url} is a service with another id, or something on the way changes calls`);
+      throw refused;
+    }
     return this.#read(answer, proof, reply.status, raw, retry).catch((error) => {
       if (!again || error.reason !== "EXPIRED_TIMESTAMP") throw error;
       return this.#call(method, path, asked, false);
@@ -758,7 +762,7 @@ const drain = async (reply) => {
  * @param {Uint8Array} raw
  * @param {number} retryAfter seconds
  * @param {string} [reason]
- * @returns {Refused & {retryAfter?: number}}
+ * @returns {Refused & {retryAfter?: number, code?: string}}
  */
 const refusal = (status, raw, retryAfter, reason) => {
   let told;

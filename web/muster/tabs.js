@@ -70,6 +70,14 @@ export class Tab {
     });
   }
 
+  /** Lead from now on: media are of the tab that asks for them. */
+  async take() {
+    if (this.engine || this.#closed) return;
+    await new Promise((resolve, reject) => {
+      navigator.locks.request(this.#name, { steal: true }, this.#holding(resolve, reject)).catch((error) => this.#lost(error));
+    });
+  }
+
   /** Leave: the next tab leads. */
   async close() {
     if (this.#closed) return;
@@ -166,5 +174,5 @@ export class Tab {
 
 /** What of an engine may be asked for. */
 const COMMANDS = new Set(
-  "hello post act history channels channelId ongoing people rename search send cancel stats erase".split(" "),
+  "hello post act record records history channels channelId ongoing people rename search send cancel stats erase".split(" "),
 );
