@@ -98,9 +98,7 @@ def test_what_was_asked_of_a_process_before_opens_nothing_in_the_next(base: str)
             async with present(bob, "Bob") as his:
                 await linked(hers, his)
                 (there,) = hers.here.peers
-            await hers.here.signal(
-                there.node_id, "connect", {"key": "A" * 43}, session=bytes(16)
-            )
+            await hers.here.signal(there.node_id, "connect", {"key": "A" * 43}, session=bytes(16))
             async with present(bob, "Bob") as again:
                 await again.live()
                 one = await hers.here.link(there)

@@ -40,8 +40,9 @@ HARNESS = """
   window.piped = [];
   window.hold = (circle) => {
     window.circle = circle;
-    for (const type of ["state", "peer", "left", "message", "change", "error", "unread", "rekeyed"]) {
-      circle.addEventListener(type, ({ detail }) => happened.push([type, detail, Math.round(performance.now())]));
+    for (const type of "state peer left message change error unread rekeyed".split(" ")) {
+      const note = ({ detail }) => happened.push([type, detail, Math.round(performance.now())]);
+      circle.addEventListener(type, note);
     }
     return circle.me;
   };
@@ -51,7 +52,10 @@ HARNESS = """
     for (;;) {
       const found = await check();
       if (found) return found;
-      if (performance.now() > end) throw new Error(`not in ${ms} ms: ${check}\\n${JSON.stringify(happened.filter(([type]) => type === "state").slice(-6))}`);
+      if (performance.now() > end) {
+        const told = JSON.stringify(happened.filter(([type]) => type === "state").slice(-6));
+        throw new Error(`not in ${ms} ms: ${check} ${told}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   };
