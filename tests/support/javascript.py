@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "web" / "muster"
 VARIABLE = "JS_COVERAGE"
 FLOOR = 90
+TEST_MS = 120_000
+"""When Node gives up a test, or a file that does not end."""
 _OURS = re.compile(r"https?://[^/]+/(?:web|app)/muster/([\w./-]+\.js)(?:[?#].*)?")
 
 
@@ -60,7 +62,7 @@ def run(file: Path) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.xml"
         command: list[str | Path] = [
-            *(node.executable(), "--test"),
+            *(node.executable(), "--test", f"--test-timeout={TEST_MS}"),
             *("--test-reporter=junit", f"--test-reporter-destination={told}"),
             *("--test-reporter=spec", "--test-reporter-destination=stdout"),
             file,
