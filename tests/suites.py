@@ -51,7 +51,7 @@ NEEDS = {
     "hosts": ("node", "coturn", "nginx", "caddy"),
     "networks": ("networks",),
     "cli": ("node", "tmux"),
-    "browser": ("node", "chromium", "coturn"),
+    "browser": ("node", "chromium", "firefox", "coturn"),
     "infra": ("node", "ministack"),
 }
 """What a suite needs beside the Python packages: targets of the Makefile, made when it runs."""
