@@ -58,6 +58,27 @@ def test_a_link_leads_to_the_first_message_and_to_a_data_channel(
     told(**took)
 
 
+def test_the_library_that_a_service_serves_is_all_that_a_page_needs(
+    pages: Pages, service: str
+) -> None:
+    ada, bob = pages.person(), pages.person()
+    url, _, _ = service.partition("#")
+    join = """const { Circle } = await import(given.library);
+      const made = given.invite
+        ? await Circle.join(given.invite, { name: "Bob" })
+        : await Circle.create({ name: "Ada", services: [given.service] });
+      hold(made);
+      return circle.invite()"""
+    library = f"{url}/app/muster/index.js"
+    invite = ada.run(join, {"library": library, "service": service})
+    bob.run(join, {"library": library, "invite": invite})
+    bob.post("from the service itself")
+    ada.reads("from the service itself")
+    ada.sees("Bob", "webrtc")
+    made = ada.run("return (await circle.act('create', 'plans', 'invite')).channel")
+    assert len(made) == 32, "what is loaded when it is used is served too"
+
+
 def test_three_pages_hear_each_other_and_see_who_goes(pages: Pages, here: str) -> None:
     ada, bob, invite = two(pages, here)
     eve = pages.person()
