@@ -792,7 +792,8 @@ def test_an_idle_socket_costs_little_memory(
     record_property("bytes_per_idle_socket", each)
     with capsys.disabled():
         print(f" [{each} bytes per idle socket] ", end="")
-    assert each < 24_000
+    # What handshakes that come one upon the other have let go of, later connections use.
+    assert each < (32_000 if server.trust else 24_000)
 
 
 # --- life and death -------------------------------------------------------------------
