@@ -17,6 +17,7 @@ from muster.chat.store import MOST_EMOJI, PresentNode, Store, StoreFailed
 from muster.chat.talk import DAY_MS, NotAllowed, Talk
 from muster.chat.transfer import NotAnExport, Taken, decrypt, encrypt, lines, read, take, write
 from muster.circle import Circle
+from muster.circle.circle import TEXT_BYTES
 from muster.circle.file import LASTING, MOST_FORKS, Unusable
 from muster.errors import BadValue
 from muster.records import GENERAL
@@ -159,6 +160,32 @@ def test_what_asks_too_much_is_refused_and_drafts_nothing() -> None:
     assert len(ada.circle.file.drafts()) == before
     with pytest.raises(NotAllowed):
         bob.talk.keep_circle(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(" \n", "nothing to say"), ("\ud800", "not UTF-8"), ("ü" * TEXT_BYTES, f"{2 * TEXT_BYTES}")],
+    ids=["blank", "no UTF-8", "large"],
+)
+def test_a_text_that_no_record_can_hold_is_never_drafted(text: str, why: str) -> None:
+    (ada,) = circle_of("Ada")
+
+    with pytest.raises(BadValue, match=why):
+        ada.circle.check_text(text)
+    with pytest.raises(BadValue):
+        ada.talk.say(text)
+    with pytest.raises(BadValue, match="cannot be said"):
+        ada.circle.check(GENERAL, "text", {"text": 1.5})
+    assert ada.circle.file.drafts() == []
+
+
+def test_an_invite_to_another_circle_teaches_nothing() -> None:
+    (ada,), (eve,) = circle_of("Ada"), circle_of("Eve", seed=7)
+    before = ada.circle.services, ada.circle.epoch.number
+
+    with pytest.raises(BadValue, match="another circle"):
+        ada.circle.take_invite(eve.circle.invite())
+    assert (ada.circle.services, ada.circle.epoch.number) == before
 
 
 def test_a_channel_is_written_in_before_it_is_said_and_a_call_is_left_again() -> None:
