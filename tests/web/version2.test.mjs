@@ -9,9 +9,9 @@ import { test } from "node:test";
 import { b64, concat, hex, readU64, text, unb64, unhex, utf8 } from "../../web/muster/bytes.js";
 import { agreer, id, label, pbkdf2, sha256, verify } from "../../web/muster/crypto.js";
 import { readInvite } from "../../web/muster/invites.js";
-import { Epoch, Member, memberId, nodeId } from "../../web/muster/keys.js";
-import { closeFrame, openFrame, readFrame, relayKeys } from "../../web/muster/links.js";
-import { accessTag, checkAnswer, prove, vouch } from "../../web/muster/proofs.js";
+import { Epoch, Member, nodeId } from "../../web/muster/keys.js";
+import { openFrame, readFrame, relayKeys } from "../../web/muster/links.js";
+import { accessTag, checkAnswer } from "../../web/muster/proofs.js";
 import { Refused } from "../../web/muster/refused.js";
 import * as seals from "../../web/muster/seals.js";
 

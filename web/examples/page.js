@@ -11,7 +11,7 @@ addEventListener("hashchange", () => location.reload()); // another link was pas
 /** A colour for a member, the same on all screens. */
 export const hue = (member = "") => parseInt(member.slice(0, 6), 16) % 360 || 0;
 
-/** Make an element: its text is text, whatever others write in it. */
+/** Make an element: its text is text, whatever others write in it. @param {string} name @param {any} [how] @param {Node[]} children */
 export const element = (name, { text = "", ...more } = {}, ...children) => {
   const made = Object.assign(document.createElement(name), { textContent: text, ...more });
   made.append(...children);
@@ -20,7 +20,7 @@ export const element = (name, { text = "", ...more } = {}, ...children) => {
 
 /**
  * Ask for a name, and for a service if no invite is in the address bar; then go in, and show who is there.
- * @param {(how: {invite: string, name: string, services: string[], profile: string}) => Promise<Circle>} go
+ * @param {(how: {invite: string, name: string, services: string[], profile: string}) => Promise<import("../muster/index.js").Circle>} go
  */
 export const enter = async (go) => {
   const form = find("#enter");

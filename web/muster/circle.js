@@ -45,10 +45,30 @@ import { provide } from "./crypto.js";
  * @property {Record<string, string[]>} [reactions]
  */
 
+/**
+ * What an object tells, by the names of its events.
+ * @template {Record<string, any>} Events
+ * @typedef {{addEventListener<Type extends keyof Events & string>(type: Type, hear: (event: CustomEvent<Events[Type]>) => void, how?: boolean | AddEventListenerOptions): void} & EventTarget} Telling
+ */
+
+/** @typedef {{message: {from: Peer, data: any}}} PipeEvents */
+
+/**
+ * @typedef {object} CircleEvents
+ * @property {{state: string, why: string, services: {url: string, state: string, why: string}[]}} state how services are reached has changed
+ * @property {Peer} peer somebody is there, or has changed
+ * @property {Peer} left somebody has gone
+ * @property {Message} message a text that was not here before
+ * @property {{channel: string, kind: string, hash: string}} change something else was said
+ * @property {{reason: string, message: string}} error what is worth knowing and stops nothing
+ * @property {{hash: string, kind: string, author: string, at_ms: number, body: any}} record one of an app's own kind
+ * @property {{epoch: number}} rekeyed the founder has given the circle new keys
+ */
+
 const MOST_PAGE = 200;
 
 /** Named messages between pages: `send`, and the event `message` with `{ from, data }`. */
-export class Pipe extends EventTarget {
+export class Pipe extends /** @type {new () => Telling<PipeEvents>} */ (EventTarget) {
   #ask;
   /** @param {string} name @param {{reliable?: boolean, to?: Peer | string}} how @param {(name: string, data: any, how: any) => Promise<void>} ask */
   constructor(name, how, ask) {
@@ -78,7 +98,7 @@ export class Pipe extends EventTarget {
 }
 
 /** One circle. Make one by `Circle.join`, `Circle.create` or `Circle.open`. */
-export class Circle extends EventTarget {
+export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (EventTarget) {
   /** @type {Map<string, Peer>} who is there, by node */
   peers = new Map();
   /** How services are reached: connecting, live, polling or offline, and why. */
@@ -420,7 +440,7 @@ const watch = (circle, tab) => {
   const seen = () => document.visibilityState === "visible" && check();
   const gone = (/** @type {PageTransitionEvent} */ { persisted }) => {
     tab.engine?.links.reset(); // others hear it at once
-    if (!persisted) circle.leave();
+    if (!persisted) void circle.leave();
   };
   addEventListener("online", check);
   addEventListener("pageshow", check);

@@ -193,7 +193,7 @@ export class Engine {
 
   #newTalk() {
     const { row, member, now } = this;
-    const talk = new Talk({ circle: row.id, founder: row.founder, member, now, opened: (hash) => this.#tellMessage(hash) });
+    const talk = new Talk({ circle: row.id, founder: row.founder, member, now, opened: (hash) => void this.#tellMessage(hash) });
     talk.typed = new Map(Object.entries(row.keys ?? {}));
     return talk;
   }
@@ -210,7 +210,7 @@ export class Engine {
     await this.#introduce();
     this.#attend();
     this.#expiring = setInterval(() => this.#expire(), HOUR);
-    this.#expire();
+    void this.#expire();
     this.#show();
   }
 
@@ -225,13 +225,13 @@ export class Engine {
     this.#stopped = true;
     clearInterval(this.#expiring);
     clearTimeout(this.#tending);
-    this.links.close();
+    void this.links.close();
     await Promise.all(this.attendants.map((one) => one.close(true)));
   }
 
   /** See whether all paths still stand: the machine has slept, or is elsewhere. */
   check() {
-    for (const one of this.attendants) one.check();
+    for (const one of this.attendants) void one.check();
     this.links.check();
   }
 
@@ -273,12 +273,12 @@ export class Engine {
     this.attendants = this.attendants.filter((one) => {
       const stays = wanted.some(([{ url, id: name, code }, epoch, old]) =>
         one.address.url === url && one.id === name && one.address.code === code && one.node.epoch === epoch && one.old === old);
-      if (!stays) one.close();
+      if (!stays) void one.close();
       return stays;
     });
     for (const [service, epoch, old] of wanted) {
       if (this.attendants.some((one) => one.id === service.id && one.node.epoch === epoch)) continue;
-      if (old) this.member.node(epoch).then((node) => this.#stopped || this.attendants.push(new Attendant(this, service, node, true)));
+      if (old) void this.member.node(epoch).then((node) => this.#stopped || this.attendants.push(new Attendant(this, service, node, true)));
       else this.attendants.push(new Attendant(this, service, this.node, false));
     }
   }
@@ -547,8 +547,8 @@ export class Engine {
     this.peers.set(node, { presence: found, path: before?.path ?? "none" });
     if (!before) {
       const first = one !== null && !one.isRead;
-      this.#reach(node, "connect", first);
-      this.#reach(node, "meet", first);
+      void this.#reach(node, "connect", first);
+      void this.#reach(node, "meet", first);
     }
     const { name, abilities } = before?.presence ?? {};
     if (name !== found.name || String(abilities) !== String(found.abilities)) this.#tellPeer(node);
@@ -667,7 +667,7 @@ export class Engine {
 
   /** @param {{link: any, purpose: string}} opened */
   #linked({ link, purpose }) {
-    if (purpose === "meet") this.#meet(link);
+    if (purpose === "meet") void this.#meet(link);
     else {
       this.pipes.attach(link);
       link.addEventListener("close", () => this.#stopped || this.#reach(link.other, "connect"));
@@ -685,7 +685,7 @@ export class Engine {
       take: (/** @type {Said} */ said, /** @type {number} */ epoch) => this.takeRecord(said, epoch),
       gossip: {
         presences: async () => [(await sealPresence(this.node, { ...this.presence(), at_ms: this.now() })).said],
-        heard: (/** @type {Said[]} */ found) => this.#heard(found),
+        heard: (/** @type {Said[]} */ found) => void this.#heard(found),
         seen: () => {},
       },
     });
@@ -695,7 +695,7 @@ export class Engine {
     await meeting.run().catch(() => {});
     if (this.#meetings.get(node) !== meeting) return;
     this.#meetings.delete(node);
-    this.#reach(node, "meet");
+    void this.#reach(node, "meet");
   }
 
   /** Take presences that another node has told. @param {Said[]} found */

@@ -6,49 +6,52 @@
  * at a time, and each is kept before it is told. Where nothing can be kept, all goes on in memory.
  * @module
  */
-import { concat, hex, unhex } from "./bytes.js";
+import { hex, unhex } from "./bytes.js";
 import { sha256 } from "./crypto.js";
 import { HASH, writeRecord } from "./seals.js";
 
 /** @typedef {import("./seals.js").Rec} Rec */
 /** @typedef {import("./keys.js").Member} Member */
 /** @typedef {import("./store.js").Store} Store */
+/** @typedef {[first: number, last: number]} Range numbers of one author */
 /** @typedef {{first: number, last: number, hash: string, digest: string}} Run what is here of an author without a hole up to the last */
+/** @typedef {{last: number, at: Map<number, string[]>}} Chain hashes by number, the smallest first */
 
 const DAY = 86_400_000;
 const MOST_FORKS = 16;
-const MOST_GONE = 4000;
+const MOST_GONE = 1000;
+const MOST_SEALS = 128;
+const NOTHING = new Uint8Array();
 /** Kinds that do not expire, ... */
 export const LASTING = new Set(["member", "services", "founder", "channel", "circle", "person"]);
 /** ... and with these, kinds that are not deleted. */
 const NOT_DELETED = new Set([...LASTING, "delete", "call", "react"]);
+/**
+ * What is kept: records by hash; when a service had one last, and whether it was seen there; since when a mailbox has one that
+ * lasts; up to where it was read; author, number and hash of what was deleted; ranges that peers have dropped, by author.
+ */
+const KINDS = ["rec", "left", "kept", "place", "erased", "gone"];
 
 /** @param {Rec} rec */
 const isKept = ({ text }) => text.length > 0;
 
 /** What is left of a record that is dropped. @param {Rec} rec @returns {Rec} */
-const stub = (rec) => ({ ...rec, text: new Uint8Array(), signature: new Uint8Array(), body: {} });
+const stub = (rec) => ({ ...rec, text: NOTHING, signature: NOTHING, body: {} });
+
+/** @param {number[]} one @param {number[]} two */
+const byNumber = ([one], [two]) => one - two;
 
 /** The records of one circle. */
 export class Log {
-  /** What could not be kept. @type {(error: any) => void} */
+  /** What could not be kept; once for each reason in turn. @type {(error: any) => void} */
   ontrouble = () => {};
   #store;
   #circle;
-  /** @type {Map<string, Rec>} */
-  #recs = new Map();
-  /** @type {Map<string, Map<number, string[]>>} hashes by author and number */
+  #trouble = "";
+  /** @type {Record<string, Map<string, any>>} */
+  #rows = {};
+  /** @type {Map<string, Chain>} */
   #chains = new Map();
-  /** @type {Map<string, [at: number, seen: boolean]>} */
-  #left = new Map();
-  /** @type {Map<string, number>} */
-  #kept = new Map();
-  /** @type {Map<string, {number: number, mark: string}>} */
-  #places = new Map();
-  /** @type {Set<string>} author, number and hash of what was deleted */
-  #erased = new Set();
-  /** @type {Map<string, [number, number][]>} what peers have dropped, by author */
-  #gone = new Map();
   /** @type {Map<string, Uint8Array>} */
   #seals = new Map();
   #turn = Promise.resolve();
@@ -62,131 +65,139 @@ export class Log {
   /** Read all that was kept of a circle. @param {Store} store @param {string} circle @returns {Promise<Log>} */
   static async open(store, circle) {
     const log = new Log(store, circle);
-    const all = (/** @type {string} */ kind) => store.all(`${kind} ${circle}`);
-    const [recs, ...maps] = await Promise.all([all("rec"), all("left"), all("kept"), all("place"), all("erased"), all("gone")]);
-    for (const [, rec] of recs) log.#place(rec);
-    [log.#left, log.#kept, log.#places] = maps.map((rows) => new Map(rows));
-    log.#erased = new Set(maps[3].map(([id]) => id));
-    log.#gone = new Map(maps[4]);
+    const found = await Promise.all(KINDS.map((kind) => store.all(`${kind} ${circle}`)));
+    KINDS.forEach((kind, at) => (log.#rows[kind] = new Map(found[at])));
+    for (const rec of log.records()) log.#place(rec);
     return log;
   }
 
-  /** Keep rows; what cannot be kept stays in memory. @param {any[][]} rows kind, id and value */
+  /** Note rows, and keep them; what cannot be kept stays in memory. @param {[kind: string, id: string, value: any][]} rows */
   async #put(rows) {
-    try {
-      await this.#store.put(rows.map(([kind, id, value]) => [`${kind} ${this.#circle}`, id, value]));
-    } catch (error) {
-      this.ontrouble(error);
+    for (const [kind, id, value] of rows) {
+      if (value === undefined) this.#rows[kind].delete(id);
+      else this.#rows[kind].set(id, value);
     }
+    if (!rows.length) return;
+    await this.#store.put(rows.map(([kind, id, value]) => [`${kind} ${this.#circle}`, id, value]));
+    const { trouble } = this.#store;
+    if (trouble && trouble.reason !== this.#trouble) this.ontrouble(trouble);
+    this.#trouble = trouble?.reason ?? "";
+  }
+
+  /** @param {string} author @returns {Chain} */
+  #chain(author) {
+    return this.#chains.get(author) ?? { last: 0, at: new Map() };
   }
 
   /** @param {Rec} rec */
-  #place(rec) {
-    this.#recs.set(rec.hash, rec);
-    const chain = this.#chains.get(rec.author) ?? new Map();
-    this.#chains.set(rec.author, chain);
-    chain.set(rec.seq, [...(chain.get(rec.seq) ?? []), rec.hash].sort());
+  #place({ author, seq, hash }) {
+    const chain = this.#chain(author);
+    this.#chains.set(author, chain);
+    chain.at.set(seq, [...(chain.at.get(seq) ?? []), hash].sort());
+    chain.last = Math.max(chain.last, seq);
   }
 
   // Records
 
   /** All that is here, in any order; of what was dropped the text is empty. @returns {Iterable<Rec>} */
   records() {
-    return this.#recs.values();
+    return this.#rows.rec.values();
   }
 
   /** @param {string} hash */
   has(hash) {
-    return this.#recs.has(hash);
+    return this.#rows.rec.has(hash);
   }
 
   /** @param {string} hash @returns {Rec | undefined} */
   get(hash) {
-    const rec = this.#recs.get(hash);
+    const rec = this.#rows.rec.get(hash);
     return rec && isKept(rec) ? rec : undefined;
+  }
+
+  /** What is kept of one number; several are a fork. @param {string} author @param {number} seq @returns {Rec[]} */
+  at(author, seq) {
+    return (this.#chain(author).at.get(seq) ?? []).map((hash) => this.#rows.rec.get(hash)).filter(isKept);
+  }
+
+  /** What is kept of a stretch of a chain, in its order. @param {string} author @param {number} [first] @param {number} [last] @returns {Rec[]} */
+  stretch(author, first = 1, last = Infinity) {
+    return this.#numbers(author).flatMap((seq) => (seq >= first && seq <= last ? this.at(author, seq) : []));
+  }
+
+  /** @param {string} author */
+  #numbers(author) {
+    return [...this.#chain(author).at.keys()].sort((one, two) => one - two);
   }
 
   /**
    * Take a record that was checked; resolves when it is kept.
    * @param {Rec} rec
-   * @returns {Promise<"new" | "known" | "refused">}
+   * @returns {Promise<"new" | "known" | "refused">} refused is one fork too many, and what its author has deleted
    */
   async take(rec) {
-    if (this.#recs.has(rec.hash)) return "known";
-    const { author, seq, hash } = rec;
-    const forks = this.#chains.get(author)?.get(seq) ?? [];
-    if (forks.length >= MOST_FORKS) {
-      const last = forks[forks.length - 1];
-      if (hash >= last) return "refused";
-      this.#forget([last]);
-    }
-    const dropped = !NOT_DELETED.has(rec.kind) && this.#erased.has(`${author} ${seq} ${hash}`);
-    const kept = dropped ? stub(rec) : rec;
-    this.#place(kept);
-    if (rec.kind === "delete") this.#erase(rec);
-    await this.#put([["rec", hash, kept]]);
-    return dropped ? "refused" : "new";
+    const { author, seq, hash, kind } = rec;
+    if (this.has(hash)) return "known";
+    const forks = this.#chain(author).at.get(seq) ?? [];
+    const last = forks[MOST_FORKS - 1];
+    if (last <= hash) return "refused";
+    const gone = !NOT_DELETED.has(kind) && this.#rows.erased.has(`${author} ${seq} ${hash}`);
+    this.#place(rec);
+    const kept = this.#put([["rec", hash, gone ? stub(rec) : rec], ...(kind === "delete" ? this.#erasing(rec) : [])]);
+    if (last) await this.#forget(author, [last]);
+    await kept;
+    return gone ? "refused" : "new";
   }
 
-  /** Drop what its author has deleted, now or when it comes. @param {Rec} rec */
-  #erase({ author, seq, body }) {
-    const { of, seq: number } = body;
-    if (!HASH.test(of) || !Number.isSafeInteger(number) || number < 1 || number >= seq) return;
-    const found = this.#recs.get(of);
-    if (found && (NOT_DELETED.has(found.kind) || found.author !== author || found.seq !== number)) return;
-    const id = `${author} ${number} ${of}`;
-    this.#erased.add(id);
-    this.#put([["erased", id, 1]]);
-    if (found) this.drop([of]);
+  /** What follows from a deletion: what it names is dropped, now or when it comes. @param {Rec} rec @returns {[string, string, any][]} */
+  #erasing({ author, seq, body: { of, seq: number } }) {
+    const found = this.#rows.rec.get(of);
+    const isIts = !found || (!NOT_DELETED.has(found.kind) && found.author === author && found.seq === number);
+    if (!isIts || !HASH.test(of) || !(Number.isSafeInteger(number) && number > 0 && number < seq)) return [];
+    return [["erased", `${author} ${number} ${of}`, 1], ...this.#stubs([of])];
+  }
+
+  /** @param {string[]} hashes @returns {[string, string, any][]} */
+  #stubs(hashes) {
+    return hashes.filter((hash) => this.get(hash)).map((hash) => ["rec", hash, stub(this.#rows.rec.get(hash))]);
   }
 
   /** Forget what records say; hash and number stay. @param {string[]} hashes */
-  async drop(hashes) {
-    /** @type {[string, string, any][]} */
-    const rows = [];
-    for (const hash of hashes) {
-      const rec = this.#recs.get(hash);
-      if (!rec) continue;
-      this.#recs.set(hash, stub(rec));
-      rows.push(["rec", hash, stub(rec)]);
-    }
-    await this.#put(rows);
+  drop(hashes) {
+    return this.#put(this.#stubs(hashes));
   }
 
-  /** @param {string[]} hashes */
-  #forget(hashes) {
+  /** @param {string} author @param {string[]} hashes */
+  #forget(author, hashes) {
+    const chain = this.#chain(author);
     for (const hash of hashes) {
-      const { author, seq } = /** @type {Rec} */ (this.#recs.get(hash));
-      this.#recs.delete(hash);
-      const chain = /** @type {Map<number, string[]>} */ (this.#chains.get(author));
-      const rest = /** @type {string[]} */ (chain.get(seq)).filter((one) => one !== hash);
-      if (rest.length) chain.set(seq, rest);
-      else chain.delete(seq);
+      const { seq } = this.#rows.rec.get(hash);
+      const rest = /** @type {string[]} */ (chain.at.get(seq)).filter((one) => one !== hash);
+      if (rest.length) chain.at.set(seq, rest);
+      else chain.at.delete(seq);
     }
+    chain.last = this.#numbers(author).pop() ?? 0;
     return this.#put(hashes.map((hash) => ["rec", hash, undefined]));
   }
 
   /** Forget what an author said after a number: it was left out of the circle then. @param {string} author @param {number} beyond */
-  async dropBeyond(author, beyond) {
-    await this.#forget([...this.#recs.values()].filter((rec) => rec.author === author && rec.seq > beyond).map(({ hash }) => hash));
+  dropBeyond(author, beyond) {
+    return this.#forget(author, [...this.#chain(author).at].flatMap(([seq, hashes]) => (seq > beyond ? hashes : [])));
   }
 
   /** Drop what is older than it is kept. @param {number} now @param {(channel: string) => number} daysOf 0 is for ever */
-  async expire(now, daysOf) {
-    const old = [...this.#recs.values()].filter((rec) => {
-      const days = isKept(rec) && !LASTING.has(rec.kind) ? daysOf(rec.channel) : 0;
+  expire(now, daysOf) {
+    const old = [...this.records()].filter((rec) => {
+      const days = isKept(rec) && !LASTING.has(rec.kind) && daysOf(rec.channel);
       return days && rec.at_ms < now - days * DAY;
     });
-    await this.drop(old.map(({ hash }) => hash));
+    return this.drop(old.map(({ hash }) => hash));
   }
 
   /** The last number of an author, and its hash. @param {string} author @returns {[seq: number, hash: string | null]} */
   tip(author) {
-    const chain = this.#chains.get(author);
-    if (!chain?.size) return [0, null];
-    let last = 0;
-    for (const seq of chain.keys()) if (seq > last) last = seq;
-    return [last, /** @type {string[]} */ (chain.get(last))[0]];
+    const { last, at } = this.#chain(author);
+    return [last, at.get(last)?.[0] ?? null];
   }
 
   /**
@@ -197,11 +208,14 @@ export class Log {
    */
   append(member, what) {
     const work = this.#turn.then(async () => {
-      const [last, prev] = this.tip(member.author);
-      const body = typeof what.body === "function" ? await what.body(last + 1) : what.body;
-      const rec = await writeRecord(member, { ...what, body, seq: last + 1, prev });
-      await this.take(rec);
-      return rec;
+      for (;;) {
+        const [last, prev] = this.tip(member.author);
+        const body = typeof what.body === "function" ? await what.body(last + 1) : what.body;
+        const rec = await writeRecord(member, { ...what, body, seq: last + 1, prev });
+        if (this.tip(member.author)[1] !== prev) continue; // what this member has said elsewhere has come meanwhile
+        await this.take(rec);
+        return rec;
+      }
     });
     this.#turn = work.then(() => {}, () => {});
     return work;
@@ -209,26 +223,26 @@ export class Log {
 
   /** The holes inside chains: author, first and last number. @returns {[author: string, first: number, last: number][]} */
   missing() {
-    /** @type {[string, number, number][]} */
-    const found = [];
-    for (const [author, chain] of this.#chains) {
-      const erased = [...this.#erased].filter((id) => id.startsWith(`${author} `)).map((id) => Number(id.split(" ")[1]));
-      const known = [...chain.keys(), ...erased.filter((seq) => seq > Math.min(...chain.keys()))].sort((a, b) => a - b);
-      known.slice(1).forEach((seq, at) => {
-        let first = known[at] + 1;
-        for (const [from, to] of [...(this.#gone.get(author) ?? []), [seq, seq]]) {
-          if (from > first && Math.min(from, seq) > first) found.push([author, first, Math.min(from, seq) - 1]);
-          if (from <= seq) first = Math.max(first, to + 1);
-        }
-      });
-    }
-    return found;
+    const deleted = [...this.#rows.erased.keys()].map((id) => id.split(" "));
+    return [...this.#chains.keys()].flatMap((author) => {
+      const here = this.#numbers(author);
+      const erased = deleted.filter(([by]) => by === author).map(([, seq]) => Number(seq));
+      const ranges = [...here, ...erased].map((seq) => [seq, seq]).concat(this.#rows.gone.get(author) ?? []);
+      /** @type {[string, number, number][]} */
+      const found = [];
+      let [next] = here;
+      for (const [first, last] of ranges.sort(byNumber)) {
+        if (first > next) found.push([author, next, first - 1]);
+        next = Math.max(next, last + 1);
+      }
+      return found;
+    });
   }
 
   /** Where an author has said two things as one number. @returns {[author: string, seq: number][]} */
   forks() {
-    return [...this.#chains].flatMap(([author, chain]) =>
-      [...chain].filter(([, hashes]) => hashes.length > 1).map(([seq]) => /** @type {[string, number]} */ ([author, seq])));
+    return [...this.#chains].flatMap(([author, { at }]) =>
+      [...at].filter(([, hashes]) => hashes.length > 1).map(([seq]) => /** @type {[string, number]} */ ([author, seq])));
   }
 
   // Meetings
@@ -237,70 +251,53 @@ export class Log {
   async runs() {
     /** @type {Map<string, Run>} */
     const runs = new Map();
-    for (const [author, chain] of this.#chains) {
-      const [last, hash] = this.tip(author);
+    for (const [author, { last, at }] of this.#chains) {
+      const [hash] = at.get(last) ?? [];
       if (!hash) continue;
       let first = last;
-      while (chain.has(first - 1)) first -= 1;
-      const hashes = [];
-      for (let seq = first; seq <= last; seq += 1) hashes.push(.../** @type {string[]} */ (chain.get(seq)));
-      runs.set(author, { first, last, hash, digest: hex((await sha256(concat(...hashes.map(unhex)))).subarray(0, 8)) });
+      while (at.has(first - 1)) first -= 1;
+      let all = "";
+      for (let seq = first; seq <= last; seq += 1) all += at.get(seq)?.join("");
+      runs.set(author, { first, last, hash, digest: hex((await sha256(unhex(all))).subarray(0, 8)) });
     }
     return runs;
   }
 
-  /** What is kept of a stretch of a chain, in its order. @param {string} author @param {number} first @param {number} last @returns {Rec[]} */
-  stretch(author, first, last) {
-    const chain = this.#chains.get(author) ?? new Map();
-    const seqs = [...chain.keys()].filter((seq) => seq >= first && seq <= last).sort((a, b) => a - b);
-    return seqs.flatMap((seq) => chain.get(seq)).map((hash) => /** @type {Rec} */ (this.#recs.get(hash))).filter(isKept);
-  }
-
-  /** The stretches of a chain that were here, and are kept no longer. @param {string} author @returns {[number, number][]} */
+  /** The stretches of a chain that were here, and are kept no longer. @param {string} author @returns {Range[]} */
   gaps(author) {
-    const chain = this.#chains.get(author) ?? new Map();
-    /** @type {[number, number][]} */
-    const found = [];
-    for (const seq of [...chain.keys()].sort((a, b) => a - b)) {
-      if (chain.get(seq).some((/** @type {string} */ hash) => isKept(/** @type {Rec} */ (this.#recs.get(hash))))) continue;
-      const last = found[found.length - 1];
-      if (last?.[1] === seq - 1) last[1] = seq;
-      else found.push([seq, seq]);
-    }
-    return found;
+    const gone = this.#numbers(author).filter((seq) => !this.at(author, seq).length);
+    return joined(gone.map((seq) => [seq, seq]));
   }
 
-  /** A peer has had these, and keeps them no longer: nobody holds them back. @param {string} author @param {number} first @param {number} last */
-  noteGone(author, first, last) {
-    const known = this.#gone.get(author) ?? [];
-    const end = Math.min(last, this.tip(author)[0]);
-    if (end < first || known.length >= MOST_GONE || known.some(([from, to]) => from <= first && to >= end)) return;
-    const ranges = /** @type {[number, number][]} */ ([...known, [first, end]]).sort((a, b) => a[0] - b[0]);
-    this.#gone.set(author, ranges);
-    this.#put([["gone", author, ranges]]);
+  /** A peer has had these, and keeps them no longer: nobody holds them back. @param {string} author @param {Range[]} ranges */
+  noteGone(author, ranges) {
+    const known = this.#rows.gone.get(author) ?? [];
+    const { last } = this.#chain(author);
+    const found = [...known, ...ranges.map(([from, to]) => [from, Math.min(to, last)])].filter(([from, to]) => from <= to);
+    const all = joined(found).slice(0, MOST_GONE);
+    return this.#put(String(all) === String(known) ? [] : [["gone", author, all]]);
   }
 
   // Services
 
-  /** Up to where a mailbox was read. @param {string} service @param {string} hint */
+  /** Up to where a mailbox was read. @param {string} service @param {string} hint @returns {{number: number, mark: string}} */
   place(service, hint) {
-    return this.#places.get(`${service} ${hint}`) ?? { number: 0, mark: "" };
+    return this.#rows.place.get(`${service} ${hint}`) ?? { number: 0, mark: "" };
   }
 
   /** @param {string} service @param {string} hint @param {{number: number, mark: string}} place */
-  async move(service, hint, place) {
-    this.#places.set(`${service} ${hint}`, place);
-    await this.#put([["place", `${service} ${hint}`, place]]);
+  move(service, hint, place) {
+    return this.#put([["place", `${service} ${hint}`, place]]);
   }
 
   /** When a service had a record last. @param {string} service @param {string} hash @returns {number | undefined} */
   leftAt(service, hash) {
-    return this.#left.get(`${service} ${hash}`)?.[0];
+    return this.#rows.left.get(`${service} ${hash}`)?.[0];
   }
 
-  /** When a mailbox had a lasting record last. @param {string} service @param {string} hint @param {string} hash */
+  /** When a mailbox had a lasting record last. @param {string} service @param {string} hint @param {string} hash @returns {number} */
   keptAt(service, hint, hash) {
-    return this.#kept.get(`${service} ${hint} ${hash}`) ?? 0;
+    return this.#rows.kept.get(`${service} ${hint} ${hash}`) ?? 0;
   }
 
   /**
@@ -311,30 +308,24 @@ export class Log {
    * @param {number} at milliseconds
    * @param {boolean} seen
    */
-  async noteLeft(service, hint, hashes, at, seen) {
-    /** @type {[string, string, any][]} */
-    const rows = [];
-    for (const hash of hashes) {
+  noteLeft(service, hint, hashes, at, seen) {
+    return this.#put(hashes.flatMap((hash) => {
       const id = `${service} ${hash}`;
-      const value = /** @type {[number, boolean]} */ ([at, seen || Boolean(this.#left.get(id)?.[1])]);
-      this.#left.set(id, value);
-      this.#seals.delete(hash);
-      rows.push(["left", id, value]);
-      if (!LASTING.has(this.#recs.get(hash)?.kind ?? "")) continue;
-      const newest = Math.max(at, this.keptAt(service, hint, hash));
-      this.#kept.set(`${service} ${hint} ${hash}`, newest);
-      rows.push(["kept", `${service} ${hint} ${hash}`, newest]);
-    }
-    await this.#put(rows);
+      /** @type {[string, string, any][]} */
+      const rows = [["left", id, [at, seen || Boolean(this.#rows.left.get(id)?.[1])]]];
+      if (LASTING.has(this.#rows.rec.get(hash)?.kind)) {
+        rows.push(["kept", `${service} ${hint} ${hash}`, Math.max(at, this.keptAt(service, hint, hash))]);
+      }
+      return rows;
+    }));
   }
 
   /** Leave again at a service what was not seen there; or everything, if it has lost data. @param {string} service @param {boolean} all */
-  async doubt(service, all) {
-    const ids = [...this.#left].filter(([id, [, seen]]) => id.startsWith(`${service} `) && (all || !seen)).map(([id]) => id);
-    const kept = all ? [...this.#kept.keys()].filter((id) => id.startsWith(`${service} `)) : [];
-    for (const id of ids) this.#left.delete(id);
-    for (const id of kept) this.#kept.delete(id);
-    await this.#put([...ids.map((id) => ["left", id, undefined]), ...kept.map((id) => ["kept", id, undefined])]);
+  doubt(service, all) {
+    return this.#put((all ? ["left", "kept"] : ["left"]).flatMap((kind) =>
+      [...this.#rows[kind]]
+        .filter(([id, value]) => id.startsWith(`${service} `) && (all || !value[1]))
+        .map(([id]) => /** @type {[string, string, any]} */ ([kind, id, undefined]))));
   }
 
   /**
@@ -346,26 +337,38 @@ export class Log {
    * @returns {Rec[]}
    */
   unleft(author, service, epoch, since) {
-    const chain = [...(this.#chains.get(author) ?? [])].sort(([a], [b]) => a - b);
-    return chain
-      .flatMap(([, hashes]) => hashes)
-      .filter((hash) => !this.#left.has(`${service} ${hash}`))
-      .map((hash) => /** @type {Rec} */ (this.#recs.get(hash)))
-      .filter((rec) => isKept(rec) && rec.epoch === epoch && rec.at_ms >= since);
+    return this.stretch(author).filter((rec) =>
+      rec.epoch === epoch && rec.at_ms >= since && !this.#rows.left.has(`${service} ${rec.hash}`));
   }
 
-  /** How a record is sealed: the same bytes for all services. @param {string} hash @param {() => Promise<Uint8Array>} make */
-  async sealed(hash, make) {
-    const sealed = this.#seals.get(hash) ?? (await make());
-    if (this.#seals.size < 1024) this.#seals.set(hash, sealed);
+  /**
+   * How a record is sealed: in the same bytes for all services of an epoch, and once more if an answer was lost.
+   * @param {string} hash
+   * @param {() => Promise<Uint8Array>} make
+   * @param {number} [epoch]
+   */
+  async sealed(hash, make, epoch) {
+    const id = `${hash} ${epoch}`;
+    const sealed = this.#seals.get(id) ?? (await make());
+    this.#seals.set(id, sealed);
+    for (const old of this.#seals.keys()) if (this.#seals.size > MOST_SEALS) this.#seals.delete(old);
     return sealed;
   }
 
   /** Forget the circle. */
-  async erase() {
-    for (const kind of ["rec", "left", "kept", "place", "erased", "gone"]) {
-      const rows = await this.#store.all(`${kind} ${this.#circle}`);
-      await this.#put(rows.map(([id]) => [kind, id, undefined]));
-    }
+  erase() {
+    return this.#put(KINDS.flatMap((kind) => [...this.#rows[kind].keys()].map((id) => /** @type {[string, string, any]} */ ([kind, id, undefined]))));
   }
 }
+
+/** Ranges in their order, those that touch as one. @param {number[][]} ranges @returns {Range[]} */
+const joined = (ranges) => {
+  /** @type {Range[]} */
+  const found = [];
+  for (const [first, last] of ranges.sort(byNumber)) {
+    const before = found[found.length - 1];
+    if (before && first <= before[1] + 1) before[1] = Math.max(before[1], last);
+    else found.push([first, last]);
+  }
+  return found;
+};

@@ -28,13 +28,20 @@ const TIPS_PAGE = 500;
 const MOST_TIPS = 10_000;
 const RANGES_PAGE = 500;
 const PEERS_PAGE = 32;
-const PEERS = 2000;
-const HERE = 7000;
-const WHO = 3;
-const SILENT = 20_000;
 const MOST_LEAVING = 10_000;
 const MOST_REFUSED = 100;
+/** How many records are checked and kept at a time. */
+const AT_ONCE = 32;
+const SECOND = 1000;
+/** Seconds; a page that the browser slows down counts slower seconds, and so believes its peers for longer. */
+const SILENT = 20;
+const PEERS = 2 * SECOND;
+const HERE = 7 * SECOND;
+const WHO = 21 * SECOND;
 const DIGEST = /^[0-9a-f]{16}$/;
+
+/** @param {unknown} first @param {unknown} last */
+const isRange = (first, last) => Number.isSafeInteger(first) && Number.isSafeInteger(last) && 0 < Number(first) && Number(first) <= Number(last);
 
 /** One meeting; `run` it until its link ends. */
 export class Meeting {
@@ -48,12 +55,19 @@ export class Meeting {
   #known = false;
   /** @type {Rec[]} */
   #leaving = [];
+  /** @type {WeakSet<Uint8Array>} texts of records that the other has told: it has them */
+  #heard = new WeakSet();
+  /** @type {Promise<void>[]} */
+  #taking = [];
   #wake = () => {};
   #over = false;
-  #heardAt = Date.now();
-  #peersAt = 0;
+  #quiet = 0;
+  #saidAt = -Infinity;
+  #whoAt = -Infinity;
+  #peersAt = -Infinity;
   #refused = 0;
-  #parts = /** @type {Uint8Array[]} */ ([]);
+  /** @type {Uint8Array} */
+  #buffer = new Uint8Array(PIECE);
   #size = 0;
   #writing = Promise.resolve();
   /** @type {any} */
@@ -63,7 +77,7 @@ export class Meeting {
    * @param {object} how
    * @param {any} how.link
    * @param {Log} how.log
-   * @param {(said: Said, epoch: number) => Promise<any>} how.take
+   * @param {(said: Said, epoch: number) => Promise<any>} how.take throws for what nobody has signed
    * @param {Gossip} how.gossip
    * @param {(rec: Rec) => boolean} [how.wanted] whether a new record is worth telling
    */
@@ -78,12 +92,13 @@ export class Meeting {
   /** Meet until the link ends. */
   async run() {
     this.#tell().catch(() => {});
-    this.#here(0);
+    this.#tick();
     try {
       for await (const data of this.#link) {
-        this.#heardAt = Date.now();
+        this.#quiet = 0;
         for (const raw of this.#whole(data)) await this.#hear(raw);
         if (this.#refused > MOST_REFUSED) break;
+        this.#here(); // timers of a page that nobody looks at come late
       }
     } finally {
       this.#over = true;
@@ -93,16 +108,20 @@ export class Meeting {
     }
   }
 
-  /** Tell a new record soon. @param {Rec} rec */
+  /** Tell a new record soon; of a fork all that is kept, for the other may have any of it. @param {Rec} rec */
   tell(rec) {
-    this.#leaving.push(rec);
+    const { author, seq, text } = rec;
+    const forks = this.#log.at(author, seq);
+    const { first = 0, last = 0 } = this.#theirs.get(author) ?? {};
+    if (forks.length > 1) this.#leaving.push(...forks);
+    else if (!this.#heard.has(text) && (seq < first || seq > last)) this.#leaving.push(rec);
     this.#wake();
     if (this.#leaving.length > MOST_LEAVING) this.#link.abort(); // what it lacks is left when it comes again
   }
 
   /** End it, with a word to the other side. */
   close() {
-    this.#link.close();
+    return this.#link.close();
   }
 
   // Telling
@@ -119,35 +138,31 @@ export class Meeting {
     return sent;
   }
 
-  /** @param {Rec} rec */
-  #leave({ epoch, text, signature }) {
-    return this.#write({ t: "RECORD", epoch, text: b64(text), signature: b64(signature) });
+  /** @param {Rec[]} recs */
+  async #leave(recs) {
+    for (const { epoch, text, signature } of recs) {
+      if (!this.#heard.has(text)) await this.#write({ t: "RECORD", epoch, text: b64(text), signature: b64(signature) });
+    }
   }
 
   async #tell() {
-    const ours = await this.#log.runs();
-    const tips = [...ours].map(([author, { last, hash, first, digest }]) => [author, [last, hash, first, digest]]);
+    const tips = [...(await this.#log.runs())].map(([author, { last, hash, first, digest }]) => [author, [last, hash, first, digest]]);
     for (let at = 0; at < Math.max(tips.length, 1); at += TIPS_PAGE) {
       await this.#write({ t: "TIPS", tips: Object.fromEntries(tips.slice(at, at + TIPS_PAGE)), last: at + TIPS_PAGE >= tips.length });
     }
     while (!this.#known && !this.#over) await this.#woken();
     this.#leaving = []; // it is among what is missing
     for (const [author, mine] of await this.#log.runs()) {
-      const theirs = this.#theirs.get(author);
-      /** @type {[number, number][]} */
-      let stretches = [[1, (theirs?.first ?? 1) - 1], [(theirs?.last ?? 0) + 1, mine.last]];
-      const same = theirs?.first === mine.first && theirs?.last === mine.last;
-      if (same && theirs?.digest !== mine.digest) stretches = [[1, mine.last]]; // a fork that one of us has not seen
-      for (const [first, last] of stretches) for (const rec of this.#log.stretch(author, first, last)) await this.#leave(rec);
+      const { first, last, digest } = this.#theirs.get(author) ?? { first: 1, last: 0, digest: "" };
+      // with the same numbers and another digest there is a fork that one of us has not seen
+      const isForked = first === mine.first && last === mine.last && digest !== mine.digest;
+      await this.#leave(this.#log.stretch(author, 1, isForked ? last : first - 1));
+      await this.#leave(this.#log.stretch(author, last + 1, mine.last));
       const gaps = this.#log.gaps(author);
       for (let at = 0; at < gaps.length; at += RANGES_PAGE) await this.#write({ t: "GONE", author, ranges: gaps.slice(at, at + RANGES_PAGE) });
     }
     while (!this.#over) {
-      for (const rec of this.#leaving.splice(0)) {
-        const theirs = this.#theirs.get(rec.author);
-        const had = theirs && rec.seq >= theirs.first && rec.seq <= theirs.last;
-        if (!had && this.#wanted(rec)) await this.#leave(rec);
-      }
+      await this.#leave(this.#leaving.splice(0).filter(this.#wanted));
       if (!this.#leaving.length) await this.#woken();
     }
   }
@@ -157,56 +172,69 @@ export class Meeting {
     return new Promise((resolve) => (this.#wake = resolve));
   }
 
-  /** Say on a direct path that we are there, and now and then who else is; the relay costs. @param {number} turn */
-  async #here(turn) {
+  /** End what is silent on a direct path; the relay costs, and services tell who is there. */
+  #tick() {
+    this.#quiet = this.#link.path === "relay" ? 0 : this.#quiet + 1;
+    if (this.#quiet > SILENT) this.#link.abort();
     if (this.#over) return;
-    const direct = this.#link.path !== "relay";
-    if (direct && Date.now() - this.#heardAt > SILENT) return this.#link.abort();
-    if (direct || !turn) {
-      const said = turn % WHO ? [] : await this.#gossip.presences().catch(() => []);
-      const peers = said.slice(0, PEERS_PAGE).map(({ text, signature }) => ({ text: decode(text), signature: b64(signature) }));
-      this.#write({ t: "PEERS", peers }).catch(() => {});
-    }
-    this.#timer = setTimeout(() => this.#here(turn + 1), HERE);
+    this.#here();
+    this.#timer = setTimeout(() => this.#tick(), SECOND);
+  }
+
+  /** Say on a direct path that we are there, and now and then who else is. */
+  #here() {
+    const now = performance.now();
+    if (this.#link.path === "relay" ? this.#saidAt > 0 : now < this.#saidAt + HERE) return;
+    this.#saidAt = now;
+    this.#who(now).catch(() => {});
+  }
+
+  /** @param {number} now */
+  async #who(now) {
+    const isDue = now >= this.#whoAt + WHO;
+    if (isDue) this.#whoAt = now;
+    const said = isDue ? await this.#gossip.presences() : [];
+    await this.#write({ t: "PEERS", peers: said.slice(0, PEERS_PAGE).map(({ text, signature }) => ({ text: decode(text), signature: b64(signature) })) });
   }
 
   // Hearing
 
   /** Put pieces together. @param {Uint8Array} data @returns {Uint8Array[]} the messages that are whole */
   #whole(data) {
+    const end = this.#size + data.length;
+    if (end > this.#buffer.length) this.#buffer = concat(this.#buffer.subarray(0, this.#size), new Uint8Array(2 * end - this.#size));
+    this.#buffer.set(data, this.#size);
     const found = [];
-    this.#parts.push(data);
-    this.#size += data.length;
-    for (;;) {
-      if (this.#size < 4) return found;
-      if (this.#parts[0].length < 4) this.#parts = [concat(...this.#parts)];
-      const size = readU32(this.#parts[0]);
-      if (size > MOST_MESSAGE) {
-        this.#link.abort();
-        return found;
-      }
-      if (this.#size < 4 + size) return found;
-      const all = concat(...this.#parts);
-      found.push(all.slice(4, 4 + size));
-      this.#parts = [all.subarray(4 + size)];
-      this.#size -= 4 + size;
+    let at = 0;
+    while (end - at >= 4) {
+      const next = at + 4 + readU32(this.#buffer, at);
+      if (next - at > MOST_MESSAGE + 4) this.#refused = Infinity;
+      if (next > end) break;
+      found.push(this.#buffer.slice(at + 4, next));
+      at = next;
     }
+    this.#buffer.copyWithin(0, at, end);
+    this.#size = end - at;
+    return found;
   }
 
   /** @param {Uint8Array} raw */
   async #hear(raw) {
     try {
       const message = members(parse(raw), "a message");
-      if (message.t === "RECORD") await this.#record(message);
-      else if (message.t === "TIPS") this.#tips(message);
-      else if (message.t === "GONE") {
+      if (message.t === "RECORD") {
+        this.#taking.push(this.#record(message));
+        if (this.#taking.length < AT_ONCE) return;
+      }
+      await Promise.all(this.#taking.splice(0));
+      if (message.t === "TIPS") this.#tips(message);
+      if (message.t === "GONE") {
         unb64(message.author, 32);
-        for (const [first, last] of items(message, "ranges", RANGES_PAGE)) {
-          if (Number.isSafeInteger(last) && Number.isSafeInteger(first) && first > 0 && first <= last) this.#log.noteGone(message.author, first, last);
-        }
-      } else if (message.t === "PEERS" && Date.now() - this.#peersAt >= PEERS) {
+        await this.#log.noteGone(message.author, items(message, "ranges", RANGES_PAGE).filter(([first, last]) => isRange(first, last)));
+      }
+      if (message.t === "PEERS" && performance.now() >= this.#peersAt + PEERS) {
         const found = items(message, "peers", 64).slice(0, PEERS_PAGE);
-        if (found.length) this.#peersAt = Date.now();
+        if (found.length) this.#peersAt = performance.now();
         this.#gossip.heard(found.map(({ text, signature }) => ({ text: utf8(String(text)), signature: unb64(signature, 64) })));
         if (typeof message.seen === "string") this.#gossip.seen(message.seen);
       }
@@ -216,9 +244,11 @@ export class Meeting {
   }
 
   /** @param {any} message */
-  async #record({ epoch, text, signature }) {
+  async #record({ epoch, text: written, signature }) {
     try {
-      await this.#take({ text: unb64(text), signature: unb64(signature, 64) }, epoch);
+      const text = unb64(written);
+      this.#heard.add(text);
+      await this.#take({ text, signature: unb64(signature, 64) }, epoch);
     } catch {
       this.#refused += 1;
     }
@@ -229,8 +259,9 @@ export class Meeting {
     if (this.#known) return; // it was told before: once is enough
     for (const [author, value] of Object.entries(members(tips, "tips"))) {
       const [last, hash, first, digest] = Array.isArray(value) ? value : [];
-      const good = Number.isSafeInteger(last) && Number.isSafeInteger(first) && first > 0 && first <= last && HASH.test(hash) && DIGEST.test(digest);
-      if (good && this.#theirs.size < MOST_TIPS) this.#theirs.set(author, { last, hash, first, digest });
+      if (!isRange(first, last) || !HASH.test(hash) || !DIGEST.test(digest) || this.#theirs.size >= MOST_TIPS) continue;
+      unb64(author, 32);
+      this.#theirs.set(author, { last, hash, first, digest });
     }
     if (isLast) {
       this.#known = true;

@@ -269,7 +269,7 @@ export class Attendant {
   async #follow() {
     const socket = /** @type {Socket} */ (this.#socket);
     let keepUp = Date.now() + KEEP_UP;
-    socket.closed.then(() => this.#waker.wake());
+    void socket.closed.then(() => this.#waker.wake());
     while (!this.#closed) {
       const due = Math.min(keepUp, socket.confirm);
       await this.#waker.sleep(Math.max(0, due - Date.now()));

@@ -1,8 +1,9 @@
 /**
  * What a profile keeps: rows by kind and id, in IndexedDB, or in memory where there is none (Node).
  *
- * Whole values are kept as they are, keys that cannot be read back and bytes too. Writes that come
- * together go in one transaction. What fails is refused by a reason; nobody has lost what is in memory.
+ * Values are kept as they are, bytes too, and keys that cannot be read back. What is put together goes in one
+ * transaction, and nothing goes before what was put earlier: a store may be behind, as one that was restored
+ * from a backup is, and has no holes. Where the browser keeps nothing more, all goes on in memory: `trouble` says why.
  * @module
  */
 import { Refused } from "./refused.js";
@@ -10,19 +11,21 @@ import { Refused } from "./refused.js";
 /** @typedef {[kind: string, id: string, value: any]} Row */
 /**
  * @typedef {object} Store
+ * @property {Refused | undefined} [trouble] why what was put last is in memory alone: `STORAGE_FULL`, `STORAGE_GONE`, `STORAGE_NEWER`
  * @property {(kind: string, id: string) => Promise<any>} get
  * @property {(kind: string) => Promise<[id: string, value: any][]>} all
- * @property {(rows: Row[]) => Promise<void>} put a value that is undefined removes the row
+ * @property {(rows: Row[]) => Promise<void>} put resolves when it is kept, or cannot be; a value that is undefined removes the row
  * @property {() => void} close
  */
 
 const VERSION = 1;
+const AGAIN = 5000;
 
 /** @param {any} error */
 const refused = (error) => {
   if (error?.name === "QuotaExceededError") return new Refused("STORAGE_FULL", "this browser stores no more for this page");
   if (error?.name === "VersionError") return new Refused("STORAGE_NEWER", "a newer version of this page has been here: reload it");
-  return new Refused("STORAGE_GONE", `what this page has stored is not there: ${error?.message ?? "it was erased"}`);
+  return new Refused("STORAGE_GONE", `what this page has stored is not there: ${error?.message}`);
 };
 
 /** @returns {Store} */
@@ -48,8 +51,94 @@ const inMemory = () => {
 const result = (request) =>
   new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(refused(request.error));
+    request.onerror = () => reject(request.error);
   });
+
+/** @param {string} name @returns {Promise<Store>} */
+const inDatabase = async (name) => {
+  /** @param {boolean} known whether it was there before: what was wiped since is not begun again with half of it */
+  const open = async (known) => {
+    const opening = indexedDB.open(name, VERSION);
+    opening.onupgradeneeded = () => {
+      if (known) opening.transaction?.abort();
+      else opening.result.createObjectStore("rows");
+    };
+    const db = await result(opening);
+    db.onversionchange = () => db.close(); // a newer page, or who erases it, waits for nobody
+    return db;
+  };
+  let db = await open(false);
+  let closed = false;
+  /** @param {IDBTransactionMode} mode */
+  const rows = async (mode) => {
+    try {
+      return db.transaction("rows", mode).objectStore("rows");
+    } catch (error) {
+      if (closed) throw error;
+      db = await open(true); // browsers close databases of pages that sleep
+      return db.transaction("rows", mode).objectStore("rows");
+    }
+  };
+  /** @type {Map<string, Row>} */
+  const due = new Map();
+  /** @type {Promise<void> | undefined} */
+  let next;
+  let writing = Promise.resolve();
+  /** @type {any} */
+  let waits;
+  const write = async () => {
+    next = undefined;
+    if (waits) return;
+    const batch = [...due];
+    let lost;
+    try {
+      const store = await rows("readwrite");
+      for (const [, [kind, id, value]] of batch) {
+        try {
+          if (value === undefined) store.delete([kind, id]);
+          else store.put(value, [kind, id]);
+        } catch (error) {
+          if (/** @type {Error} */ (error).name !== "DataCloneError") throw error;
+          lost = refused(error); // this browser never keeps it, and what is beside it is not to wait
+        }
+      }
+      await new Promise((/** @type {(value?: any) => void} */ resolve, reject) => {
+        store.transaction.oncomplete = resolve;
+        store.transaction.onabort = () => reject(store.transaction.error);
+      });
+      for (const [key, row] of batch) if (due.get(key) === row) due.delete(key);
+      made.trouble = lost;
+    } catch (error) {
+      made.trouble = refused(error);
+      waits = !closed && setTimeout(() => {
+        waits = 0;
+        void put([]);
+      }, AGAIN);
+    }
+  };
+  /** @param {Row[]} changed */
+  const put = (changed) => {
+    for (const row of changed) due.set(`${row[0]}\n${row[1]}`, row);
+    return (writing = next ??= writing.then(write));
+  };
+  /** @type {Store} */
+  const made = {
+    get: async (kind, id) => result((await rows("readonly")).get([kind, id])),
+    all: async (kind) => {
+      const store = await rows("readonly");
+      const range = IDBKeyRange.bound([kind], [kind, []]);
+      const [keys, values] = await Promise.all([result(store.getAllKeys(range)), result(store.getAll(range))]);
+      return values.map((value, at) => [/** @type {string[]} */ (keys[at])[1], value]);
+    },
+    put,
+    close: () => {
+      closed = true;
+      clearTimeout(waits);
+      void writing.then(() => db.close());
+    },
+  };
+  return made;
+};
 
 /** @type {Map<string, Store>} */
 const kept = new Map();
@@ -57,71 +146,17 @@ const kept = new Map();
 /**
  * Open what a profile keeps.
  * @param {string} name
- * @returns {Promise<Store>} `Refused` (`STORAGE_NEWER`, `STORAGE_GONE`)
+ * @returns {Promise<Store>} `Refused` (`STORAGE_NEWER`): a newer page knows more of it
  */
 export const openStore = async (name) => {
-  if (!globalThis.indexedDB) {
-    const store = kept.get(name) ?? inMemory();
-    kept.set(name, store);
-    return store;
-  }
-  /** @type {IDBDatabase} */
-  let db;
+  let trouble;
   try {
-    const opening = indexedDB.open(name, VERSION);
-    opening.onupgradeneeded = () => opening.result.createObjectStore("rows");
-    db = await result(opening);
+    if (globalThis.indexedDB) return await inDatabase(name);
   } catch (error) {
-    throw error instanceof Refused ? error : refused(error);
+    trouble = refused(error);
+    if (trouble.reason === "STORAGE_NEWER") throw trouble;
   }
-  /** @type {Error | undefined} */
-  let gone;
-  db.onversionchange = () => db.close();
-  db.onclose = () => (gone = refused(null));
-  /** @param {IDBTransactionMode} mode */
-  const rows = (mode) => {
-    if (gone) throw gone;
-    try {
-      return db.transaction("rows", mode).objectStore("rows");
-    } catch (error) {
-      throw refused(error);
-    }
-  };
-  /** @type {Row[]} */
-  let due = [];
-  /** @type {Promise<void> | undefined} */
-  let next;
-  let writing = Promise.resolve();
-  const write = async () => {
-    const all = due;
-    due = [];
-    next = undefined;
-    const store = rows("readwrite");
-    for (const [kind, id, value] of all) {
-      if (value === undefined) store.delete([kind, id]);
-      else store.put(value, [kind, id]);
-    }
-    await new Promise((/** @type {(value?: any) => void} */ resolve, reject) => {
-      store.transaction.oncomplete = resolve;
-      store.transaction.onabort = store.transaction.onerror = () => reject(refused(store.transaction.error));
-    });
-  };
-  return {
-    get: async (kind, id) => result(rows("readonly").get([kind, id])),
-    all: async (kind) => {
-      const store = rows("readonly");
-      const range = IDBKeyRange.bound([kind], [kind, []]);
-      const [keys, values] = await Promise.all([result(store.getAllKeys(range)), result(store.getAll(range))]);
-      return values.map((value, at) => [/** @type {string[]} */ (keys[at])[1], value]);
-    },
-    put: (changed) => {
-      due.push(...changed);
-      if (!next) {
-        next = writing.then(write);
-        writing = next.catch(() => {});
-      }
-      return next;
-    },
-    close: () => db.close(),
-  };
+  const store = kept.get(name) ?? Object.assign(inMemory(), { trouble });
+  kept.set(name, store);
+  return store;
 };

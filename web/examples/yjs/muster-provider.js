@@ -17,7 +17,7 @@ export class MusterProvider {
   constructor(doc, circle, { name = "yjs", channel = "general" } = {}) {
     const [update, ask, state] = ["update", "ask", "state"].map((word) => circle.pipe(`${name}/${word}`, { reliable: word !== "state" }));
     const [awareness, owners, { signal }] = [new Awareness(doc), new Map(), this.#ends];
-    Object.assign(this, { doc, circle, channel, awareness });
+    this.doc = doc; this.circle = circle; this.channel = channel; this.awareness = awareness;
     const isOurs = ({ data }) => data === undefined || data instanceof Uint8Array; // Yjs would count for ever to { length: 1e9 }
     const on = (target, type, hear) => target.addEventListener(type, ({ detail }) => isOurs(detail) && quietly(hear, detail), { signal });
     const ours = () => encodeAwarenessUpdate(awareness, [doc.clientID]);
@@ -25,7 +25,7 @@ export class MusterProvider {
     const changed = (change, origin) => {
       const wait = origin === this ? THEIRS_MS : OURS_MS;
       if (wait === OURS_MS) update.send(change);
-      this.#timers[wait] ??= setTimeout(() => quietly(() => this.keep(delete this.#timers[wait])), wait);
+      this.#timers[wait] ??= setTimeout(() => quietly(() => delete this.#timers[wait] && this.keep()), wait);
     };
     doc.on("update", changed);
     signal.onabort = () => doc.off("update", changed);
@@ -42,7 +42,7 @@ export class MusterProvider {
     for await (const { author, text } of this.circle.messages(this.channel, { signal: this.#ends.signal })) quietly(() => {
       const [, id, at, count, part] = RECORD.exec(text);
       const parts = Object.assign((this.#parts[author.id + id] ??= {}), { [at]: part });
-      if (Object.keys(parts).length < count) return;
+      if (Object.keys(parts).length < Number(count)) return;
       const whole = Uint8Array.from(atob(Object.values(parts).join("")), (one) => one.charCodeAt(0));
       for (const doc of [this.#kept, this.doc]) Y.applyUpdate(doc, whole, this);
     });
