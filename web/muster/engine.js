@@ -775,7 +775,7 @@ export class Engine {
   async ongoing(channel) {
     const here = [...this.peers.values()].map(({ presence }) => presence);
     const words = (/** @type {string} */ member) => here.filter((one) => one.member === member).flatMap(({ abilities }) => abilities);
-    return (await this.talk.facts()).callIn(await this.channelId(channel), this.now(), words);
+    return (await this.talk.facts()).ongoing(await this.channelId(channel), this.now(), words);
   }
 
   /** @param {string} channel @param {string} words @param {number} [limit] */

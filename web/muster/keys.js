@@ -45,8 +45,8 @@ export class Epoch {
   static async make(circle, number, secret) {
     if (secret.length !== 32 || !(number >= 0 && number < 2 ** 32)) throw new Refused("MALFORMED", "this is no epoch");
     const salt = concat(unhex(circle), u32(number));
-    const whats = ["circle key", "seal presence", "seal signal", "seal record"];
-    const [seed, presence, signal, record] = await Promise.all(whats.map((what) => hkdf(secret, salt, what)));
+    const kinds = ["circle key", "seal presence", "seal signal", "seal record"];
+    const [seed, presence, signal, record] = await Promise.all(kinds.map((what) => hkdf(secret, salt, what)));
     const signs = await signer(seed);
     return new Epoch(circle, number, secret, signs, await id("hint", signs.public), { presence, signal, record });
   }

@@ -471,7 +471,7 @@ export class Facts {
   }
 
   /** The call that is on in a channel; *words* are the abilities that members' nodes tell now. @param {string} channel @param {number} now @param {(member: string) => string[]} words @returns {Promise<Call | undefined>} */
-  async callIn(channel, now, words) {
+  async ongoing(channel, now, words) {
     const on = [];
     for (const call of this.calls.values()) {
       if (call.channel !== channel || call.ended || !call.participants.length || now < call.at_ms - 600_000 || now > call.at_ms + CALL) continue;
