@@ -9,7 +9,7 @@ import { openStore } from "../../web/muster/store.js";
 export const CIRCLE = "c".repeat(32);
 export const DAY = 86_400_000;
 
-export const member = () => Member.make(CIRCLE, random(32));
+export const member = (circle = CIRCLE) => Member.make(circle, random(32));
 export const log = async () => Log.open(await openStore(hex(random(8))), CIRCLE);
 export const said = (text = "hello", more = {}) => ({ epoch: 0, at_ms: Date.now(), channel: GENERAL, kind: "text", body: { text }, ...more });
 
@@ -63,13 +63,14 @@ export class Peer {
   meetings = new Set();
   gossip = { presences: async () => [], heard: () => {}, seen: () => {} };
 
-  constructor(log) {
+  constructor(log, circle = CIRCLE) {
     this.log = log;
+    this.circle = circle;
   }
 
   take = async (said) => {
     if (this.log.has(await recordHash(said.text))) return;
-    const rec = await readRecord(CIRCLE, said);
+    const rec = await readRecord(this.circle, said);
     if ((await this.log.take(rec)) === "new") this.tell(rec);
   };
 
