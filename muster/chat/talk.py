@@ -663,7 +663,7 @@ class Talk:
         last = channel.cuts.get(member)
         if last is None:
             key = self.facts.members.get(member)
-            last = 0 if key is None else self.circle.file.tip(key)[0]
+            last = 0 if key is None else self.circle.file.reach(key)[0]
         number = self.facts.next_in(channel.about, channel.managers, member)
         body: dict[str, Any] = {"op": "remove", "member": member.hex(), "last": last, "n": number}
         return body | (self._next_key(channel, without, passphrase) if new_key else {})

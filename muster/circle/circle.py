@@ -474,11 +474,11 @@ class Circle:
         epoch = Epoch(self.id, old.number + 1, self.rim.entropy(keys.SECRET_BYTES))
         bound = boxes.for_rekey(self.id, epoch.number)
         names = {one.id for one in stays}
-        going = {
-            keys.member_id(author): Last(seq, hashed)
-            for author, (seq, hashed) in self.file.tips().items()
-            if keys.member_id(author) not in names
-        }
+        going = {}
+        for author in self.file.tips():
+            seq, hashed = self.file.reach(author)
+            if keys.member_id(author) not in names and hashed is not None:
+                going[keys.member_id(author)] = Last(seq, hashed)
         made = Rekey(
             self.id,
             epoch.number,

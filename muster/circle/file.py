@@ -517,6 +517,27 @@ class CircleFile:
         ).fetchone()
         return (int(row[0]), bytes(row[1])) if row else (0, None)
 
+    def reach(self, author: bytes) -> tuple[int, bytes | None]:
+        """Return up to where an author is heard who is shut out: a number and its hash.
+
+        The end of the stretch from its first record on. Its last number alone would be one that
+        it has made up, and everything up to it would count for ever.
+        """
+        rows = self._db.execute(
+            "SELECT seq, min(hash) FROM (SELECT seq, hash FROM records WHERE author = ? UNION ALL "
+            "SELECT seq, NULL FROM erased WHERE author = ?) GROUP BY seq ORDER BY seq",
+            (author, author),
+        )
+        end = 0
+        found: tuple[int, bytes | None] = (0, None)
+        for seq, hashed in rows:
+            if end and seq > end + 1:
+                break
+            end = int(seq)
+            if hashed is not None:
+                found = (end, bytes(hashed))
+        return found
+
     def tips(self) -> dict[bytes, tuple[int, bytes]]:
         """Return all authors' last records."""
         authors = [bytes(row[0]) for row in self._db.execute("SELECT DISTINCT author FROM records")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from muster.circle import Circle
+from muster.circle.connection import NotLeft
 from tests.support import local
 from tests.support.members2 import address
 from tests.support.pages import Pages
@@ -128,3 +130,39 @@ def test_a_rekey_that_python_makes_is_followed_by_those_who_stay_alone(
             eve.run("return circle.post('general', 'me too').catch((error) => error.reason)")
             == "LEFT_OUT"
         )
+
+
+def test_records_that_nobody_can_read_stop_neither_reading_nor_coming_back(
+    pages: Pages, here: str, tmp_path: Path
+) -> None:
+    ada = pages.person()
+    invite = ada.create(here, name="Ada")
+    evil = {"toString": 1}
+    with program(invite, "Eve", tmp_path / "us.muster2") as eve:
+        for kind, body in (
+            ("delete", {"of": evil, "seq": 1}),
+            ("text", {"closed": "x", "from": evil, "key": 0}),
+            ("edit", {"of": evil, "text": "x"}),
+            ("react", {"of": evil, "emoji": "__proto__"}),
+            ("call", {"op": evil, "call": evil, "closed": evil, "from": evil}),
+            ("channel", {"op": evil, "salt": evil, "closed": evil}),
+            ("channel", {"op": "create", "mode": evil, "salt": "A" * 22, "name": "x"}),
+            ("person", {"with": evil}),
+            ("member", {"name": "Eve", "box": "A" * 43}),
+            ("circle", {"op": "managers", "managers": evil, "at_ms": 1, "signature": "A" * 86}),
+            ("services", {"services": [evil], "at_ms": 1, "signature": "A" * 86}),
+            ("founder", {"to": evil, "box": evil}),
+            ("constructor", {"constructor": evil}),
+        ):
+            with suppress(NotLeft):
+                eve.run(eve.member.here.post(kind, body))
+        eve.says("still here")
+        ada.reads("still here")
+        ada.page.reload()
+        ada.join("")
+        assert ada.texts() == ["still here"]
+        bob = pages.person()
+        bob.join(invite, name="Bob")
+        bob.reads("still here")
+        bob.post("so am I")
+        ada.reads("so am I")

@@ -21,6 +21,7 @@ from muster.circle.circle import TEXT_BYTES
 from muster.circle.file import LASTING, MOST_FORKS, Unusable
 from muster.errors import BadValue
 from muster.records import GENERAL
+from muster.rekeys import Rekey
 from tests.support.chatting import Chatter, circle_of, meet, retold
 
 # --- channels ---------------------------------------------------------------------------------
@@ -790,3 +791,26 @@ def test_kinds_write_what_they_read() -> None:
     ):
         kind = "text" if isinstance(body, kinds.Text) else "channel"
         assert kinds.read(kind, json.loads(json.dumps(kinds.write(body)))) == body
+
+
+def test_who_has_made_up_a_number_is_heard_no_further_when_it_is_shut_out() -> None:
+    ada, eve = circle_of("Ada", "Eve")
+    meet(ada, eve)
+    channel = ada.talk.create_channel("plans")
+    ada.speak()
+    meet(ada, eve)
+    eve.forge("text", {"text": "far away"}, channel=channel, seq=2**53 - 1)
+    meet(ada, eve)
+    reached, _ = ada.circle.file.reach(eve.circle.member.public.raw)
+    assert reached < 100
+
+    ada.talk.remove(ada.talk.facts.channels[channel], eve.talk.me)
+    ada.speak()
+
+    assert ada.talk.facts.channels[channel].cuts[eve.talk.me] == reached
+    assert "far away" not in ada.texts(channel)
+    ada.circle.rekey([eve.talk.me])
+    said = ada.circle.file.rekey_to(1)
+    assert said is not None
+    out = Rekey.from_said(ada.circle.file.founder, said).out
+    assert out[eve.talk.me].seq == reached

@@ -69,7 +69,7 @@ def is_a_programs(case: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize(
     "case",
-    filter(is_a_programs, GOLDEN["sent"]),
+    [case for case in GOLDEN["sent"] if is_a_programs(case)],
     ids=lambda case: f"{case['as']} {len(case['data'])}",
 )
 def test_a_message_goes_in_these_pieces(case: dict[str, Any], tmp_path: Path) -> None:

@@ -163,13 +163,14 @@ test("texts are dropped when they are older than their channel keeps them; facts
 });
 
 test("what is to be left at a service is told in the order of the chain, until it was taken there", async () => {
+  const START = Date.UTC(2026, 0, 1);
   const [ann, one] = [await member(), await log()];
   const recs = [];
-  for (const kind of ["member", "text", "text"]) recs.push(await one.append(ann, said("", { kind, at_ms: 100 })));
-  const late = await one.append(ann, said("", { epoch: 1, at_ms: 100 }));
+  for (const kind of ["member", "text", "text"]) recs.push(await one.append(ann, said("", { kind, at_ms: START })));
+  const late = await one.append(ann, said("", { epoch: 1, at_ms: START }));
   const due = (service, since = 0) => one.unleft(ann.author, service, 0, since).map(({ seq }) => seq);
   await one.noteLeft("a", "hint", [recs[0].hash, recs[2].hash], 500, false);
-  assert.deepEqual([due("a"), due("b"), due("b", 101)], [[2], [1, 2, 3], []]);
+  assert.deepEqual([due("a"), due("b"), due("b", START + 1)], [[2], [1, 2, 3], []]);
   assert.deepEqual(one.unleft(ann.author, "b", 1, 0), [late]);
   assert.deepEqual([one.keptAt("a", "hint", recs[0].hash), one.keptAt("a", "hint", recs[2].hash)], [500, 0]);
   await one.noteLeft("a", "hint", [recs[0].hash], 400, true);

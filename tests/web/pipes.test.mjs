@@ -204,7 +204,7 @@ test("sending opens a link where there is none, and ends with it", { timeout: 30
   const sending = hers.pipes.send("x", new Blob([new Uint8Array(9_000_000)]), { to: BOB });
   setTimeout(() => bob.close(), 20);
   await assert.rejects(sending, refused("CLOSED"));
-  await tick(20);
+  for (let turn = 0; turn < 200 && his.pipes.has(ANN); turn += 1) await tick(20);
   assert.deepEqual([hers.pipes.has(BOB), his.pipes.has(ANN)], [false, false]);
   await ann.close();
 });

@@ -9,7 +9,7 @@
  * Several tabs may hold the same circle: one of them is there for all (tabs.js).
  * @module
  */
-import { Engine, joinRow, makeRow } from "./engine.js";
+import { Engine, checkName, joinRow, makeRow } from "./engine.js";
 import { readInvite, readService } from "./invites.js";
 import { Refused } from "./refused.js";
 import { openStore } from "./store.js";
@@ -66,6 +66,8 @@ import { provide } from "./crypto.js";
  */
 
 const MOST_PAGE = 200;
+const MOST_ABILITIES = 4;
+const WORD = /^[a-z][a-z0-9_]{0,31}$/;
 
 /** Named messages between pages: `send`, and the event `message` with `{ from, data }`. */
 export class Pipe extends /** @type {new () => Telling<PipeEvents>} */ (EventTarget) {
@@ -134,12 +136,14 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     const found = await readInvite(invite);
     return begin(found.epoch.circle, options, async (row) => {
       if (!row) return joinRow(found);
-      const epochs = [...row.epochs];
-      if (epochs.every(({ number, secret }) => number !== found.epoch.number || !secret)) {
-        epochs.push({ number: found.epoch.number, secret: found.epoch.secret, began: Date.now() });
-      }
-      const services = [...row.services, ...found.services.filter(({ id }) => !row.services.some((known) => known.id === id))];
-      return { ...row, epochs, services: services.slice(-8), out: row.out && found.epoch.number <= Math.max(...row.epochs.map(({ number }) => number)) };
+      const fresh = found.services.filter(({ id }) => !row.services.some((known) => known.id === id));
+      const services = [...row.services, ...fresh].slice(0, 8); // a link evicts none that are known
+      // Who is in follows the founder; only who was left out is let in anew by what a link says.
+      const last = Math.max(...row.epochs.map(({ number }) => number));
+      if (!row.out || found.epoch.number < last) return { ...row, services };
+      const others = row.epochs.filter(({ number }) => number !== found.epoch.number);
+      const epochs = [...others, { number: found.epoch.number, secret: found.epoch.secret, began: Date.now() }];
+      return { ...row, services, epochs, out: false };
     });
   }
 
@@ -149,8 +153,9 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
    * @returns {Promise<Circle>}
    */
   static async create({ circle = "", services = [], ...options } = {}) {
+    checkName(circle);
     const row = await makeRow({ name: circle, services: services.map(readService) });
-    return begin(row.id, options, async () => row);
+    return begin(row.id, options, async (kept) => kept ?? row);
   }
 
   /** Open a circle of before, by default the one that was used last. @param {string} [id] @param {Options} [options] @returns {Promise<Circle>} */
@@ -158,7 +163,10 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     const known = await Circle.list(options);
     const found = id ?? known[0]?.id;
     if (!known.some((one) => one.id === found)) throw new Refused("NO_INVITE", "this browser is in no circle yet: ask a member for an invite");
-    return begin(found, options, async (row) => /** @type {Row} */ (row));
+    return begin(found, options, async (row) => {
+      if (!row) throw new Refused("NO_INVITE", "this browser is in that circle no longer");
+      return row;
+    });
   }
 
   /** The circles of a profile, the one used last first. @param {Options} [options] @returns {Promise<{id: string, name: string, used: number}[]>} */
@@ -224,20 +232,20 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
       come.push(detail);
       wake();
     };
-    const ends = AbortSignal.any([this.#left.signal, ...(signal ? [signal] : [])]);
     const end = () => wake();
+    const isOver = () => this.#left.signal.aborted || signal?.aborted;
     this.addEventListener("message", hear);
-    ends.addEventListener("abort", end);
+    for (const one of [this.#left.signal, signal]) one?.addEventListener("abort", end);
     try {
       let page = await this.history(id, { after: after ?? "", limit: MOST_PAGE });
-      while (page.length && !ends.aborted) {
+      while (page.length && !isOver()) {
         for (const message of page) {
           seen.add(message.hash);
           yield message;
         }
         page = page.length < MOST_PAGE ? [] : await this.history(id, { after: page[page.length - 1].hash, limit: MOST_PAGE });
       }
-      while (!ends.aborted) {
+      while (!isOver()) {
         const message = come.shift();
         if (!message) await new Promise((resolve) => (wake = () => resolve(undefined)));
         else if (!seen.has(message.hash)) {
@@ -247,7 +255,7 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
       }
     } finally {
       this.removeEventListener("message", hear);
-      ends.removeEventListener("abort", end);
+      for (const one of [this.#left.signal, signal]) one?.removeEventListener("abort", end);
     }
   }
 
@@ -362,7 +370,9 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
 
   /** Leave for good: keys and history are erased here. */
   async erase() {
-    await this.#ask("erase");
+    await this.#ask("erase").catch((error) => {
+      if (error.reason !== "CLOSED") throw error; // it has closed itself, as all tabs do
+    });
     await this.leave();
   }
 
@@ -392,6 +402,7 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
       this.peers.set(detail.id, detail);
     }
     if (type === "left" && !this.peers.delete(detail.id)) return undefined;
+    if (type === "erased") void this.leave();
     if (type === "pipe") {
       for (const pipe of this.#pipes.get(detail.name) ?? []) {
         const { from, data } = detail;
@@ -414,7 +425,11 @@ const unwatch = new WeakMap();
  */
 const begin = async (id, options, change) => {
   if (options.fallback) provide(options.fallback);
-  const { profile = "default" } = options;
+  const { profile = "default", name = "", abilities = [] } = options;
+  checkName(name);
+  if (abilities.length > MOST_ABILITIES || !abilities.every((word) => WORD.test(word))) {
+    throw new Refused("MALFORMED", `at most ${MOST_ABILITIES} abilities, each a word in lower case of 32 letters, digits and _`);
+  }
   const store = await openStore(`muster ${profile}`);
   const make = async (/** @type {(type: string, detail: any) => void} */ emit) => {
     const row = await change(await store.get("circles", id));

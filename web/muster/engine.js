@@ -13,10 +13,9 @@ import { b64, concat, random, u64, unb64, unhex, utf8 } from "./bytes.js";
 import { derivable, id, label, signer, verify } from "./crypto.js";
 import { readService, writeInvite } from "./invites.js";
 import { integer, items, matching, strict } from "./json.js";
-import { Epoch, Member } from "./keys.js";
+import { Epoch, Member, memberId } from "./keys.js";
 import { Links } from "./links.js";
 import { LASTING, Log } from "./log.js";
-import { Meeting } from "./meetings.js";
 import { Pipes } from "./pipes.js";
 import { Refused } from "./refused.js";
 import {
@@ -24,6 +23,7 @@ import {
   sealRecord, sealSignal, unbox, unsealRecord,
 } from "./seals.js";
 import { Attendant } from "./service.js";
+import { read } from "./chat/kinds.js";
 import { Talk } from "./chat/talk.js";
 
 /** @typedef {import("./seals.js").Rec} Rec */
@@ -71,9 +71,28 @@ const STALE = 1_800_000;
 const READY = 3000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
+const MOST_TOLD = 200;
+/** How many nodes of one member are seen: one can make any number. */
+const MOST_NODES = 4;
 const ABILITIES = ["pipes", "webrtc"];
 const CHAT = new Set([...LASTING, "text", "edit", "delete", "react", "call"]);
 const OF_CHANNELS = new Set("join leave rename topic keep managers invite remove renew call".split(" "));
+
+/** Refuse a name that others could not read: it would make all that is said count for nothing. @param {unknown} name */
+export const checkName = (name) => {
+  const good = typeof name === "string" && utf8(name).length <= 64 && !/[\0-\x1f\x7f]|\p{Surrogate}/u.test(name);
+  if (!good) throw new Refused("MALFORMED", "a name has at most 64 bytes, and no control characters");
+};
+
+/** Whether this browser takes a server for connections: one that it throws on would spoil all. @param {RTCIceServer} server */
+const isServer = (server) => {
+  try {
+    if (globalThis.RTCPeerConnection) new RTCPeerConnection({ iceServers: [server] }).close();
+    return true;
+  } catch {
+    return false;
+  }
+};
 
 /** A message without its reason, which stands beside it. @param {string} message */
 const plain = (message) => message.replace(/^[A-Z_]+: /, "");
@@ -120,15 +139,22 @@ export class Engine {
   #store;
   #emit;
   #stopped = false;
-  #began = Date.now();
+  #began = performance.now();
   #state = "";
   #ready = false;
+  #erased = false;
+  #filling = true;
   #saidAt = 0;
+  #introducing = "";
   /** @type {Map<string, number>} */
   #lookAgain = new Map();
+  /** @type {Set<string>} by service and hash */
+  #tooLarge = new Set();
+  /** @type {Set<string>} */
+  #toldChains = new Set();
   /** @type {Map<number, Epoch>} */
   #epochs = new Map();
-  /** @type {Map<string, Meeting>} */
+  /** @type {Map<string, import("./meetings.js").Meeting>} */
   #meetings = new Map();
   /** @type {Map<string, AbortController>} */
   #sending = new Map();
@@ -193,17 +219,23 @@ export class Engine {
 
   #newTalk() {
     const { row, member, now } = this;
-    const talk = new Talk({ circle: row.id, founder: row.founder, member, now, opened: (hash) => void this.#tellMessage(hash) });
+    const talk = new Talk({ circle: row.id, founder: row.founder, member, now, opened: (hash) => this.#filling || void this.#tellMessage(hash) });
     talk.typed = new Map(Object.entries(row.keys ?? {}));
     return talk;
   }
 
   async #fill() {
+    this.#filling = true; // what was here before is no news
     for (const rec of this.log.records()) await this.talk.take(rec);
+    await this.talk.facts();
+    this.#filling = false;
   }
 
   /** The time that others are told: with the smallest correction that a service has signed. */
-  now = () => Date.now() + this.attendants.reduce((least, { offset }) => (offset && (!least || Math.abs(offset) < Math.abs(least)) ? offset : least), 0);
+  now = () => {
+    const offsets = this.attendants.flatMap(({ offset }) => (offset === undefined ? [] : [offset]));
+    return Date.now() + (offsets.sort((a, b) => Math.abs(a) - Math.abs(b))[0] ?? 0);
+  };
 
   /** Begin to be there. */
   async start() {
@@ -215,8 +247,9 @@ export class Engine {
   }
 
   async #expire() {
+    if (!this.attendants.some(({ offset }) => offset !== undefined)) return; // only by a time that a service has signed
     const facts = await this.talk.facts();
-    await this.log.expire(this.now(), (channel) => facts.daysOf(channel));
+    await this.log.expire(this.now(), (channel) => facts.daysOf(channel), this.member.author);
   }
 
   /** Stop, and say goodbye. */
@@ -242,6 +275,7 @@ export class Engine {
 
   /** @param {Partial<Row>} changed */
   async #keep(changed) {
+    if (this.#erased) return;
     Object.assign(this.row, changed);
     await this.#store.put([["circles", this.row.id, { ...this.row, used: Date.now() }]]).catch(this.log.ontrouble);
   }
@@ -343,6 +377,7 @@ export class Engine {
       throw new Refused("WRONG_CIRCLE", "the record is another epoch's");
     }
     if (!(await this.#counts(rec))) return hash;
+    rec.come = this.now();
     if ((await this.log.take(rec)) === "new") await this.#took(rec);
     return hash;
   }
@@ -391,7 +426,7 @@ export class Engine {
       talk.remember(salt, key);
       await this.#keep({ keys: { ...row.keys, [salt]: key } });
     };
-    return { circle: row.id, member, talk, facts: await talk.facts(), now, tip: (author) => log.tip(author)[0], founderSeed: row.founderSeed, remember };
+    return { circle: row.id, member, talk, facts: await talk.facts(), now, tip: (author) => log.reach(author)[0], founderSeed: row.founderSeed, remember };
   }
 
   /** Whether a mailbox has a record, and pushes it to a node. @param {string} node @param {string} hash */
@@ -426,10 +461,14 @@ export class Engine {
   /** Say who this member is, if that was not said yet or has changed. */
   async #introduce() {
     const told = `${this.row.me}\n${b64(this.member.box.public)}`;
-    if (this.row.introduced === told) return;
-    await this.#keep({ introduced: told });
-    this.say({ kind: "member", channel: GENERAL, body: { name: this.row.me, box: b64(this.member.box.public) } }).catch((error) =>
-      this.trouble(error.reason ?? "STORAGE_GONE", error.message));
+    if (this.row.introduced === told || this.#introducing === told) return;
+    this.#introducing = told;
+    const body = { name: this.row.me, box: b64(this.member.box.public) };
+    // kept when it was said: who reloads meanwhile says it then
+    this.say({ kind: "member", channel: GENERAL, body }).then(
+      () => this.#keep({ introduced: told }),
+      (error) => this.trouble(error.reason ?? "STORAGE_GONE", error.message),
+    );
   }
 
   /**
@@ -439,7 +478,8 @@ export class Engine {
    */
   async say({ kind, channel, body }) {
     if (this.row.out) throw new Refused("LEFT_OUT", "the founder has left this member out of the circle");
-    while (!this.#ready && Date.now() < this.#began + READY && !this.#stopped) await pause(20);
+    while (!this.#ready && performance.now() < this.#began + READY && !this.#stopped) await pause(20);
+    if (this.#stopped) throw new Refused("CLOSED", "the circle was left");
     const now = this.now(); // what is said in one millisecond keeps its order
     this.#saidAt = this.#saidAt >= now && this.#saidAt < now + MINUTE ? this.#saidAt + 1 : now;
     const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.#saidAt });
@@ -472,8 +512,7 @@ export class Engine {
           const said = await unsealRecord(epoch, sealed);
           return isRekey(said.text) ? await this.#takeRekey(epoch, said) : await this.takeRecord(said, epoch.number);
         } catch (error) {
-          const { reason = "STORAGE_GONE", message } = /** @type {Refused} */ (error);
-          if (reason.startsWith("STORAGE")) throw error;
+          const { reason = "MALFORMED", message } = /** @type {Refused} */ (error);
           this.#emit("unread", { service: one.address.url, number, reason, message });
           return "";
         }
@@ -484,15 +523,16 @@ export class Engine {
 
   /** @param {Attendant} one @param {{count: number, bytes: number, each: number}} most */
   async leaving(one, { count, bytes, each }) {
-    if (this.row.out || one.old) return [];
-    const { epoch } = one.node;
+    if (this.row.out) return [];
+    const { epoch } = one.node; // of an old one, what was said before its end was known
     const leaving = [];
     let size = 0;
-    for (const rec of [...this.log.unleft(this.member.author, one.id, epoch.number, this.now() - MAIL), ...(await this.#lasting(one))]) {
+    for (const rec of [...this.log.unleft(this.member.author, one.id, epoch.number, this.now() - MAIL), ...(one.old ? [] : await this.#lasting(one))]) {
+      if (this.#tooLarge.has(`${one.id} ${rec.hash}`)) continue;
       if (leaving.length >= count || size > bytes) break;
-      const sealed = await this.log.sealed(rec.hash, () => sealRecord(epoch, rec));
+      const sealed = await this.log.sealed(rec.hash, () => sealRecord(epoch, rec), epoch.number);
       if (sealed.length > each) {
-        await this.log.noteLeft(one.id, epoch.hint, [rec.hash], 0, true);
+        this.#tooLarge.add(`${one.id} ${rec.hash}`);
         this.trouble("TOO_LARGE", `a record of ${sealed.length} bytes stays here: the service takes ${each}`);
       } else if (size + sealed.length <= bytes || !leaving.length) {
         leaving.push({ sealed, hash: rec.hash });
@@ -543,7 +583,8 @@ export class Engine {
     if (node === this.node.id || found.at_ms > now + AHEAD_MS) return false;
     const before = this.peers.get(node);
     if (before && before.presence.at_ms > found.at_ms) return true;
-    if ((!before && this.peers.size >= MOST_PEERS) || found.at_ms < now - STALE) return false;
+    const devices = [...this.peers.values()].filter(({ presence }) => presence.member === found.member).length;
+    if ((!before && (this.peers.size >= MOST_PEERS || devices >= MOST_NODES)) || found.at_ms < now - STALE) return false;
     this.peers.set(node, { presence: found, path: before?.path ?? "none" });
     if (!before) {
       const first = one !== null && !one.isRead;
@@ -591,7 +632,25 @@ export class Engine {
     this.#show();
   }
 
+  /** Name the holes in chains, and where an author has said two things: each once. */
+  #tellChains() {
+    const found = [
+      ...this.log.missing().map(([author, first, last]) => ["MISSING", author, `messages ${first} to ${last}`]),
+      ...this.log.forks().map(([author, seq]) => ["FORKED", author, `message ${seq}`]),
+    ];
+    for (const [reason, author, which] of found.slice(0, MOST_TOLD)) {
+      const told = `${reason} ${author} ${which}`;
+      if (this.#toldChains.has(told) || this.#toldChains.size >= MOST_TOLD) continue;
+      this.#toldChains.add(told);
+      void memberId(unb64(author)).then(async (member) => {
+        const name = (await this.talk.facts()).names.get(member) ?? member.slice(0, 6);
+        this.trouble(reason, `${which} of ${name}${reason === "MISSING" ? " are missing: a service may have lost or withheld them" : " says two things"}`);
+      });
+    }
+  }
+
   caughtUp() {
+    if (this.attendants.some(({ isRead }) => isRead)) this.#tellChains();
     const now = this.attendants.filter(({ old }) => !old);
     this.#ready ||= now.length > 0 && now.every(({ isTried }) => isTried) && now.some(({ isRead }) => isRead);
     this.#show();
@@ -631,7 +690,7 @@ export class Engine {
       try {
         const { servers, until_ms } = await one.ice();
         const until = Math.min(until_ms ? until_ms - 60_000 : Infinity, Date.now() + 3_600_000);
-        this.#ice = { servers: [...servers, ...(this.#options.iceServers ?? [])], until };
+        this.#ice = { servers: [...servers.filter(isServer), ...(this.#options.iceServers ?? [])], until };
         if (servers.length) break;
       } catch {
         // the next one
@@ -678,11 +737,13 @@ export class Engine {
   /** @param {any} link */
   async #meet(link) {
     const node = link.other;
+    const { Meeting } = await import("./meetings.js");
     const meeting = new Meeting({
       link,
       log: this.log,
       wanted: (/** @type {Rec} */ rec) => link.path === "webrtc" || !this.#isPushed(node, rec.hash),
-      take: (/** @type {Said} */ said, /** @type {number} */ epoch) => this.takeRecord(said, epoch),
+      // of an epoch that this member has not followed to yet it is told again then
+      take: async (/** @type {Said} */ said, /** @type {number} */ epoch) => epoch > this.epoch.number || this.takeRecord(said, epoch),
       gossip: {
         presences: async () => [(await sealPresence(this.node, { ...this.presence(), at_ms: this.now() })).said],
         heard: (/** @type {Said[]} */ found) => void this.#heard(found),
@@ -749,6 +810,7 @@ export class Engine {
     if (typeof text !== "string" || !text.trim()) throw new Refused("MALFORMED", "there is nothing to say");
     if (utf8(text).length > MOST_TEXT) throw new Refused("TOO_LARGE", `a text has at most ${MOST_TEXT} bytes`);
     const body = { text, ...(this.row.me && { name: this.row.me }), ...(reply && { reply }) };
+    if (!read("text", body)) throw new Refused("MALFORMED", "this is no text: a reply is the hash of a message");
     const open = id === GENERAL || (await this.talk.facts()).channels.get(id)?.mode === "public";
     const draft = open ? { kind: "text", channel: id, body } : await (await import("./chat/saying.js")).draft(await this.#context(), id, "text", body);
     const { hash } = await this.say(draft);
@@ -844,6 +906,7 @@ export class Engine {
 
   /** @param {string} name */
   async rename(name) {
+    checkName(name);
     await this.#keep({ me: name });
     await this.#introduce();
     for (const one of this.attendants) one.wake(true);
@@ -851,9 +914,11 @@ export class Engine {
 
   /** Forget the circle on this device. */
   async erase() {
+    this.#erased = true;
     await this.stop();
     await this.log.erase();
     await this.#store.put([["circles", this.row.id, undefined]]);
+    this.#emit("erased", {});
   }
 
   /** What lets somebody in: a link, where the circle has a service. */

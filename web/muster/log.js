@@ -8,7 +8,7 @@
  */
 import { hex, unhex } from "./bytes.js";
 import { sha256 } from "./crypto.js";
-import { HASH, writeRecord } from "./seals.js";
+import { isHash, writeRecord } from "./seals.js";
 
 /** @typedef {import("./seals.js").Rec} Rec */
 /** @typedef {import("./keys.js").Member} Member */
@@ -18,6 +18,8 @@ import { HASH, writeRecord } from "./seals.js";
 /** @typedef {{last: number, at: Map<number, string[]>}} Chain hashes by number, the smallest first */
 
 const DAY = 86_400_000;
+/** Before this nobody said anything: the clock was wrong. */
+const FLOOR = Date.UTC(2020);
 const MOST_FORKS = 16;
 const MOST_GONE = 1000;
 const MOST_SEALS = 128;
@@ -153,7 +155,7 @@ export class Log {
   #erasing({ author, seq, body: { of, seq: number } }) {
     const found = this.#rows.rec.get(of);
     const isIts = !found || (!NOT_DELETED.has(found.kind) && found.author === author && found.seq === number);
-    if (!isIts || !HASH.test(of) || !(Number.isSafeInteger(number) && number > 0 && number < seq)) return [];
+    if (!isIts || !isHash(of) || !(Number.isSafeInteger(number) && number > 0 && number < seq)) return [];
     return [["erased", `${author} ${number} ${of}`, 1], ...this.#stubs([of])];
   }
 
@@ -185,9 +187,16 @@ export class Log {
     return this.#forget(author, [...this.#chain(author).at].flatMap(([seq, hashes]) => (seq > beyond ? hashes : [])));
   }
 
-  /** Drop what is older than it is kept. @param {number} now @param {(channel: string) => number} daysOf 0 is for ever */
-  expire(now, daysOf) {
+  /**
+   * Drop what is older than it is kept; of our own only what some service has taken.
+   * @param {number} now
+   * @param {(channel: string) => number} daysOf 0 is for ever
+   * @param {string} [own] the author that we are
+   */
+  expire(now, daysOf, own) {
+    const taken = new Set([...this.#rows.left.keys()].map((id) => id.split(" ")[1]));
     const old = [...this.records()].filter((rec) => {
+      if (rec.author === own && !taken.has(rec.hash)) return false;
       const days = isKept(rec) && !LASTING.has(rec.kind) && daysOf(rec.channel);
       return days && rec.at_ms < now - days * DAY;
     });
@@ -197,6 +206,24 @@ export class Log {
   /** The last number of an author, and its hash. @param {string} author @returns {[seq: number, hash: string | null]} */
   tip(author) {
     const { last, at } = this.#chain(author);
+    return [last, at.get(last)?.[0] ?? null];
+  }
+
+  /**
+   * Up to where an author is heard who is shut out: the end of the stretch from its first record on. The last number
+   * alone would be one that it has made up, and everything up to it would count for ever.
+   * @param {string} author
+   * @returns {[seq: number, hash: string | null]}
+   */
+  reach(author) {
+    const { at } = this.#chain(author);
+    const erased = new Set([...this.#rows.erased.keys()].filter((id) => id.startsWith(`${author} `)).map((id) => Number(id.split(" ")[1])));
+    let last = 0;
+    for (const seq of [...at.keys(), ...erased].sort((a, b) => a - b)) {
+      if (last && seq > last + 1) break;
+      last = seq;
+    }
+    while (last && !at.has(last)) last -= 1;
     return [last, at.get(last)?.[0] ?? null];
   }
 
@@ -338,7 +365,7 @@ export class Log {
    */
   unleft(author, service, epoch, since) {
     return this.stretch(author).filter((rec) =>
-      rec.epoch === epoch && rec.at_ms >= since && !this.#rows.left.has(`${service} ${rec.hash}`));
+      rec.epoch === epoch && (rec.at_ms >= since || rec.at_ms < FLOOR) && !this.#rows.left.has(`${service} ${rec.hash}`));
   }
 
   /**

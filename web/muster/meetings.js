@@ -8,7 +8,7 @@
  */
 import { b64, concat, readU32, text as decode, u32, unb64, utf8 } from "./bytes.js";
 import { items, members, parse } from "./json.js";
-import { HASH } from "./seals.js";
+import { isHash } from "./seals.js";
 
 /** @typedef {import("./seals.js").Rec} Rec */
 /** @typedef {import("./seals.js").Said} Said */
@@ -259,7 +259,7 @@ export class Meeting {
     if (this.#known) return; // it was told before: once is enough
     for (const [author, value] of Object.entries(members(tips, "tips"))) {
       const [last, hash, first, digest] = Array.isArray(value) ? value : [];
-      if (!isRange(first, last) || !HASH.test(hash) || !DIGEST.test(digest) || this.#theirs.size >= MOST_TIPS) continue;
+      if (!isRange(first, last) || !isHash(hash) || typeof digest !== "string" || !DIGEST.test(digest) || this.#theirs.size >= MOST_TIPS) continue;
       unb64(author, 32);
       this.#theirs.set(author, { last, hash, first, digest });
     }

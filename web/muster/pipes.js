@@ -29,6 +29,7 @@ import { Refused, malformed } from "./refused.js";
  * @property {number} id the last that we gave
  * @property {Map<number, {stopped?: Refused}>} out
  * @property {Map<number, Coming>} come
+ * @property {number} held how much of what comes is in memory
  * @property {number} files how large all files are that come
  * @property {Gate} many large messages on their way out
  * @property {Gate} pieces of them that were not taken
@@ -41,7 +42,9 @@ const HEAD = 5;
 const MOST_HEADER = 1024;
 const MOST_OPEN = 64;
 const MOST_TURNS = 32;
-const MOST_HELD = 64 * 1_048_576;
+const MOST_HELD = 256 * 1_048_576;
+/** How much of what is not whole yet is held for one link: one node stops no other. */
+const MOST_LINE = 32 * 1_048_576;
 const BLOCK = 1_048_576;
 const READ = 262_144;
 const MOST_WAITING = 8;
@@ -187,7 +190,7 @@ export class Pipes extends EventTarget {
     const known = this.#lines.get(link.other);
     if (known?.link === link) return known;
     /** @type {Line} */
-    const line = { link, id: 0, out: new Map(), come: new Map(), files: 0, many: new Gate(MOST_TURNS), pieces: new Gate(16) };
+    const line = { link, id: 0, out: new Map(), come: new Map(), held: 0, files: 0, many: new Gate(MOST_TURNS), pieces: new Gate(16) };
     this.#lines.set(link.other, line);
     link.addEventListener("datagram", (event) => this.#loose(link, /** @type {CustomEvent} */ (event).detail));
     void this.#read(line);
@@ -350,7 +353,8 @@ export class Pipes extends EventTarget {
       one.buffer = new Uint8Array(Math.min(Math.max(2 * buffer.length, one.used), size));
       one.buffer.set(buffer.subarray(0, used));
       this.#held += one.buffer.length - buffer.length;
-      if (this.#held > MOST_HELD) throw new Refused("TOO_MANY");
+      line.held += one.buffer.length - buffer.length;
+      if (this.#held > MOST_HELD || line.held > MOST_LINE) throw new Refused("TOO_MANY");
     }
     one.buffer.set(data, used);
     const whole = one.got === size;
@@ -371,6 +375,7 @@ export class Pipes extends EventTarget {
     if (!one) return;
     line.come.delete(id);
     this.#held -= one.buffer.length;
+    line.held -= one.buffer.length;
     if (one.header.as === "file") line.files -= one.header.size;
   }
 

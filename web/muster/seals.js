@@ -33,6 +33,7 @@ import { Refused, malformed } from "./refused.js";
  * @property {Record<string, any>} body
  * @property {Uint8Array} text what is signed
  * @property {Uint8Array} signature
+ * @property {number} [come] when it came here, in milliseconds
  */
 
 /**
@@ -70,6 +71,8 @@ import { Refused, malformed } from "./refused.js";
 export const GENERAL = "0".repeat(32);
 export const ID = /^[0-9a-f]{32}$/;
 export const HASH = /^[0-9a-f]{64}$/;
+/** Whether something that others wrote is a hash: a pattern alone would ask an object for its text. @param {unknown} value */
+export const isHash = (value) => typeof value === "string" && HASH.test(value);
 /** How far ahead of one's own clock another's may be. */
 export const AHEAD_MS = 600_000;
 const WORD = /^[a-z][a-z0-9_]{0,31}$/;

@@ -53,6 +53,8 @@ const OLD = 900_000;
 const ANSWER = 15_000;
 const CHECK = 5_000;
 const HELD = 30_000;
+/** How far from the service's clock a signed time is good. */
+const WINDOW = 120_000;
 const LIVED = 30_000;
 const MOST_LEFT = 50;
 const MOST_LEFT_BYTES = 600_000;
@@ -117,7 +119,7 @@ export class Attendant {
   /** @type {Map<string, Presence>} who is there */
   there = new Map();
   /** How far the service's clock is from ours, as it has signed. */
-  offset = 0;
+  offset = /** @type {number | undefined} */ (undefined);
   /** When everything was read, first. */
   readAt = 0;
 
@@ -137,6 +139,7 @@ export class Attendant {
   #signals = [];
   #next = 30_000;
   #presenceDue = true;
+  #outdated = false;
   #replaced = false;
   #heldUntil = 0;
   #failures = 0;
@@ -220,7 +223,12 @@ export class Attendant {
         this.#failures += 1;
         this.#fail(/** @type {Refused} */ (error));
         const asked = Math.min(/** @type {any} */ (error).retryAfter ?? 0, 3600);
-        await this.#waker.sleep(asked * 1000 + Math.random() * Math.min(500 * 2 ** this.#failures, 30_000));
+        const until = Date.now() + asked * 1000;
+        let left = asked * 1000 + Math.random() * Math.min(500 * 2 ** this.#failures, 30_000);
+        do {
+          await this.#waker.sleep(left); // who says something does not cut short what the service asked for
+          left = until - Date.now();
+        } while (left > 0 && !this.#closed);
       }
     }
   }
@@ -272,7 +280,9 @@ export class Attendant {
     void socket.closed.then(() => this.#waker.wake());
     while (!this.#closed) {
       const due = Math.min(keepUp, socket.confirm);
-      await this.#waker.sleep(Math.max(0, due - Date.now()));
+      const held = this.#heldUntil || Infinity;
+      await this.#waker.sleep(Math.max(0, Math.min(due, held) - Date.now()));
+      if (Date.now() >= held) this.#heldUntil = 0;
       if (socket.isClosed) throw new Refused("CLOSED", "the service has closed the socket");
       if (Date.now() >= due) {
         const whole = Date.now() >= keepUp;
@@ -297,6 +307,7 @@ export class Attendant {
   /** @param {Refused} error */
   #fail(error) {
     this.isTried = true;
+    this.#presenceDue = true; // others were told that the socket has gone
     this.there.clear();
     this.#home.lookRound();
     if (["KEY_MISMATCH", "SIGNATURE_INVALID", "MALFORMED"].includes(error.reason)) {
@@ -317,9 +328,14 @@ export class Attendant {
 
   // Calls
 
+  /** The time as the service sees it, as far as it has signed one. */
+  #now() {
+    return Date.now() + (this.offset ?? 0);
+  }
+
   /** @returns {number} */
   #at() {
-    this.#last = Math.max(Date.now() + this.offset, this.#last + 1);
+    this.#last = Math.max(this.#now(), this.#last + 1);
     return this.#last;
   }
 
@@ -369,7 +385,7 @@ export class Attendant {
       throw unreachable(`${this.address.url} is not reached: ${/** @type {Error} */ (error).message}`);
     }
     const answer = reply.headers.get("Muster-Answer");
-    const retry = Number(reply.headers.get("Retry-After")) || 0;
+    const retry = Math.max(0, Number(reply.headers.get("Retry-After")) || 0);
     if (answer === null) {
       const refused = refusal(reply.status, raw, retry, "UNREACHABLE");
       if (refused.code === "INVALID_SIGNATURE") throw unreachable(`${this.address.url} is a service with another id, or something on the way changes calls`);
@@ -391,7 +407,10 @@ export class Attendant {
    */
   async #read(answer, proof, status, raw, retry = 0) {
     const at = await checkAnswer(answer, { service: this.id, proof, status, body: raw });
-    if (status === 200) return members(parse(raw), "the answer");
+    if (status === 200) {
+      this.offset ??= 0; // it has taken our time
+      return members(parse(raw), "the answer");
+    }
     const refused = refusal(status, raw, retry);
     if (refused.reason === "EXPIRED_TIMESTAMP") {
       const offset = at - Date.now();
@@ -495,13 +514,16 @@ export class Attendant {
         Object.assign(asked.after, { signals: this.#signalsAfter, ...(page && { peers: page }) });
       }
       const answer = await this.#leave(asked, hashes);
+      const refused = partsOf(answer);
       await this.#takeEntries(answer.entries ?? [], true);
-      await this.#takeSignals(answer.signals ?? []);
-      const more = new Set(answer.more ?? []);
+      if (refused.signals) this.#signalsAfter = 0; // of a clock that was set back
+      await this.#takeSignals(answer.signals ?? [], true);
+      const more = new Set(PARTS.filter((part) => !refused[part] && answer.more?.includes?.(part)));
       if (this.#home.place(this).number === before[0] && this.#signalsAfter === before[1]) {
         more.delete("messages"); // it names a page, and gives none
         more.delete("signals");
       }
+      if (refused.peers) listed = null; // who was there is
       if (listed) {
         const found = await this.#takePeers(answer.peers ?? [], (node) => !this.#meanwhile.has(node));
         for (const node of found) listed.add(node);
@@ -522,27 +544,36 @@ export class Attendant {
 
   /** Make a sync that leaves something, and note what was taken. @param {any} asked @param {string[]} hashes @returns {Promise<any>} */
   async #leave(asked, hashes) {
-    const answer = await this.#sync(asked);
-    const refused = members(answer.refused ?? {}, "refused");
+    let answer = await this.#sync(asked);
+    const refused = partsOf(answer);
     if (refused.presence) this.#presenceRefused(refused.presence);
-    if (refused["send.messages"]) {
-      const error = refused["send.messages"];
-      this.#heldUntil = Date.now() + Math.min(Math.max(Number(error.retry_after_s) || 0, HELD / 1000), 900) * 1000;
-      this.#home.trouble(String(error.code), `messages wait: ${error.message}`);
+    else if (asked.presence) this.#outdated = false;
+    const held = refused["send.messages"];
+    if (held) {
+      this.#heldUntil = Date.now() + Math.min(Math.max(Number(held.retry_after_s) || 0, HELD / 1000), 900) * 1000;
+      const { reason, message } = toldOf(held);
+      this.#home.trouble(reason, `messages wait: ${message}`);
     } else if (hashes.length) await this.#home.left(this, hashes);
-    if (refused.messages) {
-      if (refused.messages.code !== "PAYLOAD_TOO_LARGE") throw new Refused(String(refused.messages.code), String(refused.messages.message));
-      return this.#call("POST", "/v2/sync", { want: asked.want, after: asked.after }); // no frame can hold it
+    if (refused.messages?.code === "PAYLOAD_TOO_LARGE") { // no frame can hold it
+      answer = await this.#call("POST", "/v2/sync", { want: asked.want, after: asked.after });
     }
+    const { messages } = partsOf(answer);
+    if (messages) throw refusedAs(messages);
     return answer;
   }
 
-  /** @param {any} refused */
-  #presenceRefused({ code, message, at_ms }) {
-    if (code === "OUTDATED" && at_ms < Date.now() + this.offset + DAY && at_ms > this.#last) {
+  /** Sign what comes later than what stands; once, and only where that is a time of this service. @param {any} refused */
+  #presenceRefused(refused) {
+    const { code, at_ms } = refused;
+    const again = code === "OUTDATED" && !this.#outdated && Number.isSafeInteger(at_ms) && at_ms > this.#last && at_ms < this.#now() + WINDOW;
+    this.#outdated = again;
+    if (again) {
       this.#last = at_ms;
       this.wake(true);
-    } else this.#home.trouble(String(code), String(message));
+    } else {
+      const { reason, message } = toldOf(refused);
+      this.#home.trouble(reason, message);
+    }
   }
 
   async #leaving() {
@@ -574,7 +605,8 @@ export class Attendant {
   };
 
   /** @param {any} frame */
-  async #takeEvent({ peers = [], left = [], entries = [], signals = [] }) {
+  async #takeEvent(frame) {
+    const [peers, left, entries, signals] = ["peers", "left", "entries", "signals"].map((part) => frame[part] ?? []);
     for (const node of await this.#takePeers(peers)) this.#meanwhile.set(node, true);
     for (const node of left.slice(0, MOST_THERE)) {
       this.#meanwhile.set(node, false);
@@ -582,7 +614,7 @@ export class Attendant {
     }
     if (peers.length || left.length) this.#home.lookRound();
     await this.#takeEntries(entries, false);
-    await this.#takeSignals(signals);
+    await this.#takeSignals(signals, false);
     if (entries.length && this.#socket) {
       this.#socket.confirm = Math.min(this.#socket.confirm, Date.now() + CONFIRM);
       this.#waker.wake();
@@ -591,7 +623,7 @@ export class Attendant {
 
   /** Take what a mailbox holds, and move the place with it; pushes move nothing. @param {any} found @param {boolean} isPage */
   async #takeEntries(found, isPage) {
-    const latest = Math.max(this.#home.now(), Date.now() + this.offset) + DAY;
+    const latest = Math.max(this.#home.now(), this.#now()) + DAY;
     let { number } = this.#home.place(this);
     for (const one of items({ entries: found }, "entries", 10_000)) {
       const read = entry(one);
@@ -622,11 +654,16 @@ export class Attendant {
     return named;
   }
 
-  /** What waited before this node came was for what was here before it: it opens nothing. @param {any} found */
-  async #takeSignals(found) {
+  /**
+   * What waited before this node came was for what was here before it: it opens nothing. Pushes move nothing.
+   * @param {any} found
+   * @param {boolean} isPage
+   */
+  async #takeSignals(found, isPage) {
     for (const one of items({ signals: found }, "signals", 1000)) {
       try {
-        this.#signalsAfter = Math.max(this.#signalsAfter, integer(members(one, "signal"), "number"));
+        const number = integer(members(one, "signal"), "number");
+        if (isPage) this.#signalsAfter = Math.max(this.#signalsAfter, number);
         if (!this.isRead) continue;
         const sealed = unb64(one.sealed);
         const name = hex((await sha256(sealed)).subarray(0, 16));
@@ -676,7 +713,7 @@ class Socket {
     socket.onmessage = ({ data }) => {
       try {
         const frame = members(parse(String(data)), "a frame");
-        const waiting = this.#waiting.get(frame.n);
+        const waiting = ANSWERS.has(frame.t) && this.#waiting.get(frame.n);
         if (waiting) waiting.resolve(frame);
         else hear(frame);
       } catch {
@@ -715,7 +752,7 @@ class Socket {
     try {
       this.#send({ ...frame, n });
       const found = await within(told, ANSWER, "the service has not answered");
-      if (found.t === "ERROR") throw new Refused(String(found.code), String(found.message));
+      if (found.t === "ERROR") throw refusedAs(found);
       return found;
     } finally {
       this.#waiting.delete(n);
@@ -729,10 +766,29 @@ class Socket {
   }
 }
 
+/** What of an answer has pages. */
+const PARTS = ["peers", "messages", "signals"];
+const ANSWERS = new Set(["SYNCED", "TAKEN", "ERROR"]);
+
+/** What of a sync was refused, by part. @param {any} answer @returns {Record<string, any>} */
+const partsOf = (answer) => members(answer.refused ?? {}, "refused");
+
+/** What a service says of a refusal, whatever form it gives it. @param {any} told */
+const toldOf = ({ code, message }) => ({
+  reason: typeof code === "string" && /^[A-Z_]{1,64}$/.test(code) ? code : "REFUSED",
+  message: typeof message === "string" ? message.slice(0, 300) : "",
+});
+
+/** @param {any} told @returns {Refused} */
+const refusedAs = (told) => {
+  const { reason, message } = toldOf(told);
+  return new Refused(reason, message);
+};
+
 /** @param {any} one @returns {{number: number, messages: Uint8Array[], raw: string}} */
 const entry = (one) => {
   const messages = items(members(one, "an entry"), "messages", 1000);
-  return { number: one.number ?? 0, messages: messages.map((sealed) => unb64(sealed)), raw: messages.join("") };
+  return { number: integer({ number: 0, ...one }, "number"), messages: messages.map((sealed) => unb64(sealed)), raw: messages.join("") };
 };
 
 /** What tells an entry from another with its number. @param {{raw: string}} entry */
@@ -771,7 +827,6 @@ const refusal = (status, raw, retryAfter, reason) => {
   } catch {
     told = {};
   }
-  const code = /^[A-Z_]{1,64}$/.test(told?.code) ? told.code : "REFUSED";
-  const message = code === "REFUSED" ? `it answered ${status}` : String(told.message).slice(0, 300);
-  return Object.assign(new Refused(reason ?? code, message), { retryAfter, code });
+  const { reason: code, message } = toldOf(told ?? {});
+  return Object.assign(new Refused(reason ?? code, code === "REFUSED" ? `it answered ${status}` : message), { retryAfter, code });
 };

@@ -24,8 +24,13 @@ export class Tab {
   #closed = false;
   #numbers = 0;
   #me = crypto.randomUUID();
-  /** @type {Map<number, {ask: any, resolve: (value: any) => void, reject: (error: Error) => void}>} */
+  /** @type {Map<number, {ask: any, heard: boolean, resolve: (value: any) => void, reject: (error: Error) => void}>} */
   #waiting = new Map();
+  /** Whether this tab holds the lock, and how often it has begun or lost it. */
+  #leads = false;
+  #turn = 0;
+  /** @type {Set<string>} asks of other tabs that were taken: each once */
+  #taken = new Set();
   #release = () => {};
   /** @type {any} */
   #watch;
@@ -60,12 +65,12 @@ export class Tab {
 
   /** Ask the engine for something, wherever it runs. @param {string} name @param {...any} args @returns {Promise<any>} */
   ask(name, ...args) {
-    if (this.engine) return this.#do(this.engine, name, args);
     if (this.#closed || this.#waiting.size >= MOST_WAITING) return Promise.reject(new Refused("CLOSED", "the circle was left"));
+    if (this.engine) return this.#do(this.engine, name, args);
     const ask = { from: this.#me, n: (this.#numbers += 1), name, args };
     return new Promise((resolve, reject) => {
-      this.#waiting.set(ask.n, { ask, resolve, reject });
-      this.#post(ask);
+      this.#post(ask); // throws for what cannot be told to another tab
+      this.#waiting.set(ask.n, { ask, heard: false, resolve, reject });
       this.#watch ??= setTimeout(() => this.#steal(), PATIENCE);
     });
   }
@@ -91,14 +96,21 @@ export class Tab {
 
   async #lead() {
     clearTimeout(this.#watch);
-    this.engine = await this.#make((type, detail) => {
+    const turn = (this.#turn += 1);
+    this.#leads = true;
+    const engine = await this.#make((type, detail) => {
       this.#tell(type, detail);
       this.#post({ type, detail });
     });
+    if (turn !== this.#turn || this.#closed) {
+      await engine.stop(); // another has taken the lock meanwhile
+      throw new Refused("CLOSED", "another tab leads");
+    }
+    this.engine = engine;
     const hello = await this.engine.hello();
     this.#tell("hello", hello);
-    this.#post({ type: "hello", detail: hello });
-    for (const { ask, resolve, reject } of this.#waiting.values()) this.#do(this.engine, ask.name, ask.args).then(resolve, reject);
+    this.#post({ type: "led", detail: hello });
+    for (const { ask, resolve, reject } of this.#waiting.values()) this.#do(engine, ask.name, ask.args).then(resolve, reject);
     this.#waiting.clear();
     return hello;
   }
@@ -109,6 +121,7 @@ export class Tab {
       if (this.#closed) return undefined;
       const held = new Promise((/** @type {(value?: any) => void} */ release) => (this.#release = release));
       this.#lead().then(resolve, (error) => {
+        this.#leads = false;
         reject(error);
         this.#tell("error", { reason: error.reason ?? "FAILED", message: error.message });
         this.#release();
@@ -124,7 +137,7 @@ export class Tab {
   /** Lead in the place of a tab that does not answer. */
   #steal() {
     this.#watch = undefined;
-    if (this.engine || this.#closed || !this.#waiting.size) return;
+    if (this.engine || this.#closed || [...this.#waiting.values()].every(({ heard }) => heard)) return;
     navigator.locks.request(this.#name, { steal: true }, this.#holding()).catch((error) => this.#lost(error));
   }
 
@@ -133,6 +146,8 @@ export class Tab {
     if (error.name !== "AbortError" || this.#closed) return;
     const { engine } = this;
     this.engine = null;
+    this.#leads = false;
+    this.#turn += 1;
     await engine?.stop();
     this.#queue();
     this.ask("hello").then((hello) => this.#tell("hello", hello), () => {});
@@ -146,19 +161,30 @@ export class Tab {
 
   /** @param {any} data */
   #hear(data) {
+    if (typeof data !== "object" || data === null) return;
     if (data.type) {
       if (this.engine) return;
-      if (data.type === "hello") for (const { ask } of this.#waiting.values()) this.#post(ask);
-      this.#tell(data.type, data.detail);
+      const led = data.type === "led"; // somebody leads from now on: what was not answered is asked again
+      if (led) for (const { ask } of this.#waiting.values()) this.#post(ask);
+      this.#tell(led ? "hello" : data.type, data.detail);
     } else if (data.to === this.#me) {
       const waiting = this.#waiting.get(data.n);
+      if (data.heard) {
+        if (waiting) waiting.heard = true;
+        return;
+      }
       this.#waiting.delete(data.n);
       clearTimeout(this.#watch);
       this.#watch = this.#waiting.size ? setTimeout(() => this.#steal(), PATIENCE) : undefined;
       if (data.refused) waiting?.reject(new Refused(data.refused, data.message));
       else waiting?.resolve(data.value);
-    } else if (data.from && this.engine) {
+    } else if (data.from && this.#leads) {
       const answer = { to: data.from, n: data.n };
+      this.#post({ ...answer, heard: true });
+      const id = `${data.from} ${data.n}`;
+      if (!this.engine || this.#taken.has(id)) return; // it is asked again when this tab leads
+      if (this.#taken.size >= MOST_WAITING) this.#taken.clear();
+      this.#taken.add(id);
       this.#do(this.engine, data.name, data.args).then(
         (value) => this.#post({ ...answer, value }),
         (error) => this.#post({ ...answer, refused: error.reason ?? "FAILED", message: error.message }),

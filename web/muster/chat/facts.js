@@ -11,7 +11,7 @@ import { id, label, sha256, verify } from "../crypto.js";
 import { hex } from "../bytes.js";
 import { members, readStrict, strict } from "../json.js";
 import { memberId } from "../keys.js";
-import { GENERAL, HASH, forBody, forChannelKey, openBody, unbox } from "../seals.js";
+import { GENERAL, isHash, forBody, forChannelKey, openBody, unbox } from "../seals.js";
 import { read } from "./kinds.js";
 
 /** @typedef {import("../seals.js").Rec} Rec */
@@ -42,6 +42,7 @@ import { read } from "./kinds.js";
 /** @typedef {{hash: string, channel: string, host: string, media: string, at_ms: number, participants: string[], viewers: string[], ended: boolean, heard: number}} Call */
 
 export const MOST_REGISTERS = 4000;
+const MOST_GIVEN = 16;
 const CALL = 12 * 3_600_000;
 const RING = 90_000;
 const OPEN = ["op", "mode", "salt", "box"];
@@ -127,9 +128,10 @@ export class Facts {
     const ordered = authors.flatMap(([, author]) => (chains.get(author) ?? []).sort((a, b) => a.seq - b.seq || (a.hash < b.hash ? 1 : -1)));
     /** @type {Rec[]} */
     const later = [];
-    for (const fact of ordered) await facts.#fold(fact, later);
+    // one that nobody can read stops none of the others
+    for (const fact of ordered) await facts.#fold(fact, later).catch(() => {});
     for (const channel of facts.channels.values()) if (channel.creator) facts.#settleChannel(channel);
-    for (const fact of later) await facts.#foldClosed(fact);
+    for (const fact of later) await facts.#foldClosed(fact).catch(() => {});
     await facts.#settle();
     return facts;
   }
@@ -372,7 +374,14 @@ export class Facts {
     if (!me) return found;
     const { boxes, box } = fact.body;
     const given = [boxes?.[me.id] ?? (by === me.id ? box : undefined)];
-    for (const [name, { value }] of channel.said.given) if (name.includes(` ${hash} ${me.id} `) && value.key === number) given.push(value.box);
+    /** @type {Map<string, number>} */
+    const byWhom = new Map();
+    for (const [name, { value, by: giver }] of channel.said.given) {
+      const count = byWhom.get(giver) ?? 0;
+      if (!name.includes(` ${hash} ${me.id} `) || value.key !== number || count >= MOST_GIVEN) continue;
+      byWhom.set(giver, count + 1);
+      given.push(value.box);
+    }
     for (const one of given) {
       if (typeof one !== "string") continue;
       const name = `${channel.id} ${number} ${one}`;
@@ -402,7 +411,7 @@ export class Facts {
     const channel = this.channels.get(rec.channel);
     if (!channel || channel.mode === "public" || !isClosed(rec)) return null;
     const { from = null, key: number } = rec.body;
-    const source = channel.sources.get(from === null ? rec.hash : HASH.test(from) ? from : "");
+    const source = channel.sources.get(from === null ? rec.hash : isHash(from) ? from : "");
     if (!source || source.number !== number) return null;
     const { cache } = this.#how;
     const known = cache.get(rec.hash);

@@ -26,7 +26,7 @@ import { read } from "./kinds.js";
  * @property {Talk} talk
  * @property {Facts} facts
  * @property {() => number} now
- * @property {(author: string) => number} tip the last number of an author
+ * @property {(author: string) => number} tip up to where an author is heard (log.js, reach)
  * @property {Uint8Array} [founderSeed]
  * @property {(salt: string, key: Uint8Array) => Promise<void>} remember a passphrase's key
  */

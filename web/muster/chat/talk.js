@@ -5,7 +5,7 @@
  * (facts.js); what is closed is opened as soon as its key is known. What to say is in saying.js.
  * @module
  */
-import { GENERAL, HASH } from "../seals.js";
+import { GENERAL, isHash } from "../seals.js";
 import { Facts, isClosed } from "./facts.js";
 import { read } from "./kinds.js";
 
@@ -88,10 +88,15 @@ export class Talk {
     return this.#facts;
   }
 
-  /** Take a record. @param {Rec} rec */
+  /** Take a record; one that nobody can read counts for nothing, and stops nothing. @param {Rec} rec */
   async take(rec) {
     if (this.#taken.has(rec.hash)) return;
     this.#taken.add(rec.hash);
+    await this.#take(rec).catch(() => {});
+  }
+
+  /** @param {Rec} rec */
+  async #take(rec) {
     if (!rec.text.length) return; // it is kept no longer
     if (FACTS.has(rec.kind)) {
       this.#factRecs.set(rec.hash, rec);
@@ -99,7 +104,7 @@ export class Talk {
     } else if (rec.kind === "delete") this.#talk(rec, rec.body, false);
     else if (/^(text|edit|react)$/.test(rec.kind)) {
       if (!isClosed(rec)) this.#talk(rec, rec.body, false);
-      else if (rec.body.from == null || HASH.test(rec.body.from)) {
+      else if (rec.body.from == null || isHash(rec.body.from)) {
         this.#closed.set(rec.hash, rec);
         if (this.#facts) await this.#open(await this.#facts, rec);
       }
@@ -121,14 +126,14 @@ export class Talk {
   }
 
   /** @param {Rec} rec @param {any} body @param {boolean} closed */
-  #talk({ kind, hash, channel, member, seq, at_ms }, body, closed) {
+  #talk({ kind, hash, channel, member, seq, at_ms, come }, body, closed) {
     const said = read(kind, body);
     if (!said) return;
     const { of = "", text, emoji } = said;
     const one = { hash, channel, member, seq, closed };
     if (kind === "text") {
       const now = this.#how.now();
-      const at = at_ms >= FLOOR && at_ms <= now + AHEAD ? at_ms : now; // no clock of another is believed far
+      const at = at_ms >= FLOOR && at_ms <= (come ?? now) + AHEAD ? at_ms : (come ?? now); // no clock of another is believed far
       const row = { ...one, at, name: said.name ?? "", text, reply: said.reply ?? "" };
       this.#texts.set(hash, row);
       const rows = this.#rows.get(channel) ?? [];
