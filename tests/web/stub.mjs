@@ -280,7 +280,8 @@ export class Stub {
 export class Socket {
   readyState = 0;
   onopen = () => {};
-  onmessage = (_event) => {};
+  /** @type {(event: {data: string}) => void} */
+  onmessage = Object;
   onerror = () => {};
   onclose = () => {};
   #stub;

@@ -51,13 +51,23 @@ export class Tab {
     const { locks } = globalThis.navigator ?? {};
     if (!locks || !globalThis.BroadcastChannel) return this.#lead();
     this.#channel = new BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#channel.onmessage = ({ data }) => {
+      try {
+        this.#hear(data);
+      } catch {
+        // of another version of the page
+      }
+    };
     /** @type {Promise<any>} */
     const led = new Promise((resolve, reject) => {
       const hold = this.#holding(resolve, reject);
-      locks.request(this.#name, { ifAvailable: true }, (lock) => (lock ? hold() : resolve(null))).catch((error) => this.#lost(error));
+      locks.request(this.#name, { ifAvailable: true }, (lock) => (lock ? hold() : resolve(null))).catch((error) =>
+        error.name === "AbortError" ? this.#lost(error) : resolve(this.#lead())); // a frame that has no locks
     });
-    const hello = await led;
+    const hello = await led.catch((error) => {
+      void this.close();
+      throw error;
+    });
     if (hello) return hello;
     this.#queue();
     return this.ask("hello");
@@ -71,7 +81,7 @@ export class Tab {
     return new Promise((resolve, reject) => {
       this.#post(ask); // throws for what cannot be told to another tab
       this.#waiting.set(ask.n, { ask, heard: false, resolve, reject });
-      this.#watch ??= setTimeout(() => this.#steal(), PATIENCE);
+      if (!this.#watch) this.#watched(true);
     });
   }
 
@@ -91,23 +101,26 @@ export class Tab {
     await this.engine?.stop();
     this.#release();
     this.#channel?.close();
+    this.#channel = null;
     for (const { reject } of this.#waiting.values()) reject(new Refused("CLOSED", "the circle was left"));
   }
 
+  /** @returns {Promise<any>} what the engine says of itself; null if another has taken the lock meanwhile */
   async #lead() {
-    clearTimeout(this.#watch);
+    this.#watched();
     const turn = (this.#turn += 1);
     this.#leads = true;
     const engine = await this.#make((type, detail) => {
       this.#tell(type, detail);
-      this.#post({ type, detail });
+      if (!this.#closed) this.#post({ type, detail });
     });
+    const hello = await engine.hello();
     if (turn !== this.#turn || this.#closed) {
-      await engine.stop(); // another has taken the lock meanwhile
-      throw new Refused("CLOSED", "another tab leads");
+      await engine.stop();
+      if (this.#closed) throw new Refused("CLOSED", "the circle was left");
+      return null;
     }
     this.engine = engine;
-    const hello = await this.engine.hello();
     this.#tell("hello", hello);
     this.#post({ type: "led", detail: hello });
     for (const { ask, resolve, reject } of this.#waiting.values()) this.#do(engine, ask.name, ask.args).then(resolve, reject);
@@ -118,16 +131,23 @@ export class Tab {
   /** @param {(hello: any) => void} [resolve] @param {(error: any) => void} [reject] */
   #holding(resolve = () => {}, reject = () => {}) {
     return () => {
-      if (this.#closed) return undefined;
+      if (this.#closed) return reject(new Refused("CLOSED", "the circle was left"));
       const held = new Promise((/** @type {(value?: any) => void} */ release) => (this.#release = release));
       this.#lead().then(resolve, (error) => {
         this.#leads = false;
         reject(error);
-        this.#tell("error", { reason: error.reason ?? "FAILED", message: error.message });
+        if (!this.#closed) this.#tell("error", { reason: error.reason ?? "FAILED", message: error.message });
+        this.#watched(this.#waiting.size > 0);
         this.#release();
       });
       return held;
     };
+  }
+
+  /** See in a while whether who leads answers. @param {boolean} [due] */
+  #watched(due = false) {
+    clearTimeout(this.#watch);
+    this.#watch = due && !this.#closed ? setTimeout(() => this.#steal(), PATIENCE) : undefined;
   }
 
   #queue() {
@@ -136,8 +156,14 @@ export class Tab {
 
   /** Lead in the place of a tab that does not answer. */
   #steal() {
-    this.#watch = undefined;
-    if (this.engine || this.#closed || [...this.#waiting.values()].every(({ heard }) => heard)) return;
+    const waiting = [...this.#waiting.values()];
+    this.#watched(waiting.length > 0);
+    if (this.engine || this.#closed || !waiting.length) return;
+    if (waiting.every(({ heard }) => heard)) {
+      for (const one of waiting) one.heard = false;
+      this.#post({ from: this.#me, n: 0, name: "hello", args: [] }); // it is at it, if it is still there
+      return;
+    }
     navigator.locks.request(this.#name, { steal: true }, this.#holding()).catch((error) => this.#lost(error));
   }
 
@@ -148,7 +174,8 @@ export class Tab {
     this.engine = null;
     this.#leads = false;
     this.#turn += 1;
-    await engine?.stop();
+    await engine?.stop().catch(() => {});
+    if (this.#closed) return;
     this.#queue();
     this.ask("hello").then((hello) => this.#tell("hello", hello), () => {});
   }
@@ -161,7 +188,7 @@ export class Tab {
 
   /** @param {any} data */
   #hear(data) {
-    if (typeof data !== "object" || data === null) return;
+    if (typeof data !== "object" || data === null || this.#closed) return;
     if (data.type) {
       if (this.engine) return;
       const led = data.type === "led"; // somebody leads from now on: what was not answered is asked again
@@ -170,12 +197,11 @@ export class Tab {
     } else if (data.to === this.#me) {
       const waiting = this.#waiting.get(data.n);
       if (data.heard) {
-        if (waiting) waiting.heard = true;
+        for (const [n, one] of this.#waiting) if (n === data.n || !data.n) one.heard = true;
         return;
       }
       this.#waiting.delete(data.n);
-      clearTimeout(this.#watch);
-      this.#watch = this.#waiting.size ? setTimeout(() => this.#steal(), PATIENCE) : undefined;
+      this.#watched(this.#waiting.size > 0);
       if (data.refused) waiting?.reject(new Refused(data.refused, data.message));
       else waiting?.resolve(data.value);
     } else if (data.from && this.#leads) {
@@ -185,16 +211,15 @@ export class Tab {
       if (!this.engine || this.#taken.has(id)) return; // it is asked again when this tab leads
       if (this.#taken.size >= MOST_WAITING) this.#taken.clear();
       this.#taken.add(id);
-      this.#do(this.engine, data.name, data.args).then(
-        (value) => this.#post({ ...answer, value }),
-        (error) => this.#post({ ...answer, refused: error.reason ?? "FAILED", message: error.message }),
-      );
+      this.#do(this.engine, data.name, data.args)
+        .then((value) => this.#post({ ...answer, value }))
+        .catch((error) => this.#closed || this.#post({ ...answer, refused: error.reason ?? "FAILED", message: error.message })); // the next one is asked
     }
   }
 
   /** @param {any} message */
   #post(message) {
-    if (this.#channel && !this.#closed) this.#channel.postMessage(message);
+    this.#channel?.postMessage(message);
   }
 }
 
