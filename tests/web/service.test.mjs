@@ -162,9 +162,9 @@ test("where there is no WebSocket it polls as often as the service wishes, and s
   await until(() => ada.heard("left").length, "that Bob has left", 20 * MINUTE);
   for (const [wish, seconds] of [[300, 300], [1, 5], [100_000, 900]]) {
     stub.nextS = wish;
-    await pass(15 * MINUTE);
+    await pass(9 * MINUTE);
     const from = stub.calls.length;
-    await pass(HOUR);
+    await pass(wish === 1 ? 9 * MINUTE : HOUR);
     const times = syncs(stub, from).filter(({ asked, node }) => node === ada.engine.node.id && asked.presence).map(({ at }) => at);
     const between = times.slice(1).map((time, index) => time - times[index]);
     assert.ok(between.some((ms) => Math.abs(ms - Math.min(seconds, 480) * SECOND) < 10 * SECOND), `${wish}: ${between}`);
@@ -349,7 +349,7 @@ test("a service that asks for patience gets it, whatever is said meanwhile, an h
   await until(async () => (await ada.left(stub)).length === 20, "all of it");
 }));
 
-const WRONG = [null, 5, -1, 1.5, "x", "7", true, false, [], [[]], {}, { a: 1 }, [null], [5], ["x"], [{}], { length: 9 }, "__proto__"];
+const WRONG = [null, 5, -1, 1.5, "7", "__proto__", true, false, [], [[]], {}, [null], ["x"], [{}], { length: 9 }];
 
 test("members of answers in every wrong form stop nothing for good, and leave nothing behind", at(async (stub) => {
   const ada = await Page.make(stub);
@@ -359,12 +359,11 @@ test("members of answers in every wrong form stop nothing for good, and leave no
   await bob.reads("first");
   await bob.close();
   const number = Date.now() + HOUR;
-  const cases = ["peers", "signals", "entries", "more", "next_s", "refused", "ice", "ok"].flatMap((name) => WRONG.map((value) => [name, value]));
+  const cases = ["peers", "signals", "entries", "more", "next_s", "refused"].flatMap((name) => WRONG.map((value) => [name, value]));
   for (const value of WRONG) {
     cases.push(["peers", [{ node_id: value, sealed: value, until_ms: value }]], ["peers", [{ node_id: "a".repeat(32), sealed: value }]]);
-    cases.push(["signals", [{ number: value, from: value, sealed: value }]], ["signals", [{ number: 1, from: "a".repeat(32), sealed: value }]]);
-    cases.push(["entries", [{ number: value, messages: [] }]], ["entries", [{ number, messages: value }]], ["entries", [{ number, messages: [value] }]]);
-    for (const part of ["presence", "send.messages", "send.signals", "messages", "peers", "signals"]) cases.push(["refused", { [part]: value }]);
+    cases.push(["signals", [{ number: value, from: value, sealed: value }]], ["entries", [{ number: value, messages: [] }]], ["entries", [{ number, messages: [value] }]]);
+    cases.push(["refused", Object.fromEntries(["presence", "send.messages", "send.signals", "peers", "signals"].map((part) => [part, value]))], ["refused", { messages: value }]);
   }
   cases.push(["more", ["messages", "signals", "peers", "more"]], ["refused", { presence: { code: { toString: 1, valueOf: 1 }, message: { toString: 1 } } }]);
   for (const [name, value] of cases) {
@@ -373,7 +372,7 @@ test("members of answers in every wrong form stop nothing for good, and leave no
     for (const socket of stub.sockets) socket.end();
     const from = stub.calls.length;
     await until(() => syncs(stub, from).length, shown, 5 * MINUTE);
-    await pass(5 * SECOND);
+    await pass(2 * SECOND);
     assert.ok(stub.calls.length - from < 60, `${shown}: ${stub.calls.length - from} calls in a moment`);
     const place = ada.engine.place(ada.attendant);
     assert.ok(Number.isSafeInteger(place.number) && place.number <= Date.now() + HOUR, `${shown}: ${JSON.stringify(place)}`);

@@ -538,7 +538,7 @@ export class Attendant {
         }
       } else more.delete("peers");
       if (Number.isFinite(answer.next_s)) this.#next = Math.min(Math.max(answer.next_s, 5), 900) * 1000;
-      if (!more.size && !(leaving && send)) return;
+      if (!more.size && !(leaving && (hashes.length || this.#signals.length))) return;
     }
   }
 
