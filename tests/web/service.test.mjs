@@ -143,6 +143,8 @@ test("a code opens a closed service, and who has none is told whom to ask", at(a
   const eve = await Page.open(row);
   await eve.until("offline");
   assert.match(eve.attendant.why, /NOT_ALLOWED/);
+  await pass(5 * MINUTE);
+  assert.deepEqual(eve.heard("error").map(({ reason }) => reason), ["NOT_ALLOWED"], "once, however often it is tried");
 }, { code: "a code of some length" }));
 
 test("where there is no WebSocket it polls as often as the service wishes, and says why", at(async (stub) => {
@@ -321,6 +323,7 @@ test("a clock that is days off is not believed, and the reason is told", at(asyn
   await ada.until("offline");
   assert.match(ada.attendant.why, /CLOCK_WRONG/);
   assert.ok(!ada.attendant.offset);
+  assert.deepEqual(ada.reasons, ["CLOCK_WRONG"]);
   stub.skew = 0;
   await ada.until("live");
 }));

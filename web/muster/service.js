@@ -140,6 +140,7 @@ export class Attendant {
   #next = 30_000;
   #presenceDue = true;
   #outdated = false;
+  #told = "";
   #replaced = false;
   #heldUntil = 0;
   #failures = 0;
@@ -301,6 +302,7 @@ export class Attendant {
     if (!this.old) this.#show("polling");
     this.readAt ||= this.#home.now();
     this.isRead = this.isTried = true;
+    this.#told = "";
     this.#home.caughtUp(this);
   }
 
@@ -310,9 +312,9 @@ export class Attendant {
     this.#presenceDue = true; // others were told that the socket has gone
     this.there.clear();
     this.#home.lookRound();
-    if (["KEY_MISMATCH", "SIGNATURE_INVALID", "MALFORMED"].includes(error.reason)) {
-      this.#home.trouble("DISTRUSTED", `${this.address.url}: ${error.message}`);
-    }
+    const reason = ["KEY_MISMATCH", "SIGNATURE_INVALID", "MALFORMED"].includes(error.reason) ? "DISTRUSTED" : error.reason;
+    if (TOLD.has(reason) && reason !== this.#told) this.#home.trouble(reason, `${this.address.url}: ${error.message}`);
+    this.#told = reason;
     if (!this.old) this.#show("offline", error.message);
     this.#home.caughtUp(this);
   }
@@ -766,6 +768,8 @@ class Socket {
   }
 }
 
+/** Why a service fails that somebody has to do something about. */
+const TOLD = new Set(["DISTRUSTED", "CLOCK_WRONG", "NOT_ALLOWED"]);
 /** What of an answer has pages. */
 const PARTS = ["peers", "messages", "signals"];
 const ANSWERS = new Set(["SYNCED", "TAKEN", "ERROR"]);
