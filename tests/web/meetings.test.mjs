@@ -186,7 +186,7 @@ test("who tells a hundred records that nobody has signed is met no longer", asyn
     await new Promise((resolve) => setTimeout(resolve, 50));
     assert.equal(over.done, false);
     await assert.rejects(async () => {
-      for (let at = 0; at < 100; at += 1) await say({ t: "RECORD", epoch: 0, text: b64(random(50)), signature: b64(random(64)) });
+      for (let at = 0; at < 10_000; at += 1) await say({ t: "RECORD", epoch: 0, text: b64(random(50)), signature: b64(random(64)) });
     }, /closed/);
     await until(() => over.done, "the end");
   });
