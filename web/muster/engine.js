@@ -146,6 +146,7 @@ export class Engine {
   #filling = true;
   #saidAt = 0;
   #introducing = "";
+  #carries = false;
   /** @type {Map<string, number>} */
   #lookAgain = new Map();
   /** @type {Set<string>} by service and hash */
@@ -184,6 +185,7 @@ export class Engine {
     log.ontrouble = ({ reason = "STORAGE_GONE", message }) => this.trouble(reason, message);
     this.talk = this.#newTalk();
     const RTC = options.RTCPeerConnection === undefined ? globalThis.RTCPeerConnection : options.RTCPeerConnection;
+    this.#carries = Boolean(RTC);
     this.links = new Links({
       nodeId: () => this.node.id,
       signal: this.#signal,
@@ -716,6 +718,7 @@ export class Engine {
     for (let turn = first ? 0 : 1; !this.#stopped && wanted.some((word) => this.#abilities(node).includes(word)); turn += 1) {
       if (turn) await pause(PATIENCE * 2 ** Math.min(turn - 1, 5));
       if (!this.peers.has(node) || (purpose === "meet" ? this.#meetings.has(node) : this.pipes.has(node))) return;
+      if (!this.#carries && !this.attendants.some(({ live, old }) => live && !old)) continue; // nothing could carry it
       try {
         return this.#linked({ link: await this.links.open(node, purpose), purpose });
       } catch {

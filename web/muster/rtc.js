@@ -345,7 +345,8 @@ export class Direct {
         configuration: { iceServers, iceTransportPolicy },
         polite: nodeId() < node,
         tell: async (body) => {
-          const [session] = relays.keys();
+          // of a link that stands: one that was replaced is still there for a moment, and they know it no longer
+          const { session } = links.connect ?? links.meet ?? {};
           if (session) await signal(node, session, "connect", body);
         },
         hear: (id, data) => this.#heard(rtc, id, new Uint8Array(data)),
