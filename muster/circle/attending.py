@@ -104,6 +104,7 @@ class Attendant:
         self._limits: shapes.ServiceLimits | None = None
         self._replaced = False
         self._presence_due = True
+        self._has_come = False
         self._without = 0
         self._held_until = 0.0
         self._outdated = False
@@ -355,6 +356,7 @@ class Attendant:
             before = self._place()
             self._take_entries(answer.entries or (), to="page")
             self._take_signals(answer.signals or ())
+            self._has_come = self._has_come or "signals" not in (answer.more or ())
             if self._place() == before:
                 more -= {"messages", "signals"}  # it names a page, and gives none
             if listed is not None:
@@ -643,7 +645,7 @@ class Attendant:
     def _take_signals(self, found: Iterable[SealedSignal]) -> None:
         for one in found:
             self._signals_after = max(self._signals_after, one.number)
-            if not self.read.is_set():
+            if not self._has_come:
                 continue  # it waited for the process that was this node before: it opens nothing
             try:
                 sealed = base64url.decode(one.sealed)

@@ -337,7 +337,8 @@ def test_what_is_so_already_is_told_to_who_listens_at_once(pages: Pages, here: s
         return [...new Set(told)]""",
         invite,
     )
-    assert told == ["live", "Ada"]
+    assert told[0] in ("connecting", "polling", "live")
+    assert told[-1] == "Ada"
 
 
 def test_a_call_of_two_is_seen_by_both_whichever_tab_begins_it(pages: Pages, here: str) -> None:

@@ -149,6 +149,8 @@ export class Attendant {
   #socket = null;
   /** @type {Promise<any>} */
   #working = Promise.resolve();
+  /** Whether what waited before this node came was passed over. */
+  #hasCome = false;
   /** @type {Map<string, boolean>} who has come or gone while a list was on its way, which does not know it */
   #meanwhile = new Map();
   /** @type {Promise<any>} what was pushed is taken one after the other */
@@ -520,6 +522,7 @@ export class Attendant {
       await this.#takeEntries(answer.entries ?? [], true);
       if (refused.signals) this.#signalsAfter = 0; // of a clock that was set back
       await this.#takeSignals(answer.signals ?? [], true);
+      this.#hasCome ||= !(answer.more ?? []).includes?.("signals");
       const more = new Set(PARTS.filter((part) => !refused[part] && answer.more?.includes?.(part)));
       if (this.#home.place(this).number === before[0] && this.#signalsAfter === before[1]) {
         more.delete("messages"); // it names a page, and gives none
@@ -666,7 +669,7 @@ export class Attendant {
       try {
         const number = integer(members(one, "signal"), "number");
         if (isPage) this.#signalsAfter = Math.max(this.#signalsAfter, number);
-        if (!this.isRead) continue;
+        if (!this.#hasCome) continue;
         const sealed = unb64(one.sealed);
         const name = hex((await sha256(sealed)).subarray(0, 16));
         if (this.#seen.has(name)) continue;

@@ -19,6 +19,7 @@ import { Refused } from "./refused.js";
  */
 
 const VERSION = 1;
+const PATIENCE = 3000;
 const AGAIN = 5000;
 
 /** @param {any} error */
@@ -75,7 +76,9 @@ const inDatabase = async (name) => {
       return db.transaction("rows", mode).objectStore("rows");
     } catch (error) {
       if (closed) throw error;
-      db = await open(true); // browsers close databases of pages that sleep
+      // browsers close databases of pages that sleep; one that is being erased may not open for long
+      const late = new Promise((_, reject) => setTimeout(() => reject(error), PATIENCE));
+      db = await /** @type {Promise<IDBDatabase>} */ (Promise.race([open(true), late]));
       return db.transaction("rows", mode).objectStore("rows");
     }
   };
