@@ -20,6 +20,7 @@ import { Refused } from "./refused.js";
 
 const VERSION = 1;
 const PATIENCE = 3000;
+const LONGEST = 8000;
 const AGAIN = 5000;
 
 /** @param {any} error */
@@ -108,6 +109,7 @@ const inDatabase = async (name) => {
       await new Promise((/** @type {(value?: any) => void} */ resolve, reject) => {
         store.transaction.oncomplete = resolve;
         store.transaction.onabort = () => reject(store.transaction.error);
+        setTimeout(() => reject(refused(null)), LONGEST); // of a database that was erased some never end
       });
       for (const [key, row] of batch) if (due.get(key) === row) due.delete(key);
       made.trouble = lost;
