@@ -14,7 +14,7 @@
  */
 import { b64, concat, hex, random, readU64, u64, unb64, unhex } from "./bytes.js";
 import { agreer, hkdf, open, seal, sha256 } from "./crypto.js";
-import { Refused, malformed } from "./refused.js";
+import { Refused, malformed, within } from "./refused.js";
 
 /** @typedef {"webrtc" | "relay" | "none"} PathKind */
 /** @typedef {"connect" | "meet"} Purpose */
@@ -96,14 +96,6 @@ const loadRtc = () => import("./rtc.js");
 
 /** What a path begins with: which session it carries. @param {string} session */
 export const hello = (session) => writeFrame(HELLO, 0, 0, unhex(session));
-
-/** @template T @param {Promise<T>} promise @param {number} ms @param {string} reason @returns {Promise<T>} */
-export const within = (promise, ms, reason) => {
-  /** @type {any} */
-  let timer;
-  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Refused(reason)), ms)));
-  return /** @type {any} */ (Promise.race([promise, late]).finally(() => clearTimeout(timer)));
-};
 
 /**
  * A stream of messages to another node, each once and in order: `send`, and `for await`.

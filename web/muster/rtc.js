@@ -12,7 +12,8 @@
  */
 
 import { hex } from "./bytes.js";
-import { MESSAGE, hello, readFrame, within } from "./links.js";
+import { MESSAGE, hello, readFrame } from "./links.js";
+import { within } from "./refused.js";
 
 /** @typedef {import("./links.js").Link} Link */
 /** @typedef {import("./links.js").Purpose} Purpose */

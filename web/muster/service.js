@@ -14,7 +14,7 @@ import { b64, hex, unb64, utf8 } from "./bytes.js";
 import { id, sha256 } from "./crypto.js";
 import { integer, items, matching, members, parse } from "./json.js";
 import { accessTag, authorization, checkAnswer, prove, vouch } from "./proofs.js";
-import { Refused, malformed } from "./refused.js";
+import { Refused, malformed, within } from "./refused.js";
 import { ID, checkTime, sealPresence, unsealPresence, unsealSignal } from "./seals.js";
 
 /** @typedef {import("./keys.js").Node} Node */
@@ -92,20 +92,6 @@ export class Waker {
   }
 }
 
-/**
- * Promise that a thing is there in time.
- * @template T
- * @param {Promise<T>} work
- * @param {number} ms
- * @param {string} what
- * @returns {Promise<T>}
- */
-const within = (work, ms, what) =>
-  new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(unreachable(`${what} in ${ms / 1000} s`)), ms);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
-
 /** Keeps one node at one service; *old* for an epoch that is only read. */
 export class Attendant {
   /** @type {State} */
@@ -181,7 +167,7 @@ export class Attendant {
   async check() {
     if (!this.#socket) return this.wake();
     const socket = this.#socket;
-    await within(socket.sync({ want: {} }), CHECK, "it has not answered").catch(() => socket.close());
+    await within(socket.sync({ want: {} }), CHECK, "UNREACHABLE", "it has not answered").catch(() => socket.close());
   }
 
   /** Leave a signal soon. @param {string} to @param {Uint8Array} sealed */
@@ -208,7 +194,7 @@ export class Attendant {
     if (this.#closed) return;
     this.#closed = true;
     if (goodbye && !this.old && !this.#replaced && this.isRead) {
-      await within(this.#sync({ presence: null, quiet: true }), 2000, "no answer").catch(() => {});
+      await within(this.#sync({ presence: null, quiet: true }), 2000, "UNREACHABLE", "no answer").catch(() => {});
     }
     this.#socket?.close();
     this.#waker.wake();
@@ -429,7 +415,7 @@ export class Attendant {
   async #open(Made) {
     const { shown } = await this.#authorize("GET /v2/socket", new Uint8Array());
     const socket = new Socket(new Made(this.#socketUrl, ["muster.v2", shown]), this.#speak, this.#hear);
-    await within(socket.opened, ANSWER, "the socket did not open").catch((error) => {
+    await within(socket.opened, ANSWER, "UNREACHABLE", "the socket did not open").catch((error) => {
       socket.close();
       throw error;
     });
@@ -756,7 +742,7 @@ class Socket {
     const told = new Promise((resolve, reject) => this.#waiting.set(n, { resolve, reject }));
     try {
       this.#send({ ...frame, n });
-      const found = await within(told, ANSWER, "the service has not answered");
+      const found = await within(told, ANSWER, "UNREACHABLE", "the service has not answered");
       if (found.t === "ERROR") throw refusedAs(found);
       return found;
     } finally {
