@@ -140,6 +140,8 @@ javascript: $(NODE_READY) ## check the types of the browser library, and look fo
 	@node=$$($(BIN)/python tests/support/node.py) && \
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.json && \
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.examples.json && \
+		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.app.json && \
+		$$node tests/vendor.mjs --check && \
 		$$node tests/node_modules/eslint/bin/eslint.js --config tests/eslint.config.mjs web tests tools
 
 .PHONY: imports
@@ -161,6 +163,10 @@ static: lint types javascript imports openapi-check ## everything that runs no t
 check: static test ## everything that must be clean before a change goes in
 
 ## Packaging
+
+.PHONY: vendor
+vendor: $(NODE_READY) ## bundle the libraries that the app ships, from their pins, into web/app/vendor
+	@$$($(BIN)/python tests/support/node.py) tests/vendor.mjs
 
 .PHONY: npm
 npm: $(NODE_READY) ## pack the browser library for npm into build/npm

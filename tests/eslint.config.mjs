@@ -4,7 +4,7 @@ import js from "@eslint/js";
 import tseslint from "typescript-eslint";
 
 export default [
-  { ignores: ["web/muster/types/", "**/node_modules/", "build/"] },
+  { ignores: ["web/muster/types/", "web/app/vendor/", "web/app/packed/", "**/node_modules/", "build/"] },
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   js.configs.recommended,
   {
