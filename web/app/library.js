@@ -1,0 +1,6 @@
+/**
+ * The browser library, as it is served beside the app (`/app/muster/`).
+ * @module
+ */
+export { Circle, Refused } from "./muster/index.js";
+export { readInvite, readService, writeService } from "./muster/invites.js";

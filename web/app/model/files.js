@@ -1,0 +1,217 @@
+/**
+ * Files and pictures between those who are here: offered in a channel, sent to whoever takes them.
+ *
+ *     offer ──(pipe "offers": id, channel, name, size, type)──> a card in the channel
+ *     take  <─(pipe "offers": take, id)──────────────────────── a click; small pictures by themselves
+ *     bytes ──(pipe "file <id>", to the one who took)─────────> saved by the browser
+ *
+ * Nothing is kept: who was away sees no card. What others say of a file is its name alone; what is shown is decided here.
+ * @module
+ */
+import { signal } from "../ui.js";
+import { text } from "../text.js";
+import { plainName } from "./names.js";
+
+const ID = /^[0-9a-f]{32}$/;
+const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"]);
+const SMALL = 3 * 1024 * 1024;
+const LARGEST = 2 * 1024 ** 3;
+const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
+
+/**
+ * @typedef {object} Offer a file that is here to be taken, or that was sent
+ * @property {string} id
+ * @property {string} channel
+ * @property {string} member of whom it is
+ * @property {string} node
+ * @property {string} name
+ * @property {number} size in bytes
+ * @property {string} type
+ * @property {number} at_ms
+ * @property {boolean} mine
+ * @property {boolean} isPicture
+ * @property {"offered" | "coming" | "here" | "gone" | "failed"} state
+ * @property {number} done bytes so far
+ * @property {string} url of what has come
+ * @property {Record<string, {name: string, done: number, state: string}>} takers by node, of one's own
+ */
+
+/** Whether an offer of somebody says what an offer says. @param {any} data */
+const isOffer = ({ id, channel, name, size, type }) =>
+  ID.test(id) && ID.test(channel) && typeof name === "string" && name.length <= 255 && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
+  typeof type === "string" && type.length <= 100;
+
+/** Files of one circle. */
+export class Files {
+  /** @type {ReturnType<typeof signal<Offer[]>>} */
+  offers = signal(/** @type {Offer[]} */ ([]));
+  #room;
+  #pipe;
+  /** @type {Map<string, File>} */
+  #own = new Map();
+  /** @type {Map<string, AbortController>} */
+  #sending = new Map();
+  #until = new AbortController();
+
+  /** @param {import("./room.js").Room} room */
+  constructor(room) {
+    this.#room = room;
+    const { circle } = room;
+    this.#pipe = circle.pipe("offers");
+    this.#pipe.addEventListener("message", ({ detail: { from, data } }) => this.#hear(from, data));
+    // Programs and other pages send files as they are, unasked: they are shown where everybody is.
+    circle.pipe("files").addEventListener("message", ({ detail: { from, data } }) => this.#given(from, data));
+    circle.addEventListener("left", (/** @type {any} */ { detail }) => this.#gone(detail.id), { signal: this.#until.signal });
+  }
+
+  /** @param {string} id @param {Partial<Offer>} change */
+  #change(id, change) {
+    this.offers.value = this.offers.value.map((one) => (one.id === id ? { ...one, ...change } : one));
+  }
+
+  /** @param {string} id */
+  #find(id) {
+    return this.offers.value.find((one) => one.id === id);
+  }
+
+  /** @param {Offer} offer */
+  #add(offer) {
+    const kept = this.offers.value.slice(-MOST_OFFERS + 1);
+    for (const one of this.offers.value) if (!kept.includes(one) && one.url) URL.revokeObjectURL(one.url);
+    this.offers.value = [...kept, offer];
+  }
+
+  /**
+   * Offer files to those of the channel who are here; resolves to how many those are.
+   * @param {Iterable<File>} files @param {string} channel
+   */
+  async offer(files, channel) {
+    const there = this.#room.peers.value.filter(({ member, abilities }) => abilities.includes("pipes") && this.#room.mayRead(member, channel));
+    for (const file of files) {
+      const id = crypto.randomUUID().replaceAll("-", "");
+      this.#own.set(id, file);
+      const { name, size, type } = file;
+      const isPicture = PICTURES.has(type);
+      this.#add({
+        id, channel, name, size, type, isPicture, at_ms: Date.now(), mine: true, state: "here", done: size, takers: {},
+        member: this.#room.me.value.id, node: this.#room.me.value.node, url: isPicture ? URL.createObjectURL(file) : "",
+      });
+      await Promise.allSettled(there.map((peer) => this.#pipe.send({ t: "offer", id, channel, name, size, type }, { to: peer })));
+    }
+    return there.length;
+  }
+
+  /** Take what is offered. @param {string} id */
+  async take(id) {
+    const offer = this.#find(id);
+    if (!offer || offer.mine || offer.state === "coming") return;
+    const pipe = this.#room.circle.pipe(`file ${id}`);
+    this.#change(id, { state: "coming", done: 0 });
+    pipe.addEventListener("message", ({ detail: { from, data } }) => {
+      if (from.id !== offer.node) return;
+      const size = data instanceof Blob ? data.size : (data?.byteLength ?? -1);
+      if (size < 0 && Number.isSafeInteger(data?.done)) return void this.#change(id, { done: Math.min(data.done, offer.size) });
+      pipe.close();
+      if (size !== offer.size) return void this.#change(id, { state: "failed" });
+      // never the type that the sender says, but for pictures: a page of others would be a script of ours
+      const blob = new Blob([data], { type: offer.isPicture ? offer.type : "application/octet-stream" });
+      this.#change(id, { state: "here", done: size, url: URL.createObjectURL(blob) });
+    });
+    await this.#pipe.send({ t: "take", id }, { to: offer.node }).catch(() => this.#change(id, { state: "gone" }));
+  }
+
+  /** Take an offer back, or stop what is on its way. @param {string} id */
+  async stop(id) {
+    const offer = this.#find(id);
+    if (!offer) return;
+    for (const [key, control] of this.#sending) if (key.startsWith(id)) control.abort();
+    this.#own.delete(id);
+    if (!offer.mine) {
+      this.#change(id, { state: "offered", done: 0 });
+      return void (await this.#pipe.send({ t: "stop", id }, { to: offer.node }).catch(() => {}));
+    }
+    if (offer.url) URL.revokeObjectURL(offer.url);
+    this.offers.value = this.offers.value.filter((one) => one.id !== id);
+    await this.#pipe.send({ t: "gone", id }).catch(() => {});
+  }
+
+  /** @param {any} from @param {any} data */
+  #hear(from, data) {
+    if (typeof data !== "object" || data === null) return;
+    const offer = this.#find(data.id);
+    if (data.t === "offer" && isOffer(data) && !offer && this.#room.mayRead(from.member, data.channel)) this.#offered(from, data);
+    else if (data.t === "take" && offer?.mine) void this.#send(offer, from);
+    else if (data.t === "stop" && offer?.mine) this.#sending.get(`${offer.id} ${from.id}`)?.abort();
+    else if (data.t === "gone" && offer?.node === from.id && offer?.state !== "here") this.#change(data.id, { state: "gone" });
+  }
+
+  /** @param {any} from @param {any} data */
+  #offered(from, { id, channel, name, size, type }) {
+    if (this.offers.value.filter(({ node }) => node === from.id).length >= MOST_OF_ONE) return;
+    const isPicture = PICTURES.has(type);
+    this.#add({
+      id, channel, member: from.member, node: from.id, name: plainName(name) || text.files.unnamed, size, type, isPicture,
+      at_ms: Date.now(), mine: false, state: "offered", done: 0, url: "", takers: {},
+    });
+    if (isPicture && size <= SMALL && channel === this.#room.channel.value) void this.take(id);
+  }
+
+  /** A file that came unasked. @param {any} from @param {any} data */
+  #given(from, data) {
+    if (!(data instanceof Blob) || this.offers.value.filter(({ node }) => node === from.id).length >= MOST_OF_ONE) return;
+    const isPicture = PICTURES.has(data.type);
+    const blob = new Blob([data], { type: isPicture ? data.type : "application/octet-stream" });
+    this.#add({
+      id: crypto.randomUUID().replaceAll("-", ""), channel: "0".repeat(32), member: from.member, node: from.id, size: data.size, type: data.type, isPicture,
+      name: plainName(/** @type {File} */ (data).name ?? "") || text.files.unnamed, at_ms: Date.now(), mine: false, state: "here", done: data.size,
+      url: URL.createObjectURL(blob), takers: {},
+    });
+  }
+
+  /** @param {Offer} offer @param {any} to */
+  async #send(offer, to) {
+    const { id } = offer;
+    const key = `${id} ${to.id}`;
+    const file = this.#own.get(id);
+    if (!file) return void this.#pipe.send({ t: "gone", id }, { to }).catch(() => {});
+    if (this.#sending.has(key) || this.#sending.size >= MOST_AT_ONCE || !this.#room.mayRead(to.member, offer.channel)) return;
+    const control = new AbortController();
+    const pipe = this.#room.circle.pipe(`file ${id}`, { to });
+    this.#sending.set(key, control);
+    const taker = (/** @type {number} */ done, /** @type {string} */ state) => {
+      const { takers } = this.#find(id) ?? {};
+      if (takers) this.#change(id, { takers: { ...takers, [to.id]: { name: this.#room.person(to.member, to.name).name, done, state } } });
+    };
+    let told = 0;
+    const progress = (/** @type {number} */ done) => {
+      taker(done, "coming");
+      if (Date.now() - told < 250) return;
+      told = Date.now();
+      // the one who takes is told how far it is by the one who sends: a pipe gives the file when it is whole
+      pipe.send({ done }, { reliable: false }).catch(() => {});
+    };
+    try {
+      await pipe.send(file, { progress, signal: control.signal });
+      taker(file.size, "here");
+    } catch {
+      taker(0, "failed");
+    } finally {
+      pipe.close();
+      this.#sending.delete(key);
+    }
+  }
+
+  /** @param {string} node */
+  #gone(node) {
+    for (const one of this.offers.value) {
+      if (one.node === node && !one.mine && (one.state === "offered" || one.state === "coming")) this.#change(one.id, { state: "gone" });
+    }
+  }
+
+  close() {
+    this.#until.abort();
+    for (const control of this.#sending.values()) control.abort();
+    for (const { url } of this.offers.value) if (url) URL.revokeObjectURL(url);
+    this.offers.value = [];
+  }
+}

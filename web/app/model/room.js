@@ -1,0 +1,272 @@
+/**
+ * One circle as the screen shows it: its channels, what was said in the one that is shown, who is there, what is unread.
+ *
+ *     events of the circle ──> what must be read again ──> signals ──> views
+ *
+ * The library is asked again after each event, at most once in a moment: records come by thousands when one was away.
+ * @module
+ */
+import { batch, computed, signal } from "../ui.js";
+import { text } from "../text.js";
+import { CallModel } from "./call.js";
+import { Files } from "./files.js";
+import { persons, plainName } from "./names.js";
+import { announce } from "./notices.js";
+import { forget, recall, remember, settings } from "./settings.js";
+
+export const GENERAL = "0".repeat(32);
+const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
+const SOON_MS = 40;
+
+/** @typedef {import("../muster/circle.js").Message} Message */
+/** @typedef {import("../muster/circle.js").Peer} Peer */
+/** @typedef {import("./names.js").Person} Person */
+/** @typedef {{id: string, name: string, mode: string, topic: string, days: number, creator: string, managers: string[], members: string[], asking: string[], isIn: boolean, manages: boolean}} Channel */
+
+/** Do something soon, once, however often it is asked for; and again if it was asked for meanwhile. @param {() => Promise<void>} work */
+const soon = (work) => {
+  let waits = false, runs = false;
+  const run = async () => {
+    waits = false;
+    runs = true;
+    await work().catch((error) => error?.reason === "CLOSED" || console.error(error));
+    runs = false;
+    if (waits) setTimeout(run, SOON_MS);
+  };
+  return () => {
+    if (waits) return;
+    waits = true;
+    if (!runs) setTimeout(run, SOON_MS);
+  };
+};
+
+/** A circle that is open. */
+export class Room {
+  title = signal("");
+  state = signal({ state: "connecting", why: "", services: /** @type {{url: string, state: string, why: string}[]} */ ([]) });
+  /** What the library has said that stops nothing, the last by its reason. */
+  troubles = signal(/** @type {{reason: string, message: string}[]} */ ([]));
+  peers = signal(/** @type {Peer[]} */ ([]));
+  people = signal(/** @type {Map<string, Person>} */ (new Map()));
+  channels = signal(/** @type {Channel[]} */ ([]));
+  /** The id of the channel that is shown. */
+  channel = signal(GENERAL);
+  /** The newest messages of that channel, or those around where one has scrolled to. */
+  messages = signal(/** @type {Message[]} */ ([]));
+  /** Whether more was said before these. */
+  hasEarlier = signal(false);
+  /** Hashes that were not seen yet, by channel. @readonly */
+  unread = signal(/** @type {Record<string, string[]>} */ ({}));
+  /** Where unread messages began when the channel was opened. */
+  divider = signal("");
+  /** What is being written, by channel. */
+  drafts = new Map();
+  /** What the text that is written is: an answer or a change. */
+  composing = signal(/** @type {{reply?: Message, edit?: Message}} */ ({}));
+  me = signal({ id: "", name: "", node: "", founder: false });
+
+  count = computed(() => Object.values(this.unread.value).reduce((sum, { length }) => sum + length, 0));
+  here = computed(() => this.channels.value.find(({ id }) => id === this.channel.value) ?? null);
+
+  #shown = PAGE;
+  #seen = false;
+  #left = new AbortController();
+
+  /** @param {import("../library.js").Circle} circle */
+  constructor(circle) {
+    this.circle = circle;
+    this.id = circle.id;
+    this.unread.value = recall(`unread ${this.id}`, {});
+    this.channel.value = recall(`channel ${this.id}`, GENERAL);
+    this.files = new Files(this);
+    this.calls = new CallModel({
+      circle,
+      settings: {
+        get turn() { return settings.turn.value; },
+        get viewers() { return settings.viewers.value; },
+        devices: settings.devices,
+        ring: settings.ring,
+      },
+    });
+    const { signal: until } = this.#left;
+    const hear = (/** @type {string} */ type, /** @type {(detail: any) => void} */ take) =>
+      circle.addEventListener(/** @type {any} */ (type), (/** @type {any} */ { detail }) => take(detail), { signal: until });
+    hear("state", (detail) => (this.state.value = detail));
+    hear("error", (detail) => this.#trouble(detail));
+    hear("peer", () => this.#readPeers());
+    hear("left", () => this.#readPeers());
+    hear("message", (message) => this.#come(message));
+    hear("change", ({ channel, kind }) => {
+      if (kind !== "call" && (channel === this.channel.value || kind === "circle")) this.#readTalk();
+      if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
+    });
+    hear("rekeyed", () => this.#readFacts());
+    addEventListener("storage", ({ key, newValue }) => {
+      if (key === `muster app unread ${this.id}`) this.unread.value = JSON.parse(newValue ?? "{}"); // another tab has read them
+    }, { signal: until });
+    this.#readPeers();
+    this.#readFacts();
+    this.#readTalk();
+  }
+
+  // Reading
+
+  #readFacts = soon(async () => {
+    const { circle } = this;
+    const [channels, people] = await Promise.all([circle.channels(), circle.people()]);
+    batch(() => {
+      this.title.value = plainName(circle.name) || text.unnamed;
+      this.me.value = { ...circle.me };
+      this.channels.value = channels;
+      this.people.value = persons(people, circle.me.id);
+      if (!channels.some(({ id }) => id === this.channel.value)) this.enter(GENERAL);
+    });
+  });
+
+  #readPeers = soon(async () => {
+    const { circle } = this;
+    this.peers.value = [...circle.peers.values()];
+    if ([...circle.peers.values()].some(({ member }) => !this.people.value.has(member))) this.#readFacts();
+  });
+
+  #readTalk = soon(async () => {
+    const channel = this.channel.value;
+    const found = await this.circle.history(channel, { limit: this.#shown + 1 });
+    if (channel !== this.channel.value) return;
+    batch(() => {
+      this.hasEarlier.value = found.length > this.#shown;
+      this.messages.value = found.slice(-this.#shown);
+    });
+  });
+
+  /** Show more of what was said before. */
+  earlier() {
+    if (!this.hasEarlier.value || this.#shown >= MOST_SHOWN) return;
+    this.#shown += PAGE * 2;
+    this.#readTalk();
+  }
+
+  /** Show as much as reaches back to a message. @param {string} hash @returns {Promise<boolean>} whether it is there */
+  async reachBack(hash) {
+    for (; ; this.#shown += PAGE * 4) {
+      const found = await this.circle.history(this.channel.value, { limit: this.#shown + 1 });
+      this.messages.value = found.slice(-this.#shown);
+      this.hasEarlier.value = found.length > this.#shown;
+      if (this.messages.value.some((one) => one.hash === hash)) return true;
+      if (!this.hasEarlier.value || this.#shown >= MOST_SHOWN) return false;
+    }
+  }
+
+  /** @param {Message} message */
+  #come(message) {
+    if (message.channel === this.channel.value) this.#readTalk();
+    if (message.mine || this.#isRead(message.channel)) return;
+    const before = this.unread.value[message.channel] ?? [];
+    if (before.includes(message.hash) || before.length >= MOST_UNREAD) return;
+    this.#setUnread({ ...this.unread.value, [message.channel]: [...before, message.hash] });
+    announce(this, message);
+  }
+
+  /** @param {Record<string, string[]>} unread */
+  #setUnread(unread) {
+    this.unread.value = unread;
+    remember(`unread ${this.id}`, unread);
+  }
+
+  /** @param {string} channel */
+  #isRead(channel) {
+    return this.#seen && channel === this.channel.value && document.visibilityState === "visible";
+  }
+
+  /** Say whether the end of the channel is in sight: then nothing of it is unread. @param {boolean} seen */
+  see(seen) {
+    this.#seen = seen;
+    if (!this.#isRead(this.channel.value)) return;
+    const { [this.channel.value]: read, ...others } = this.unread.value;
+    if (read?.length) this.#setUnread(others);
+  }
+
+  /** @param {{reason: string, message: string}} detail */
+  #trouble(detail) {
+    this.troubles.value = [...this.troubles.value.filter(({ reason }) => reason !== detail.reason), detail].slice(-5);
+  }
+
+  /** Have read what went wrong. @param {string} reason */
+  dismiss(reason) {
+    this.troubles.value = this.troubles.value.filter((one) => one.reason !== reason);
+  }
+
+  /** Who a member is; somebody who has said nothing of themselves yet is called by the message. @param {string} member @param {string} [name] @returns {Person} */
+  person(member, name = "") {
+    return this.people.value.get(member) ?? { id: member, devices: [member], name: plainName(name) || member.slice(0, 6), me: member === this.me.value.id };
+  }
+
+  /** The nodes of a person that are there. @param {Person} person */
+  nodesOf({ devices }) {
+    return this.peers.value.filter(({ member }) => devices.includes(member));
+  }
+
+  /** Whether a member may read a channel. @param {string} member @param {string} [channel] */
+  mayRead(member, channel = this.channel.value) {
+    const found = this.channels.value.find(({ id }) => id === channel);
+    return !found || found.mode === "public" || found.members.includes(member);
+  }
+
+  // Doing
+
+  /** Show another channel. @param {string} channel */
+  enter(channel) {
+    if (channel !== this.channel.value) {
+      batch(() => {
+        this.channel.value = channel;
+        this.messages.value = [];
+        this.composing.value = {};
+        this.#shown = PAGE;
+      });
+      remember(`channel ${this.id}`, channel);
+    }
+    const [first] = this.unread.value[channel] ?? [];
+    this.divider.value = first ?? "";
+    this.#readTalk();
+  }
+
+  /** Say what was written, or change what it changes. @param {string} written */
+  async say(written) {
+    const { reply, edit } = this.composing.value;
+    if (edit) await this.circle.act("edit", edit.hash, written);
+    else await this.circle.post(this.channel.value, written, reply && { reply: reply.hash });
+    this.composing.value = {};
+    this.divider.value = "";
+    this.#readTalk();
+  }
+
+  /** Say anything else of the chat. @param {string} op @param {...any} args */
+  async act(op, ...args) {
+    const said = await this.circle.act(op, ...args);
+    this.#readFacts();
+    this.#readTalk();
+    return said;
+  }
+
+  /** @param {string} name */
+  async rename(name) {
+    await this.circle.rename(name);
+    this.#readFacts();
+  }
+
+  /** Put an emoji beside a message, or take it away. @param {Message} message @param {string} emoji */
+  react(message, emoji) {
+    const mine = message.reactions?.[emoji]?.includes(this.me.value.id);
+    return this.act("react", message.hash, emoji, !mine);
+  }
+
+  /** Forget the circle in this browser. */
+  async erase() {
+    this.#left.abort();
+    this.calls.close();
+    this.files.close();
+    await this.circle.erase();
+    forget(`unread ${this.id}`);
+    forget(`channel ${this.id}`);
+  }
+}

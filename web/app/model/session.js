@@ -1,0 +1,221 @@
+/**
+ * The circles of this browser, the one that is shown, and what is on the screen.
+ *
+ *     address bar ──> start() ──> rooms (one open Circle each) ──> views
+ *
+ * All circles stay open, so that what is said in any of them shows, and a call rings. The address bar names the circle
+ * and the channel that are shown; an invite in it is taken out as soon as it is read, since it is a secret.
+ * @module
+ */
+import { Circle, Refused, readInvite } from "../library.js";
+import { text } from "../text.js";
+import { batch, computed, signal } from "../ui.js";
+import { Room } from "./room.js";
+import { profile, recall, remember, settings } from "./settings.js";
+
+/** More circles than these are opened when they are chosen. */
+const MOST_OPEN = 12;
+const PATIENCE = 15_000;
+
+/** @typedef {{title: string, advice: string, detail?: string}} Problem what is wrong, in words, and what to do */
+
+/** What is shown: `loading`, `welcome`, `invited`, `talk` or `problem`. */
+export const screen = signal("loading");
+export const rooms = signal(/** @type {Room[]} */ ([]));
+export const shownId = signal("");
+/** The circle that is shown. */
+export const room = computed(() => rooms.value.find(({ id }) => id === shownId.value) ?? rooms.value[0] ?? null);
+/** The invite that the page was opened with: its text, and what it says. */
+export const invited = signal(/** @type {{text: string, name: string, service: string} | null} */ (null));
+/** What stops everything. */
+export const problem = signal(/** @type {Problem | null} */ (null));
+/** The dialog that is open: its name and what it is about. */
+export const dialog = signal(/** @type {{name: string, about?: any} | null} */ (null));
+/** Short notes at the edge of the screen. */
+export const notes = signal(/** @type {{id: number, text: string, kind: string}[]} */ ([]));
+/** The service that this page came from, if it is one: `{url, id, open}`. */
+export const home = signal(/** @type {{url: string, id: string, open: boolean} | null} */ (null));
+/** Whether a newer version of the app waits. */
+export const update = signal(false);
+/** Circles of this browser that could not be opened. */
+export const closed = signal(/** @type {{id: string, name: string, why: string}[]} */ ([]));
+
+let numbers = 0;
+
+/** Say something that goes away by itself. @param {string} words @param {"note" | "wrong"} [kind] */
+export const note = (words, kind = "note") => {
+  const id = (numbers += 1);
+  notes.value = [...notes.value.slice(-3), { id, text: words, kind }];
+  setTimeout(() => unnote(id), kind === "wrong" ? 12_000 : 5000);
+};
+
+/** @param {number} id */
+export const unnote = (id) => {
+  notes.value = notes.value.filter((one) => one.id !== id);
+};
+
+/** Say what went wrong with what somebody did. @param {any} error */
+export const wrong = (error) => {
+  if (error?.name === "AbortError") return;
+  if (!(error instanceof Refused)) console.error(error);
+  note(text.reason(error), "wrong");
+};
+
+/** What a circle is opened with. */
+export const options = () => ({
+  profile,
+  name: settings.name.value,
+  abilities: [],
+  iceServers: settings.turn.value,
+  ...(settings.relayOnly.value && { iceTransportPolicy: /** @type {const} */ ("relay") }),
+});
+
+/** Ask the place that this page came from whether it is a service. @returns {Promise<void>} */
+const findHome = async () => {
+  const base = new URL("../", location.href).href.replace(/\/$/, "");
+  try {
+    const answer = await fetch(`${base}/v2/info`, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
+    const { service_id: id, open } = await answer.json();
+    if (/^[0-9a-f]{32}$/.test(id)) home.value = { url: base, id, open: open !== false };
+  } catch {
+    home.value = null; // a static place, or it is down
+  }
+};
+
+/** @param {Circle} circle */
+const show = (circle) => {
+  const known = rooms.value.find(({ id }) => id === circle.id);
+  const made = known ?? new Room(circle);
+  batch(() => {
+    if (!known) rooms.value = [...rooms.value, made];
+    closed.value = closed.value.filter(({ id }) => id !== circle.id);
+    shownId.value = circle.id;
+    screen.value = "talk";
+  });
+  return made;
+};
+
+/** What cannot work here at all. @returns {Problem | null} */
+const unusable = () => {
+  if (!isSecureContext) return text.problems.insecure(location.host);
+  if (!globalThis.indexedDB) return text.problems.storage();
+  if (!crypto.subtle || !globalThis.BroadcastChannel || !Array.prototype.toSorted) return text.problems.old();
+  return null;
+};
+
+/** Begin: open what is here, or show how to get in. */
+export const start = async () => {
+  problem.value = unusable();
+  if (problem.value) return void (screen.value = "problem");
+  void findHome();
+  addEventListener("hashchange", () => void followAddress());
+  let known;
+  try {
+    known = await Circle.list(options());
+  } catch (error) {
+    problem.value = text.problems.storage(error);
+    return void (screen.value = "problem");
+  }
+  await Promise.all(known.slice(0, MOST_OPEN).map(async ({ id, name }) => {
+    try {
+      const circle = await Circle.open(id, options());
+      rooms.value = [...rooms.value, new Room(circle)];
+    } catch (error) {
+      closed.value = [...closed.value, { id, name, why: text.reason(error) }];
+    }
+  }));
+  // in the order of their use, whatever opened first
+  const order = known.map(({ id }) => id);
+  rooms.value = rooms.value.toSorted((a, b) => order.indexOf(a.id) - order.indexOf(b.id));
+  shownId.value = recall("shown", "") || (rooms.value[0]?.id ?? "");
+  if (!(await followAddress())) screen.value = rooms.value.length ? "talk" : "welcome";
+};
+
+/** Do what the address bar says. @returns {Promise<boolean>} whether it said something */
+const followAddress = async () => {
+  const said = decodeURIComponent(location.hash.slice(1));
+  const [, circle, channel] = /^\/([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/.exec(said) ?? [];
+  if (circle) {
+    if (!rooms.value.some(({ id }) => id === circle)) return false;
+    go(circle, channel);
+    screen.value = "talk";
+    return true;
+  }
+  if (!said) return false;
+  if (!said.startsWith("muster")) return false;
+  history.replaceState(null, "", "./" + location.search); // it is a secret: it stays in no history
+  await openInvite(said);
+  return true;
+};
+
+/** Read an invite, and ask for a name if there is none yet. @param {string} given */
+export const openInvite = async (given) => {
+  let read;
+  try {
+    read = await readInvite(given);
+  } catch (error) {
+    problem.value = text.problems.invite(error);
+    screen.value = "problem";
+    return;
+  }
+  const { epoch, name, services } = read;
+  const known = rooms.value.find(({ id }) => id === epoch.circle);
+  invited.value = { text: given, name, service: services[0]?.url ?? "" };
+  if (known) await join(settings.name.value).catch(wrong);
+  else screen.value = "invited";
+};
+
+/** Go into the circle of the invite. @param {string} name how one is called */
+export const join = async (name) => {
+  const { text: invite } = invited.value ?? { text: "" };
+  settings.name.value = name;
+  const circle = await Circle.join(invite, options());
+  invited.value = null;
+  show(circle);
+  address();
+  void navigator.storage?.persist?.();
+};
+
+/** Make a circle. @param {{name: string, circle: string, services: string[]}} how */
+export const create = async ({ name, circle, services }) => {
+  settings.name.value = name;
+  show(await Circle.create({ ...options(), circle, services }));
+  address();
+  void navigator.storage?.persist?.();
+};
+
+/** Show a circle, and a channel of it. @param {string} id @param {string} [channel] */
+export const go = (id, channel) => {
+  shownId.value = id;
+  remember("shown", id);
+  if (channel) room.value?.enter(channel);
+  address();
+};
+
+/** Write into the address bar what is shown. */
+export const address = () => {
+  const now = room.value;
+  if (!now) return history.replaceState(null, "", "./" + location.search);
+  remember("shown", now.id);
+  return history.replaceState(null, "", `./${location.search}#/${now.id}/${now.channel.value}`);
+};
+
+/** Forget a circle in this browser. @param {Room} gone */
+export const leave = async (gone) => {
+  await gone.erase();
+  batch(() => {
+    rooms.value = rooms.value.filter((one) => one !== gone);
+    shownId.value = rooms.value[0]?.id ?? "";
+    screen.value = rooms.value.length ? "talk" : "welcome";
+  });
+  address();
+};
+
+/** Open all circles anew, with other settings. */
+export const reopen = () => location.reload();
+
+/** Be called otherwise, in all circles. @param {string} name */
+export const rename = async (name) => {
+  await Promise.all(rooms.value.map((one) => one.rename(name)));
+  settings.name.value = name;
+};
