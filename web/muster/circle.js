@@ -65,6 +65,24 @@ import { provide } from "./crypto.js";
  * @property {{epoch: number}} rekeyed the founder has given the circle new keys
  */
 
+/**
+ * @typedef {object} CallInfo a call, as records say
+ * @property {string} hash its name
+ * @property {string} channel
+ * @property {string} host the member who began it
+ * @property {"audio" | "video" | "broadcast"} media
+ * @property {number} at_ms
+ * @property {number} age_ms
+ * @property {string[]} participants members
+ * @property {string[]} viewers
+ * @property {boolean} ended by its host
+ * @property {number} ended_ms when it was, or who left last has left; 0 if that is not known
+ * @property {string[] | null} ring whom it rings; null for everybody
+ * @property {boolean} rings whether it rings, or has rung, for this member
+ * @property {boolean} took whether this member was ever in
+ * @property {string} word what a node in it has among its abilities
+ */
+
 const MOST_PAGE = 200;
 const MOST_ABILITIES = 4;
 const WORD = /^[a-z][a-z0-9_]{0,31}$/;
@@ -269,9 +287,28 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     return this.#ask("channels");
   }
 
-  /** The call that is on in a channel: its hash, host, media, and who is in. @param {string} channel @returns {Promise<any>} */
+  /** The call that is on in a channel. @param {string} channel @returns {Promise<CallInfo | undefined>} */
   ongoing(channel) {
     return this.#ask("ongoing", channel);
+  }
+
+  /**
+   * The calls of a channel that are known of, the oldest first: those that are over too, to be shown in a log.
+   * @param {string} channel
+   * @returns {Promise<CallInfo[]>}
+   */
+  calls(channel) {
+    return this.#ask("calls", channel);
+  }
+
+  /** Say to the others that this node is in a call now, or by null in none. @param {string | null} call its hash @returns {Promise<void>} */
+  inCall(call) {
+    return this.#ask("inCall", call);
+  }
+
+  /** Whether this tab is the one that is there for all; calls are of that one. */
+  get leads() {
+    return Boolean(this.#tab.engine);
   }
 
   /** Everybody who was ever heard of. @returns {Promise<any[]>} */

@@ -23,6 +23,7 @@ import {
   sealRecord, sealSignal, unbox, unsealRecord,
 } from "./seals.js";
 import { Attendant } from "./service.js";
+import { callWord } from "./chat/facts.js";
 import { read } from "./chat/kinds.js";
 import { Talk } from "./chat/talk.js";
 
@@ -143,6 +144,8 @@ export class Engine {
   #state = "";
   #ready = false;
   #erased = false;
+  /** @type {string[]} the word of the call that this node is in */
+  #call = [];
   #filling = true;
   #saidAt = 0;
   #introducing = "";
@@ -576,7 +579,7 @@ export class Engine {
   }
 
   presence() {
-    return { name: this.row.me, abilities: [...ABILITIES, ...(this.#options.abilities ?? [])].slice(0, 16) };
+    return { name: this.row.me, abilities: [...ABILITIES, ...this.#call, ...(this.#options.abilities ?? [])].slice(0, 16) };
   }
 
   /** @param {Attendant | null} one @param {string} node @param {Presence} found */
@@ -839,8 +842,44 @@ export class Engine {
   /** The call that is on in a channel, as records and presences say. @param {string} channel */
   async ongoing(channel) {
     const here = [...this.peers.values()].map(({ presence }) => presence);
-    const words = (/** @type {string} */ member) => here.filter((one) => one.member === member).flatMap(({ abilities }) => abilities);
-    return (await this.talk.facts()).ongoing(await this.channelId(channel), this.now(), words);
+    const words = (/** @type {string} */ member) =>
+      [...(member === this.member.id ? this.#call : []), ...here.filter((one) => one.member === member).flatMap(({ abilities }) => abilities)];
+    const facts = await this.talk.facts();
+    const found = await facts.ongoing(await this.channelId(channel), this.now(), words);
+    return found && this.#aboutCall(facts, found);
+  }
+
+  /** All calls of a channel that are known of, the oldest first. @param {string} channel */
+  async calls(channel) {
+    const place = await this.channelId(channel);
+    const facts = await this.talk.facts();
+    const found = [...facts.calls.values()].filter((one) => one.channel === place).sort((a, b) => a.at_ms - b.at_ms || (a.hash < b.hash ? -1 : 1));
+    return Promise.all(found.slice(-MOST_TOLD).map((one) => this.#aboutCall(facts, one)));
+  }
+
+  /**
+   * What an app sees of a call: of a channel with members only, those are in who are in the channel.
+   * @param {import("./chat/facts.js").Facts} facts
+   * @param {import("./chat/facts.js").Call} call
+   */
+  async #aboutCall(facts, { heard, ever, ...call }) {
+    const channel = facts.channels.get(call.channel);
+    const isIn = (/** @type {string} */ one) => !channel?.cuts.has(one) && (channel?.mode !== "invite" || channel.members.has(one));
+    const mine = facts.devices(this.member.id);
+    const isHere = call.at_ms >= Math.min(...this.row.epochs.map(({ began }) => began)) - MINUTE; // it is not rung for who came later
+    return {
+      ...call, participants: call.participants.filter(isIn), viewers: call.viewers.filter(isIn), age_ms: this.now() - call.at_ms,
+      word: await callWord(call.hash), took: mine.some((one) => ever.has(one)),
+      rings: isHere && !mine.includes(call.host) && (!call.ring || call.ring.some((one) => mine.includes(one))),
+    };
+  }
+
+  /** Say among the abilities that this node is in a call, or in none. @param {string | null} call */
+  async inCall(call) {
+    const word = call ? [await callWord(call)] : [];
+    if (String(word) === String(this.#call)) return;
+    this.#call = word;
+    for (const one of this.attendants) one.wake(true);
   }
 
   /** @param {string} channel @param {string} words @param {number} [limit] */

@@ -123,6 +123,7 @@ export class Rtc {
     pc.onconnectionstatechange = () => this.#changed();
     pc.ontrack = (event) => {
       if (this.media) return this.media(event);
+      if (event.transceiver.direction === "stopped") return; // it was in their call, which we have left meanwhile
       event.transceiver.direction = "inactive";
       this.declined = [...this.declined, event].slice(-MOST_DECLINED);
     };

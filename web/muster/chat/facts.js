@@ -39,12 +39,27 @@ import { read } from "./kinds.js";
  * @property {Map<string, string[]>} ever whom its creator has ever named, by record
  */
 
-/** @typedef {{hash: string, channel: string, host: string, media: string, at_ms: number, participants: string[], viewers: string[], ended: boolean, heard: number}} Call */
+/**
+ * @typedef {object} Call
+ * @property {string} hash
+ * @property {string} channel
+ * @property {string} host
+ * @property {string} media
+ * @property {number} at_ms
+ * @property {string[]} participants
+ * @property {string[]} viewers
+ * @property {boolean} ended
+ * @property {number} ended_ms when it was ended, or who left it last has left; 0 if that is not known
+ * @property {number} heard
+ * @property {string[] | null} ring whom it rings; null for everybody
+ * @property {Set<string>} ever who was ever in
+ */
 
 export const MOST_REGISTERS = 4000;
 const MOST_GIVEN = 16;
 const CALL = 12 * 3_600_000;
 const RING = 90_000;
+const MOST_RUNG = 64;
 const OPEN = ["op", "mode", "salt", "box"];
 
 /** @param {Latest} one @param {Latest} other */
@@ -58,6 +73,12 @@ export const channelId = (author, salt) => id("channel", concat(unb64(author), u
 
 /** The word among a presence's abilities that says: this node is in that call. @param {string} call */
 export const callWord = async (call) => `call_${hex(await sha256(concat(label("call"), unhex(call)))).slice(0, 24)}`;
+
+/** Whom a call rings: everybody, if it says nothing; nobody, if it says nonsense. @param {any} ring @returns {string[] | null} */
+const rungBy = (ring) => {
+  if (ring == null) return null;
+  return Array.isArray(ring) ? ring.slice(0, MOST_RUNG).filter((one) => typeof one === "string") : [];
+};
 
 /** What the founder key signs of who manages the circle. @param {string} circle @param {number} at @param {string[]} managers */
 export const managersText = (circle, at, managers) => concat(label("managers"), unhex(circle), u64(at), utf8(strict(managers)));
@@ -100,13 +121,17 @@ export class Facts {
   #statement = null;
   /** @type {Map<string, Rec>} */
   #creates = new Map();
+  /** @type {Map<string, Set<string>>} who was ever in a call */
+  #ever = new Map();
+  /** @type {Map<string, number>} */
+  #entered = new Map();
 
   /**
    * @param {object} how
    * @param {string} how.circle
    * @param {Uint8Array} how.founder
    * @param {Member | null} how.member whose boxes can be opened
-   * @param {Map<string, Uint8Array>} how.typed keys that passphrases made, by salt in b64
+   * @param {Map<string, Uint8Array>} how.typed keys that passphrases made, by salt in b64; that were brought, by the record that made them
    * @param {Map<any, any>} how.cache of what was opened
    */
   constructor(how) {
@@ -232,10 +257,23 @@ export class Facts {
     } else if (op === "create") {
       if (!this.#room(by)) return;
       this.#creates.set(hash, { ...fact, body: said });
+      this.#enter(hash, by);
       this.#keep(this.#said.callAt, by, fact, [hash, "join", fact.channel]);
     } else if (op === "end") this.#keep(this.#said.ends, `${by} ${call}`, fact, true);
     else if (op === "revoke") this.#keep(this.#said.revokes, `${by} ${call} ${said.member}`, fact, true);
-    else this.#keep(this.#said.callAt, by, fact, [call, op, fact.channel]);
+    else {
+      if (op !== "leave") this.#enter(call, by);
+      this.#keep(this.#said.callAt, by, fact, [call, op, fact.channel]);
+    }
+  }
+
+  /** Note that a member was in a call, as what it says later replaces that. @param {string} call @param {string} by */
+  #enter(call, by) {
+    const known = this.#ever.get(call) ?? new Set();
+    const times = this.#entered.get(by) ?? 0;
+    if (known.has(by) || times >= MOST_REGISTERS) return;
+    this.#entered.set(by, times + 1);
+    this.#ever.set(call, known.add(by));
   }
 
   // What follows
@@ -335,11 +373,14 @@ export class Facts {
     for (const [hash, { channel, member: host, body, at_ms }] of this.#creates) {
       this.calls.set(hash, {
         hash, channel, host, media: body.media ?? "audio", at_ms, participants: [], viewers: [], ended: ends.has(`${host} ${hash}`), heard: at_ms,
+        ended_ms: ends.get(`${host} ${hash}`)?.at ?? 0, ring: rungBy(body.ring), ever: this.#ever.get(hash) ?? new Set(),
       });
     }
     for (const { by, at, value: [hash, op, place] } of callAt.values()) {
       const call = this.calls.get(hash);
-      if (!call || op === "leave" || place !== call.channel || revokes.has(`${call.host} ${hash} ${by}`)) continue;
+      if (!call || place !== call.channel) continue;
+      if (op === "leave" && !call.ended) call.ended_ms = Math.max(call.ended_ms, at);
+      if (op === "leave" || revokes.has(`${call.host} ${hash} ${by}`)) continue;
       call[op === "view" ? "viewers" : "participants"].push(by);
       call.heard = Math.max(call.heard, at);
     }
@@ -369,9 +410,9 @@ export class Facts {
   async keysOf(channel, { hash, number, by, salt, fact }) {
     const { member: me, typed, cache, circle } = this.#how;
     const found = [];
-    const known = salt && typed.get(b64(salt));
+    const [known, brought] = [salt && typed.get(b64(salt)), typed.get(hash)];
     if (known) found.push(known);
-    if (!me) return found;
+    if (!me) return brought ? [...found, brought] : found;
     const { boxes, box } = fact.body;
     const given = [boxes?.[me.id] ?? (by === me.id ? box : undefined)];
     /** @type {Map<string, number>} */
@@ -391,7 +432,7 @@ export class Facts {
       }
       if (cache.get(name)) found.push(cache.get(name));
     }
-    return found;
+    return brought ? [...found, brought] : found; // what was boxed to this member comes first
   }
 
   /** What a closed record says under a key. @param {Rec} rec @param {Uint8Array} key @returns {Promise<any>} null if it does not open */
@@ -433,8 +474,14 @@ export class Facts {
   /** The key to close with now, if this member has it. @param {Channel} channel @returns {Promise<{source: Source, key: Uint8Array} | null>} */
   async writing(channel) {
     const source = this.source(channel);
-    for (const key of source ? await this.keysOf(channel, source) : []) {
-      if (source && (!isClosed(source.fact) || (await this.#openWith(source.fact, key)))) return { source, key };
+    const key = source && (await this.keyOf(channel, source));
+    return key ? { source, key } : null;
+  }
+
+  /** The key that a record has made, where it opens what was closed with it. @param {Channel} channel @param {Source} source @returns {Promise<Uint8Array | null>} */
+  async keyOf(channel, source) {
+    for (const key of await this.keysOf(channel, source)) {
+      if (!isClosed(source.fact) || (await this.#openWith(source.fact, key))) return key;
     }
     return null;
   }
@@ -460,6 +507,14 @@ export class Facts {
   devices(member) {
     const person = this.person(member);
     return [...new Set([member, ...[...this.personOf].filter(([, other]) => other === person).map(([one]) => one)])].sort();
+  }
+
+  /** The members that say they are the same person, and were not answered so far. @param {string} member @returns {string[]} */
+  asks(member) {
+    const { persons } = this.#said;
+    const named = [...persons].filter(([name, { value }]) => value && name.endsWith(` ${member}`)).map(([name]) => name.split(" ")[0]);
+    const devices = this.devices(member);
+    return named.filter((one) => !devices.includes(one) && persons.get(`${member} ${one}`)?.value !== false);
   }
 
   /** How many days the texts of a channel are kept; 0 is for ever. @param {string} channel */

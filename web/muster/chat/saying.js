@@ -9,7 +9,7 @@ import { b64, random, unb64, utf8 } from "../bytes.js";
 import { pbkdf2, signer } from "../crypto.js";
 import { strict } from "../json.js";
 import { Refused } from "../refused.js";
-import { GENERAL, box, closeBody, forBody, forChannelKey } from "../seals.js";
+import { GENERAL, ID, box, closeBody, forBody, forChannelKey } from "../seals.js";
 import { channelId, managersText } from "./facts.js";
 import { read } from "./kinds.js";
 
@@ -306,9 +306,11 @@ export const ops = {
     return [{ kind: "person", channel: GENERAL, body: { with: other.author, ...(on ? {} : { on: false }) } }];
   },
   /** Begin, join, view, leave or end a call, or shut somebody out of one (docs/chat.md, Calls). */
-  call: async (c, channel, op, given = undefined, member = undefined) => {
+  call: async (c, channel, op, given = undefined, more = undefined) => {
     if (/^(end|revoke)$/.test(op) && c.facts.calls.get(String(given))?.host !== c.member.id) throw notAllowed("only who began a call can do that");
-    const body = op === "create" ? { media: given ?? "audio" } : { call: String(given), ...(op === "revoke" && { member: String(member) }) };
+    const ring = op === "create" ? more?.ring : undefined;
+    if (ring && !(Array.isArray(ring) && ring.length <= 64 && ring.every((one) => ID.test(one)))) throw bad("a call rings at most 64 members, by their ids");
+    const body = op === "create" ? { media: given ?? "audio", ...(ring && { ring }) } : { call: String(given), ...(op === "revoke" && { member: String(more) }) };
     return [await draft(c, channel, "call", { op, ...body })];
   },
 };
