@@ -397,6 +397,36 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     return this.#ask("stats", typeof peer === "string" ? peer : peer.id);
   }
 
+  /**
+   * What this browser has of the circle, to be brought to another device: an invite, keys of channels, and what was
+   * said, as lines of a file (docs/web.md, Another device). No secret of this member is in it.
+   * @returns {Promise<import("./chat/transfer.js").Line[]>}
+   */
+  copy() {
+    return this.#ask("copy");
+  }
+
+  /**
+   * Take in what another device has copied of this circle. Each line is checked as whatever comes from elsewhere; what
+   * does not hold is counted as refused, and left. What comes is told by `message` and `change`.
+   * @param {import("./chat/transfer.js").Line[]} lines those of other circles are passed over
+   * @param {{progress?: (done: number, all: number) => void}} [how]
+   * @returns {Promise<{records: number, keys: number, refused: number}>} what was not here before
+   */
+  async take(lines, { progress } = {}) {
+    const mine = lines.filter(({ circle }) => circle === this.id);
+    const ordered = [...mine.filter(({ t }) => t === "record"), ...mine.filter(({ t }) => t === "key")];
+    const came = { records: 0, keys: 0, refused: 0 };
+    for (let at = 0; at < ordered.length; at += MOST_PAGE) {
+      const { records, keys, refused } = await this.#ask("takeIn", ordered.slice(at, at + MOST_PAGE));
+      came.records += records;
+      came.keys += keys;
+      came.refused += refused;
+      progress?.(Math.min(at + MOST_PAGE, ordered.length), ordered.length);
+    }
+    return came;
+  }
+
   /** Say goodbye and close; the circle stays in this browser. */
   async leave() {
     this.#left.abort();

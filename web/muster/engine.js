@@ -47,7 +47,7 @@ import { Talk } from "./chat/talk.js";
  * @property {number} servicesAt
  * @property {string} me how this member is called
  * @property {string} introduced
- * @property {Record<string, Uint8Array>} [keys] of channels with a passphrase, by salt
+ * @property {Record<string, Uint8Array>} [keys] of channels: by the salt of a passphrase, or by the record that made one that was brought
  * @property {boolean} out
  */
 
@@ -952,6 +952,28 @@ export class Engine {
     await this.#keep({ me: name });
     await this.#introduce();
     for (const one of this.attendants) one.wake(true);
+  }
+
+  /** What this member has of the circle, as lines of a file (chat/transfer.js). */
+  async copy() {
+    const { linesOf } = await import("./chat/transfer.js");
+    const [facts, invite] = [await this.talk.facts(), await this.invite()];
+    const name = facts.name || this.row.name;
+    return linesOf({ circle: this.row.id, name, invite: invite.replace(/^.*#/, ""), member: this.member.id, facts, records: this.log.records() });
+  }
+
+  /** Take in lines of a file. @param {any[]} lines keys after the records that made them */
+  async takeIn(lines) {
+    const { bring } = await import("./chat/transfer.js");
+    const { talk, log, row } = this;
+    return bring(lines, {
+      talk,
+      epoch: this.epoch.number,
+      has: (hash) => log.has(hash),
+      take: (said, epoch) => this.takeRecord(said, epoch),
+      keep: (keys) => this.#keep({ keys: { ...row.keys, ...keys } }),
+      told: (channel, hash) => this.#emit("change", { channel, kind: "channel", hash }),
+    });
   }
 
   /** Forget the circle on this device. */

@@ -40,7 +40,7 @@ const order = (a, b) => a.at - b.at || (a.hash < b.hash ? -1 : a.hash > b.hash ?
 
 /** The chat of one circle, as one member has it. */
 export class Talk {
-  /** Keys that passphrases made, by salt in b64. @type {Map<string, Uint8Array>} */
+  /** Keys that passphrases made, by salt in b64, and that were brought, by the record that made them. @type {Map<string, Uint8Array>} */
   typed = new Map();
   #how;
   #cache = new Map();
@@ -111,9 +111,9 @@ export class Talk {
     }
   }
 
-  /** A key has come otherwise than by a record. @param {string} salt @param {Uint8Array} key */
-  remember(salt, key) {
-    this.typed.set(salt, key);
+  /** A key has come otherwise than by a record. @param {string} name the salt, or the record that made it @param {Uint8Array} key */
+  remember(name, key) {
+    this.typed.set(name, key);
     this.#facts = null;
   }
 
@@ -245,10 +245,11 @@ export class Talk {
     ];
   }
 
-  /** Everybody who has said who they are; devices of one person have the same `person`. */
+  /** Everybody who has said who they are; devices of one person have the same `person`. Who `asks` says that they are this member's. */
   async people() {
     const facts = await this.facts();
-    return [...facts.names].map(([id, name]) => ({ id, name, person: facts.person(id), key: id.slice(0, 6) }));
+    const asks = this.#how.member ? facts.asks(this.#how.member.id) : [];
+    return [...facts.names].map(([id, name]) => ({ id, name, person: facts.person(id), key: id.slice(0, 6), asks: asks.includes(id) }));
   }
 }
 
