@@ -75,6 +75,7 @@ import { provide } from "./crypto.js";
  * @property {number} age_ms
  * @property {string[]} participants members
  * @property {string[]} viewers
+ * @property {boolean} on whether it is the one that is on in its channel
  * @property {boolean} ended by its host
  * @property {number} ended_ms when it was, or who left last has left; 0 if that is not known
  * @property {string[] | null} ring whom it rings; null for everybody
@@ -293,8 +294,8 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   }
 
   /**
-   * The calls of a channel that are known of, the oldest first: those that are over too, to be shown in a log.
-   * @param {string} channel
+   * The newest calls that are known of, in one channel or in all, the oldest first: those that are over too, to be shown in a log.
+   * @param {string} [channel]
    * @returns {Promise<CallInfo[]>}
    */
   calls(channel) {

@@ -841,35 +841,43 @@ export class Engine {
 
   /** The call that is on in a channel, as records and presences say. @param {string} channel */
   async ongoing(channel) {
+    const facts = await this.talk.facts();
+    const found = await this.#ongoing(facts, await this.channelId(channel));
+    return found && this.#aboutCall(facts, found, found);
+  }
+
+  /** @param {import("./chat/facts.js").Facts} facts @param {string} channel */
+  #ongoing(facts, channel) {
     const here = [...this.peers.values()].map(({ presence }) => presence);
     const words = (/** @type {string} */ member) =>
       [...(member === this.member.id ? this.#call : []), ...here.filter((one) => one.member === member).flatMap(({ abilities }) => abilities)];
-    const facts = await this.talk.facts();
-    const found = await facts.ongoing(await this.channelId(channel), this.now(), words);
-    return found && this.#aboutCall(facts, found);
+    return facts.ongoing(channel, this.now(), words);
   }
 
-  /** All calls of a channel that are known of, the oldest first. @param {string} channel */
+  /** Calls that are known of, in one channel or in all, the oldest first. @param {string} [channel] */
   async calls(channel) {
-    const place = await this.channelId(channel);
+    const place = channel === undefined ? "" : await this.channelId(channel);
     const facts = await this.talk.facts();
-    const found = [...facts.calls.values()].filter((one) => one.channel === place).sort((a, b) => a.at_ms - b.at_ms || (a.hash < b.hash ? -1 : 1));
-    return Promise.all(found.slice(-MOST_TOLD).map((one) => this.#aboutCall(facts, one)));
+    const all = [...facts.calls.values()].filter((one) => !place || one.channel === place);
+    const found = all.sort((a, b) => a.at_ms - b.at_ms || (a.hash < b.hash ? -1 : 1)).slice(-MOST_TOLD);
+    const on = new Map(await Promise.all([...new Set(found.map((one) => one.channel))].map(async (one) => /** @type {const} */ ([one, await this.#ongoing(facts, one)]))));
+    return Promise.all(found.map((one) => this.#aboutCall(facts, one, on.get(one.channel))));
   }
 
   /**
    * What an app sees of a call: of a channel with members only, those are in who are in the channel.
    * @param {import("./chat/facts.js").Facts} facts
    * @param {import("./chat/facts.js").Call} call
+   * @param {import("./chat/facts.js").Call | undefined} on the one that is on there
    */
-  async #aboutCall(facts, { heard, ever, ...call }) {
+  async #aboutCall(facts, { heard, ever, ...call }, on) {
     const channel = facts.channels.get(call.channel);
     const isIn = (/** @type {string} */ one) => !channel?.cuts.has(one) && (channel?.mode !== "invite" || channel.members.has(one));
     const mine = facts.devices(this.member.id);
     const isHere = call.at_ms >= Math.min(...this.row.epochs.map(({ began }) => began)) - MINUTE; // it is not rung for who came later
     return {
       ...call, participants: call.participants.filter(isIn), viewers: call.viewers.filter(isIn), age_ms: this.now() - call.at_ms,
-      word: await callWord(call.hash), took: mine.some((one) => ever.has(one)),
+      on: on?.hash === call.hash, word: await callWord(call.hash), took: mine.some((one) => ever.has(one)),
       rings: isHere && !mine.includes(call.host) && (!call.ring || call.ring.some((one) => mine.includes(one))),
     };
   }
