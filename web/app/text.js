@@ -45,6 +45,8 @@ const REASONS = {
   STORAGE_NEWER: "A newer version of this app is open in another tab. Load this page again.",
   TOO_LARGE: "That is too large: a text has at most 256 KB.",
   TOO_MANY: "There are too many already.",
+  WRONG_PASSPHRASE: "The passphrase does not open this file. Capital letters count.",
+  SHORT_PASSPHRASE: "The passphrase has fewer than 8 characters.",
 };
 
 export const text = {
@@ -285,6 +287,16 @@ export const text = {
       import: "Open a file",
       importChoose: "File from another device",
       importing: "Opening…",
+      /** @param {{circles: {name: string, error: any, isSaid: boolean, devices: any[]}[], felund: string[], refused: number}} found */
+      imported({ circles, felund, refused }) {
+        const came = circles.filter(({ error }) => !error);
+        const said = [`${counted(came.length, "circle is", "circles are")} here: ${text.list(came.map(({ name }) => name || text.unnamed))}.`];
+        for (const { name, error } of circles) if (error) said.push(`${name || text.unnamed} could not be opened: ${text.reason(error)}`);
+        if (refused) said.push(`${counted(refused, "line", "lines")} of the file did not hold and were left out.`);
+        if (felund.length) said.push(`This app cannot hold circles of felund: ${text.list(felund)}.`);
+        if (came.some(({ isSaid }) => isSaid)) said.push("On the other device, choose ‘This is me, on another device’ beside your name among the people.");
+        return said.join(" ");
+      },
       circle: "This circle",
       circleName: "Name of the circle",
       leave: "Leave this circle",

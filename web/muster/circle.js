@@ -312,6 +312,11 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     return Boolean(this.#tab.engine);
   }
 
+  /** The addresses of the circle's services, as they are given to `Circle.create`; codes included. @returns {Promise<string[]>} */
+  services() {
+    return this.#ask("services");
+  }
+
   /** Everybody who was ever heard of. @returns {Promise<any[]>} */
   people() {
     return this.#ask("people");

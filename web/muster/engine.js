@@ -11,7 +11,7 @@
  */
 import { b64, concat, random, u64, unb64, unhex, utf8 } from "./bytes.js";
 import { derivable, id, label, signer, verify } from "./crypto.js";
-import { readService, writeInvite } from "./invites.js";
+import { readService, writeInvite, writeService } from "./invites.js";
 import { integer, items, matching, strict } from "./json.js";
 import { Epoch, Member, memberId } from "./keys.js";
 import { Links } from "./links.js";
@@ -944,6 +944,10 @@ export class Engine {
   /** What the browser knows of the connection to a node. @param {string} node @returns {Promise<Record<string, any>>} */
   async stats(node) {
     return Object.fromEntries((await this.links.stats(node)) ?? []);
+  }
+
+  services() {
+    return this.row.services.map(writeService);
   }
 
   channels() {

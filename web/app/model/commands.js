@@ -94,13 +94,14 @@ export const COMMANDS = {
     if (passphrase) {
       const { channel } = await room.act("unlock", name, passphrase);
       room.enter(channel);
-      return session.address();
+      session.address();
+      return "";
     }
     const found = channelOf(room, name);
     await room.act("join", found.id);
     room.enter(found.id);
     session.address();
-    return found.mode === "invite" && !found.isIn ? text.commands.asked(found.name) : undefined;
+    return found.mode === "invite" && !found.isIn ? text.commands.asked(found.name) : "";
   },
   "channel switch": (room, rest) => {
     room.enter(channelOf(room, needed(rest, "channel switch")).id);
@@ -132,6 +133,7 @@ export const COMMANDS = {
   topic: async (room, rest) => {
     if (!rest) return room.here.value?.topic || text.commands.noTopic;
     await room.act("topic", room.channel.value, rest);
+    return "";
   },
   who: (room) => {
     const people = [...new Map([...room.people.value.values()].map((one) => [one.id, one])).values()];
@@ -156,7 +158,7 @@ export const COMMANDS = {
   "call start": async (room, rest) => {
     const media = rest || "audio";
     if (!["audio", "video", "broadcast"].includes(media)) throw new Unable(text.commands.usage("call start"));
-    await room.calls.start(room.channel.value, media);
+    await room.calls.start(room.channel.value, /** @type {any} */ (media));
   },
   "call join": (room) => room.calls.join(room.channel.value),
   "call view": (room) => room.calls.view(room.channel.value),

@@ -43,7 +43,6 @@ const isOffer = ({ id, channel, name, size, type }) =>
 
 /** Files of one circle. */
 export class Files {
-  /** @type {ReturnType<typeof signal<Offer[]>>} */
   offers = signal(/** @type {Offer[]} */ ([]));
   #room;
   #pipe;
@@ -177,6 +176,7 @@ export class Files {
     if (this.#sending.has(key) || this.#sending.size >= MOST_AT_ONCE || !this.#room.mayRead(to.member, offer.channel)) return;
     const control = new AbortController();
     const pipe = this.#room.circle.pipe(`file ${id}`, { to });
+    const far = this.#room.circle.pipe(`file ${id}`, { to, reliable: false });
     this.#sending.set(key, control);
     const taker = (/** @type {number} */ done, /** @type {string} */ state) => {
       const { takers } = this.#find(id) ?? {};
@@ -188,7 +188,7 @@ export class Files {
       if (Date.now() - told < 250) return;
       told = Date.now();
       // the one who takes is told how far it is by the one who sends: a pipe gives the file when it is whole
-      pipe.send({ done }, { reliable: false }).catch(() => {});
+      far.send({ done }).catch(() => {});
     };
     try {
       await pipe.send(file, { progress, signal: control.signal });
@@ -197,6 +197,7 @@ export class Files {
       taker(0, "failed");
     } finally {
       pipe.close();
+      far.close();
       this.#sending.delete(key);
     }
   }

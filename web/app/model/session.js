@@ -82,8 +82,8 @@ const findHome = async () => {
   }
 };
 
-/** @param {Circle} circle */
-const show = (circle) => {
+/** Have an open circle among the others, and show it. @param {Circle} circle */
+export const show = (circle) => {
   const known = rooms.value.find(({ id }) => id === circle.id);
   const made = known ?? new Room(circle);
   batch(() => {

@@ -5,8 +5,9 @@
  * Loaded when it is used. Whoever may not do what is asked is refused here (`NOT_ALLOWED`); others would let it count for nothing.
  * @module
  */
-import { b64, random, unb64, utf8 } from "../bytes.js";
-import { pbkdf2, signer } from "../crypto.js";
+import { b64, concat, random, u64, unb64, unhex, utf8 } from "../bytes.js";
+import { label, pbkdf2, signer } from "../crypto.js";
+import { readService, writeService } from "../invites.js";
 import { strict } from "../json.js";
 import { Refused } from "../refused.js";
 import { GENERAL, ID, box, closeBody, forBody, forChannelKey } from "../seals.js";
@@ -299,6 +300,15 @@ export const ops = {
   renew: async (c, channel, passphrase = undefined) => [await withKey(c, managed(c, channel), { op: "key" }, [], passphrase)],
   /** Name the circle. */
   title: async (c, name) => ofCircle(c, "name", { name: named(name), ...numbered(c.facts.nextOfCircle("names")) }),
+  /** Tell members where the circle meets, by the founder: whole addresses, at most 8. */
+  services: async (c, addresses) => {
+    if (!c.founderSeed) throw notAllowed("only the founder's device can do that");
+    const written = [...new Set(addresses.map((/** @type {unknown} */ one) => writeService(readService(one))))];
+    if (!written.length || written.length > 8) throw bad("a circle has one to eight services");
+    const at = c.now();
+    const text = concat(label("services"), unhex(c.circle), u64(at), utf8(strict(written)));
+    return [{ kind: "services", channel: GENERAL, body: { services: written, at_ms: at, signature: b64(await (await signer(c.founderSeed)).sign(text)) } }];
+  },
   /** Say that another member is the same person, on another device: it counts when both say so. */
   device: async (c, member, on = true) => {
     const other = c.facts.members.get(member);

@@ -1,0 +1,53 @@
+/**
+ * Who is in the circle, who is here now, and by what path.
+ * @module
+ */
+import { skeleton } from "../model/names.js";
+import { wrong } from "../model/session.js";
+import { text } from "../text.js";
+import { html } from "../ui.js";
+import { Avatar, Icon, IconButton, Name } from "./parts.js";
+
+/** @type {Record<string, string>} */
+const SIGNS = { webrtc: "direct", relay: "cloud", none: "cloud" };
+const BEST = ["webrtc", "relay", "none"];
+const MOST = 300;
+
+/** @param {{room: import("../model/room.js").Room}} props */
+export const People = ({ room }) => {
+  const here = room.here.value;
+  const all = [...new Map([...room.people.value.values()].map((one) => [one.id, one])).values()];
+  const withPath = all.map((person) => {
+    const nodes = room.nodesOf(person);
+    return { person, path: person.me ? "me" : (BEST.find((path) => nodes.some((one) => one.path === path)) ?? "away"), nodes };
+  });
+  withPath.sort((a, b) => Number(b.path === "me") - Number(a.path === "me") || a.person.name.localeCompare(b.person.name));
+  const there = withPath.filter(({ path }) => path !== "away");
+  const away = withPath.filter(({ path }) => path === "away");
+  const isPrivate = here && here.mode === "invite" && here.manages;
+  const row = ({ person, path, nodes }) => {
+    const isIn = person.devices.some((/** @type {string} */ id) => here?.members.includes(id));
+    const asks = person.devices.some((/** @type {string} */ id) => here?.asking.includes(id));
+    return html`
+      <li key=${person.id} class="person">
+        <${Avatar} id=${person.id} name=${person.name} small there=${path !== "away"} />
+        <div class="grow">
+          <${Name}>${person.name}<//>
+          <span class="path">${SIGNS[path] && html`<${Icon} name=${SIGNS[path]} />`}${text.paths[path]}${person.devices.length > 1 ? `, ${text.peoplePanel.devices(person.devices.length)}` : ""}${asks ? `, ${text.peoplePanel.asks}` : ""}</span>
+        </div>
+        ${!person.me && skeleton(person.name.replace(/ \([0-9a-f]{6}\)$/, "")) === skeleton(room.me.value.name) && html`<${IconButton} icon="check" label=${`${text.peoplePanel.same}: ${person.name}`}
+          onClick=${() => room.act("device", person.id).catch(wrong)} />`}
+        ${nodes.length > 0 && path !== "me" && html`<${IconButton} icon="phone" label=${`${text.peoplePanel.call}: ${person.name}`}
+          onClick=${() => room.calls.start(room.channel.value, "audio", { ring: person.devices }).catch(wrong)} />`}
+        ${isPrivate && !person.me && (isIn
+          ? html`<${IconButton} icon="close" label=${`${text.peoplePanel.remove}: ${person.name}`} onClick=${() => room.act("remove", here.id, person.id).catch(wrong)} />`
+          : html`<${IconButton} icon="plus" label=${`${text.peoplePanel.letIn}: ${person.name}`} onClick=${() => room.act("invite", here.id, person.id).catch(wrong)} />`)}
+      </li>`;
+  };
+  return html`
+    <aside class="people" id="people" aria-label=${text.people}>
+      <h2>${text.peoplePanel.here(there.length)}</h2>
+      <ul class="list">${there.slice(0, MOST).map(row)}</ul>
+      ${away.length > 0 && html`<h2>${text.peoplePanel.away(away.length)}</h2><ul class="list away">${away.slice(0, MOST).map(row)}</ul>`}
+    </aside>`;
+};

@@ -1,0 +1,157 @@
+/**
+ * Before one is in a circle: make one, or go in by an invite; and what stops everything.
+ * @module
+ */
+import { readService } from "../library.js";
+import { settings } from "../model/settings.js";
+import * as session from "../model/session.js";
+import { text } from "../text.js";
+import { html, signal, useSignal } from "../ui.js";
+import { Dialog, Field, Icon, Name, closeDialog } from "./parts.js";
+
+const NAME_MOST = 64;
+const isTooLong = (/** @type {string} */ name) => new TextEncoder().encode(name).length > NAME_MOST;
+
+/** The ring of people that stands for a circle. */
+const Ring = () => html`<img class="ring" src="./icon.svg" alt="" width="72" height="72" />`;
+
+/** @param {{children?: any}} props */
+const Sheet = ({ children }) => html`<main class="welcome"><div class="sheet">${children}</div></main>`;
+
+/** What may stand instead of a service's own address: nothing, where this page came from an open one. @param {string} given */
+const servicesOf = (given) => {
+  const home = session.home.value;
+  if (given.trim()) {
+    readService(given); // says what is wrong with it
+    return [given.trim()];
+  }
+  if (!home) throw new TypeError(text.welcome.serviceHint);
+  return [`${home.url}#${home.id}`];
+};
+
+/** The form that makes a circle. @param {{name?: string}} props */
+export const Create = ({ name: given = "" }) => {
+  const circle = useSignal(given), name = useSignal(settings.name.value), service = useSignal("");
+  const busy = useSignal(false), wrong = useSignal("");
+  const home = session.home.value;
+  const needsService = !home || !home.open;
+  const make = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    busy.value = true;
+    wrong.value = "";
+    try {
+      if (isTooLong(name.value) || isTooLong(circle.value)) throw new TypeError("a name has at most 64 bytes");
+      await session.create({ name: name.value.trim(), circle: circle.value.trim(), services: servicesOf(service.value) });
+      closeDialog();
+    } catch (error) {
+      wrong.value = error instanceof TypeError ? error.message : text.reason(error);
+    }
+    busy.value = false;
+  };
+  return html`
+    <form class="form" onSubmit=${make}>
+      <${Field} label=${text.welcome.circleName} placeholder=${text.welcome.circleExample} value=${circle} required maxlength="64"
+        onInput=${(event) => (circle.value = event.target.value)} />
+      <${Field} label=${text.welcome.yourName} hint=${text.welcome.nameHint} value=${name} required maxlength="64" name="nickname" autocomplete="nickname"
+        onInput=${(event) => (name.value = event.target.value)} />
+      ${needsService && html`<${Field} label=${text.welcome.service} hint=${home ? text.welcome.closedHint : text.welcome.serviceHint} value=${service}
+        required inputmode="url" spellcheck="false" onInput=${(event) => (service.value = event.target.value)} />`}
+      ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
+      <button class="primary" disabled=${busy}>${busy.value ? text.welcome.creating : text.welcome.make}</button>
+    </form>`;
+};
+
+/** The form that takes an invite. */
+export const Paste = () => {
+  const link = useSignal("");
+  const open = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    closeDialog();
+    void session.openInvite(link.value);
+  };
+  return html`
+    <form class="form" onSubmit=${open}>
+      <${Field} label=${text.welcome.pasteLabel} hint=${text.welcome.pasteHint} value=${link} required inputmode="url" spellcheck="false"
+        onInput=${(event) => (link.value = event.target.value)} />
+      <button class="primary">${text.welcome.open}</button>
+    </form>`;
+};
+
+const chosen = signal("");
+
+/** Make one, paste one, or bring them from another device. */
+export const Ways = ({ name = "" }) => {
+  if (chosen.value === "make" || name) return html`<${Create} name=${name} />`;
+  if (chosen.value === "paste") return html`<${Paste} />`;
+  const choose = (/** @type {string} */ way) => () => (chosen.value = way);
+  return html`
+    <div class="ways">
+      <button class="primary" onClick=${choose("make")}><${Icon} name="plus" />${text.welcome.make}</button>
+      <button onClick=${choose("paste")}><${Icon} name="share" />${text.welcome.paste}</button>
+      <button class="quiet" onClick=${() => (session.dialog.value = { name: "bring" })}>${text.welcome.bring}</button>
+    </div>`;
+};
+
+/** The first visit. */
+export const Welcome = () => html`
+  <${Sheet}>
+    <${Ring} />
+    <h1>${text.welcome.title}</h1>
+    <p class="lead">${text.welcome.lead}</p>
+    <${Ways} />
+    ${chosen.value && html`<button class="quiet" onClick=${() => (chosen.value = "")}><${Icon} name="back" />${text.back}</button>`}
+    <p class="hint">${text.welcome.terms}</p>
+  <//>`;
+
+/** An invite was opened: a name, and one is in. */
+export const Invited = () => {
+  const name = useSignal(settings.name.value), busy = useSignal(false), wrong = useSignal("");
+  const invite = session.invited.value;
+  const join = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    busy.value = true;
+    wrong.value = "";
+    try {
+      if (isTooLong(name.value)) throw new TypeError("a name has at most 64 bytes");
+      await session.join(name.value.trim());
+    } catch (error) {
+      wrong.value = error instanceof TypeError ? error.message : text.reason(error);
+      busy.value = false;
+    }
+  };
+  return html`
+    <${Sheet}>
+      <${Ring} />
+      <h1><${Name}>${text.invited.title(invite?.name ?? "")}<//></h1>
+      <p class="lead">${text.invited.lead}</p>
+      <form class="form" onSubmit=${join}>
+        <${Field} label=${text.welcome.yourName} hint=${text.welcome.nameHint} value=${name} required maxlength="64" autofocus name="nickname" autocomplete="nickname"
+          onInput=${(event) => (name.value = event.target.value)} />
+        ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
+        <button class="primary" disabled=${busy}>${busy.value ? text.invited.going : text.invited.go}</button>
+      </form>
+      ${session.rooms.value.length > 0 && html`<button class="quiet" onClick=${() => (session.screen.value = "talk")}><${Icon} name="back" />${text.back}</button>`}
+      <p class="hint">${invite?.service && html`<span>${text.invited.at(invite.service)}. </span>`}${text.invited.again}</p>
+    <//>`;
+};
+
+/** What stops everything, in words, with what to do. */
+export const Stopped = () => {
+  const { title = "", advice = "", detail = "" } = session.problem.value ?? {};
+  const begin = () => {
+    session.problem.value = null;
+    session.screen.value = session.rooms.value.length ? "talk" : "welcome";
+  };
+  return html`
+    <${Sheet}>
+      <${Ring} />
+      <h1>${title}</h1>
+      <p class="lead">${advice}</p>
+      ${detail && html`<p class="hint">${detail}</p>`}
+      ${isSecureContext && html`<button class="primary" onClick=${begin}>${text.problems.start}</button>`}
+    <//>`;
+};
+
+/** Another circle, in a dialog. @param {{name: string}} props */
+export const CreateDialog = ({ name }) => html`
+  <${Dialog} title=${text.dialogs.create.title}><${Ways} name=${name} /><//>`;
