@@ -41,8 +41,11 @@ _log = logging.getLogger("muster")
 CAPSULES = "/capsules/"
 """Below it are published files; what serves them is loaded when one is asked for."""
 
-LIBRARY = "/app/muster/"
-"""Below it are the modules of the browser library, loaded in the same way."""
+APP = "/app"
+"""Below it are the files of the app, loaded in the same way."""
+
+LIBRARY = f"{APP}/muster/"
+"""Below it are the modules of the browser library."""
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -127,6 +130,11 @@ def refuse(refusal: Refused, path: str = "") -> Reply:
         headers=headers,
         code=refusal.code,
     )
+
+
+def for_browsers(path: str) -> bool:
+    """Say whether a path is the app's or the browser library's, which the hosts serve as files."""
+    return path == APP or path.startswith(f"{APP}/")
 
 
 def route_name(call: Call) -> str:

@@ -38,12 +38,15 @@ def kind(event: Event) -> Kind:
 def head(event: Event, *, clock: float) -> Call:
     """Read what every HTTP call and every `$connect` has.
 
-    The path is what the route matched: the event's own may begin with a domain's prefix.
+    The path is what the route matched: the event's own may begin with a domain's prefix. A
+    gateway may leave a slash at the end out of what it matched; `/app` and `/app/` are two paths.
     """
     context = event.get("requestContext") or {}
     method = context.get("httpMethod", "GET")
     matched = (event.get("pathParameters") or {}).get("proxy")
     path = sockets.PATH if "connectionId" in context else f"/{matched}" if matched else ""
+    if matched and not path.endswith("/") and str(event.get("path", "")).endswith("/"):
+        path += "/"
     return Call(
         method="GET" if method == "HEAD" else method,
         path=path,

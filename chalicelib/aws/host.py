@@ -38,11 +38,13 @@ from chalicelib.variables import WrongValue
 from muster.errors import PayloadTooLarge
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chalicelib.app_files import AppFiles
     from chalicelib.assist.paths import Prober
     from chalicelib.aws.capsules import Capsules
     from chalicelib.aws.clocks import Clock
     from chalicelib.aws.publishing import BucketPublishing
-    from chalicelib.library import Library
 
 Environment = Mapping[str, str]
 
@@ -76,8 +78,14 @@ class Answer(Response):
 class AwsHost:
     """What one container keeps between events."""
 
-    def __init__(self, environment: Environment, *, clock: Callable[[], float] = time.time) -> None:
-        self._environment, self._clock = environment, clock
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        clock: Callable[[], float] = time.time,
+        web: Path | None = None,
+    ) -> None:
+        self._environment, self._clock, self._web = environment, clock, web
         self._pushes = Pushes()
         self._to_wake: set[ClockName] = set()
         self.used = Meter()
@@ -159,11 +167,11 @@ class AwsHost:
         return Files(self.service)
 
     @cached_property
-    def _library(self) -> Library:
-        """Who answers for the browser library; read once one of its modules is wanted."""
-        from chalicelib import library
+    def _app_files(self) -> AppFiles:
+        """Who answers for the app and the browser library; read once one of them is wanted."""
+        from chalicelib import app_files
 
-        return library.load()
+        return app_files.load(self._web) if self._web else app_files.load()
 
     def answer(self, event: Event) -> Answer:
         """Answer an HTTP call."""
@@ -262,8 +270,8 @@ class AwsHost:
 
     def _file(self, call: Call) -> Reply | None:
         """Answer a call for a file."""
-        if call.path.startswith(http.LIBRARY):
-            return self._files.reply(call, self._library.reply)
+        if http.for_browsers(call.path):
+            return self._files.reply(call, self._app_files.reply)
         if call.path.startswith(http.CAPSULES) and self._capsules is not None:
             return self._capsules.reply(call)
         return None

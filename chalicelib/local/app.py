@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
-from chalicelib import http, library
+from chalicelib import app_files, http
 from chalicelib.assist import plan, probing
 from chalicelib.call import Call, Reply, Wait
 from chalicelib.limits import Tally
@@ -74,7 +74,7 @@ class LocalHost:
         self._housekeeping = Housekeeping(self.service, self.desk, certificate)
         self._pages = status.Pages(self._counters, token=settings.status_token)
         self._bodies = Bodies(self.bounds, most_bytes=settings.body_bytes)
-        self._library = library.load()
+        self._app_files = app_files.load()
         self._publishing: FolderPublishing | None = None
 
     def attach(self, publishing: FolderPublishing) -> None:
@@ -142,11 +142,11 @@ class LocalHost:
     async def _page(self, call: Call, scope: Scope) -> Reply | None:
         """Answer a call for a page or a file, which are the host's own."""
         publishing = self._publishing
-        if call.path.startswith(http.LIBRARY):
+        if http.for_browsers(call.path):
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
             if b"%" in scope.get("raw_path", b""):  # what is escaped resolves to other imports
                 raise NotFound(http.NO_SUCH_PATH)
-            return self._library.reply(call)
+            return self._app_files.reply(call)
         if publishing is not None and call.path.startswith(http.CAPSULES):
             self.service.limits.spend_address(call.source_ip, clock=call.clock)
             return publishing.files.reply(call)

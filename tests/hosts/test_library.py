@@ -173,8 +173,6 @@ def test_a_preflight_lets_a_page_ask_conditionally(host: Host) -> None:
         "/app/muster/LICENSE",
         "/app/muster/types/index.d.ts",
         "/app/examples/page.js",
-        "/app/",
-        "/app",
     ],
 )
 def test_nothing_else_is_served(host: Host, path: str) -> None:
