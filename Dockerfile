@@ -18,6 +18,9 @@ COPY capsules capsules
 COPY muster muster
 COPY chalicelib chalicelib
 COPY web/muster web/muster
+COPY web/app/index.html web/app/manifest.webmanifest web/app/icon.svg web/app/worker.js web/app/
+COPY web/app/packed web/app/packed
+COPY web/app/vendor/LICENSES web/app/vendor/
 RUN /opt/muster/bin/pip install --no-deps --no-build-isolation -e . \
     && /opt/muster/bin/pip uninstall --yes pip setuptools \
     && /opt/muster/bin/python -m compileall -q -j 0 /opt/muster/lib /opt/muster/app

@@ -31,7 +31,8 @@ NEEDED = (
     "msgspec",
     "muster",
     "nacl",
-    "web",
+    "web/app",
+    "web/muster",
 )
 OURS = frozenset({"app.py", "capsules", "chalice", "chalicelib", "muster", "web"})
 """What does not come from a wheel."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infra import archive, stack
+from infra import app_files, archive, stack
 from muster import whole_file
 from muster.cli import output
 from muster.cli.output import Failure, say
@@ -210,6 +210,7 @@ def _copy(project: Path, architecture: str) -> None:
         module = project / "vendor" / path.relative_to(ROOT)
         module.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, module)
+    app_files.copy(ROOT / "web", project / "vendor" / "web")
     (project / "requirements.txt").write_text("")  # wheels are brought afterwards
     path = project / ".chalice" / "config.json"
     config = json.loads(path.read_text()) | {"lambda_architecture": architecture}

@@ -91,7 +91,8 @@ def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
         if name == "COPY":
             *files, target = rest.split()
             for file in files:
-                _copy(ROOT / file, source / (file if target == "./" else target))
+                name = Path(file).name if target.endswith("/") else ""
+                _copy(ROOT / file, source / target / name)
         elif name == "RUN":
             _run(rest.replace("/opt/muster", str(prefix)), source, environment)
 
@@ -111,8 +112,10 @@ def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
         check = re.findall(r'"([^"]*)"', said("HEALTHCHECK")[0])[1:]
         python = [str(prefix / "bin" / "python"), check[0], check[1].replace("8787", port)]
         assert subprocess.run(python, env=environment, timeout=20, check=False).returncode == 0
-        module = python[2].replace("/v1/health", "/app/muster/index.js")
-        assert subprocess.run([*python[:2], module], env=environment, check=False).returncode == 0
+        for path in ("/app/muster/index.js", "/app/", "/app/sw.js"):
+            file = python[2].replace("/v1/health", path)
+            done = subprocess.run([*python[:2], file], env=environment, check=False)
+            assert done.returncode == 0, path
         refused = [*python[:2], python[2].replace(port, "1")]
         done = subprocess.run(refused, env=environment, capture_output=True, check=False)
         assert done.returncode != 0
@@ -143,6 +146,7 @@ def _entrypoint(data: Path) -> list[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib import library
+from chalicelib import app_files, library
 from chalicelib.aws.events import EVERY
 from infra import archive, packing
 from infra.packing import Package
@@ -107,7 +107,21 @@ def test_the_browser_library_is_packed_and_nothing_beside_its_modules(tree: Path
     assert {name: path.read_bytes() for name, path in packed.items()} == {
         name: path.read_bytes() for name, path in ours.items()
     }
-    assert [path.name for path in (tree / "web").iterdir()] == ["muster"]
+    assert {path.name for path in (tree / "web").iterdir()} == {"app", "muster"}
+
+
+def test_the_app_is_packed_without_its_sources_and_whole(tree: Path) -> None:
+    folder = tree / "web" / "app"
+    packed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    code = {path.name for path in (app_files.WEB / "app" / "packed").glob("app.*")}
+    served = app_files.AppFiles(folder, library.Library(tree / "web" / "muster")).files
+
+    assert code == {"app.js", "app.css"}
+    assert {f"packed/{name}" for name in code} <= packed
+    assert {name for name in packed if not name.startswith("packed/")} == {*app_files.BESIDE}
+    assert {"/app/", "/app/sw.js", "/app/manifest.webmanifest", "/app/icon.svg"} <= set(served)
+    for name in packed:
+        assert (folder / name).read_bytes() == (app_files.WEB / "app" / name).read_bytes()
 
 
 def test_what_packed_code_imports_of_ours_is_packed(tree: Path) -> None:

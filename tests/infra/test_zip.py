@@ -6,6 +6,7 @@ reach, but for the runtime client and the SDK, which Lambda's image has too.
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from chalicelib import log
+from chalicelib.app_files import FOR_GOOD, POLICY
 from chalicelib.aws.events import EVERY
 from chalicelib.aws.host import METHODS
 from chalicelib.library import FOLDER
@@ -71,6 +73,22 @@ def test_a_module_of_the_browser_library_is_answered_from_the_zip(made: gateway.
     assert plain.body == (FOLDER / "index.js").read_bytes()
     assert gzip.decompress(zipped.body) == plain.body
     assert plain.headers["content-type"] == "text/javascript; charset=utf-8"
+
+
+def test_the_app_is_answered_from_the_zip_in_its_packed_form(made: gateway.Gateway) -> None:
+    """Everything that a browser asks for, as it finds the names."""
+    page = made.call("GET", "/app/")
+    names = re.findall(r'(?:src|href)="\./([^"]+)"', page.body.decode())
+    script = next(name for name in names if name.endswith(".js"))
+    answers = {name: made.call("GET", f"/app/{name}") for name in [*names, "sw.js"]}
+    told = answers["sw.js"].body.decode().splitlines()[0]
+
+    assert page.headers["content-security-policy"] == POLICY
+    assert made.call("GET", "/app").headers["location"] == "app/"
+    assert {answer.status for answer in answers.values()} == {200}
+    assert answers[script].headers["cache-control"] == FOR_GOOD
+    assert f'"./{script}"' in told
+    assert made.call("GET", "/app/main.js").status == 404
 
 
 def test_a_signed_call_is_stored_and_found(pair: list[Member]) -> None:
