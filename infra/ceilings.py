@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from chalicelib.aws.capsules import KEPT_S
-from chalicelib.aws.files import BYTES_PER_S
+from chalicelib.aws.files import BURST_BYTES, BYTES_PER_S
 from chalicelib.aws.publishing import COMMUNITIES_A_RUN
 from chalicelib.aws.share import Share
 from chalicelib.aws.told import Told
@@ -34,7 +34,7 @@ from infra.bill import (
     bill,
     of_region,
 )
-from infra.cost import AN_HOUR, CAPSULE_FILES, idle, put, wake
+from infra.cost import AN_HOUR, CAPSULE_FILES, LOAD_BYTES, idle, put, wake
 from infra.standing import Standing
 from muster.cli.output import Misuse
 
@@ -86,6 +86,12 @@ BODY_BYTES, METERED_BYTES = 10 * 1024 * 1024, 512 * 1024
 
 REFUSAL_BYTES = 300
 """What the gateway's own answer takes to whoever is over its limit."""
+
+VISITS_AT_ONCE = BURST_BYTES // LOAD_BYTES
+"""To how many browsers that have nothing a container that was quiet sends the whole app."""
+
+VISITS_A_MONTH = int(BYTES_PER_S * MONTH_S / LOAD_BYTES)
+"""To how many it may in a month."""
 
 PUSHES = "MUSTER_PUSHES_PER_S"
 PARAMETERS: Mapping[str, str] = {
@@ -260,7 +266,7 @@ class Ceilings:
         use.file_get += min(reads, self.rest_rate) * MONTH_S
 
     def _files(self, use: Use) -> None:
-        """Count what the service sends of files: the browser library is everybody's."""
+        """Count what the service sends of files: the app and its library are everybody's."""
         use.send(self._machines() * BYTES_PER_S * MONTH_S)
 
     def _everything(self, terms: Terms, communities: int) -> Use:

@@ -9,10 +9,10 @@ itself counts, another what strangers cause with what a flood does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from infra.bill import CALL_MS, DAYS, LOG_BYTES, REGION, Estimate, Units, Use, bill
+from infra.bill import ANSWER_BYTES, CALL_MS, DAYS, LOG_BYTES, REGION, Estimate, Units, Use, bill
 from infra.standing import CODE_GB, TABLES_GB, Standing, as_it_comes
 
 Design = Literal["polling", "push"]
@@ -47,6 +47,11 @@ KEYS_AN_HOUR = 4
 """How often a publisher that works reads its keys."""
 
 
+LOAD_CALLS, LOAD_BYTES, FILE_MS = 10, 120_000, 10.0
+"""What the packed app takes in a browser that has nothing of it, gzipped: six calls until it can
+be used, and as many as four of the worker that keeps it. A file waits for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """How often a node that is there does what, an hour."""
@@ -65,6 +70,8 @@ class Client:
     socket: Units = SOCKET
     by_socket: bool = False
     """Whether what it leaves goes by the socket too."""
+    loads: float = 0
+    """How often it loads the app, as if its browser had nothing of it."""
 
 
 def _every(seconds: float) -> float:
@@ -96,6 +103,18 @@ def clients() -> Mapping[str, Client]:
     from muster.felund.sockets import QUIET_PING_S
     from muster.felund.subscription import CHECK_S, GONE_S
 
+    sync = Client(
+        "version 2 on a socket",
+        {},
+        messages=_every(480),  # a quiet sync, which has no answer
+        events=_every(480),
+        opens=0.5,
+        held=True,
+        event=SYNC_QUIET,
+        post=SYNC_MESSAGE,
+        socket=SOCKET_2,
+        by_socket=True,
+    )
     return {
         "spec": Client(
             "polling as the protocol's guide advises: peers and mail every 8 s",
@@ -134,17 +153,9 @@ def clients() -> Mapping[str, Client]:
             list_s=3600,
             ping_s=540,
         ),
-        "sync": Client(
-            "version 2 on a socket (no client of ours yet)",
-            {},
-            messages=_every(480),  # a quiet sync, which has no answer
-            events=_every(480),
-            opens=0.5,
-            held=True,
-            event=SYNC_QUIET,
-            post=SYNC_MESSAGE,
-            socket=SOCKET_2,
-            by_socket=True,
+        "sync": sync,
+        "app": replace(
+            sync, what="the app, loaded every day by a browser that kept nothing", loads=1 / 24
         ),
     }
 
@@ -174,6 +185,7 @@ def estimate(
     node_hours = nodes * hours * DAYS
     for name, an_hour in chosen.calls.items():
         use.call(node_hours * an_hour, CALLS[name])
+    load(use, node_hours * chosen.loads)
     posts = nodes * messages * DAYS * hours / 24
     if chosen.by_socket:
         use.socket_message += 2 * posts
@@ -222,6 +234,15 @@ def wake(use: Use, *, sweep_hours: float = 0, publish_hours: float = 0) -> None:
         use.run(hours * AN_HOUR, CALL_MS)
         use.ask(hours * AN_HOUR, units)
     use.key_call += publish_hours * KEYS_AN_HOUR
+
+
+def load(use: Use, times: float) -> None:
+    """Count first loads of the app; no table is asked."""
+    calls = times * LOAD_CALLS
+    use.http_call += calls
+    use.arrive(calls)
+    use.send(times * LOAD_BYTES + calls * ANSWER_BYTES)
+    use.run(calls, FILE_MS)
 
 
 def publish(use: Use, capsules: float) -> None:

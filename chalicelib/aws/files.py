@@ -1,12 +1,13 @@
-"""Files: what the call's address sends of capsules and of the browser library, bounded in total.
+"""Files: what the call's address sends of capsules, the app and its library, bounded in total.
 
 Nobody signs a call for a file, and files are larger than answers, so what strangers can cause
 has two bounds beside those of the gateway:
 
 * An address pays for a large file with as many calls as it takes `CALL_BYTES`.
 * A container sends `BYTES_PER_S` of files in the long run, and `BURST_BYTES` when it is
-  new: ten of them 108 GB a month, $9.69 at $0.09 a GB. Whoever has more readers takes the
-  edge, opens the bucket, or serves the library at a place of their own.
+  new, which is the whole app for eight browsers: ten of them 108 GB a month, $9.69 at $0.09
+  a GB. Whoever has more readers takes the edge, opens the bucket, or serves the library at a
+  place of their own.
 
 A file takes no unit of a table, unless its address is told to the others (ADR 0007).
 """

@@ -8,23 +8,26 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chalicelib import tables
+from chalicelib.app_files import AppFiles
 from chalicelib.aws.files import BURST_BYTES, CALL_BYTES
 from chalicelib.aws.share import BURST_S, CALLERS, LEAST_CALLS, Meter, Share
 from chalicelib.aws.told import Told
-from chalicelib.library import load
+from chalicelib.library import Library, load
 from chalicelib.limits import SPREAD_EVERY, SPREAD_MORE, SPREAD_S, Limits
 from chalicelib.settings import Settings
 from chalicelib.store.sqlite import open_sqlite
 from infra import stack
-from infra.ceilings import Ceilings
+from infra.ceilings import VISITS_AT_ONCE, Ceilings
+from infra.cost import LOAD_BYTES
 from muster import structs
 from muster.felund import records
-from tests.support import aws
+from tests.support import aws, web_app
 from tests.support.gateway import Gateway, HandshakeRefused
 from tests.support.members import Member, circle, dumps
 from tests.support.serving import serving
@@ -163,6 +166,32 @@ def test_all_addresses_together_get_of_files_what_a_container_may_send(gateway: 
     refused = next(answer for answer in answers if answer.status != 200)
     assert (refused.status, refused.headers["retry-after"]) == (429, "30")
     assert gateway.call("GET", "/v1/health", source_ip="2001:db8:ffff::7").status == 200
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7", "2001:db8:{}::7"], ids=["one", "each its own"])
+def test_a_new_container_sends_the_whole_app_to_a_circle_at_once(
+    address: str, tmp_path: Path
+) -> None:
+    """Five who share an address, or as many as it may who have each their own."""
+    visitors = VISITS_AT_ONCE if "{}" in address else 5
+    web = web_app.as_packed(tmp_path / "web", random_bytes=int(0.86 * LOAD_BYTES))
+    with aws.running("sqlite", directory=tmp_path, **CLOSED) as made:
+        web_app.on_aws(made, web)
+        served = AppFiles(web / "app", Library(web / "muster")).files
+        names = sorted(set(served) - {"/app/vendor/LICENSES"})
+        takes_gzip = [("Accept-Encoding", "gzip")]
+        visits = [
+            [
+                made.call("GET", path, headers=takes_gzip, source_ip=address.format(visitor))
+                for path in names
+            ]
+            for visitor in range(visitors)
+        ]
+
+    assert visitors >= 5
+    assert {answer.status for visit in visits for answer in visit} == {200}
+    for visit in visits:
+        assert LOAD_BYTES * 0.95 < sum(len(answer.body) for answer in visit) <= LOAD_BYTES
 
 
 # --- calls ----------------------------------------------------------------------------

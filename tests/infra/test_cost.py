@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from chalicelib.app_files import WEB, AppFiles
+from chalicelib.library import Library
 from chalicelib.settings import Settings
 from infra import bill, ceilings, cost, price, stack, standing
 from infra.bill import Estimate
@@ -118,6 +120,40 @@ def test_five_nodes_on_sockets_of_version_2_cost_at_most_15_cents() -> None:
 
     assert found.total_usd <= 0.15
     assert "HTTP calls" not in {row.what for row in found.rows if row.usd}
+
+
+def test_a_circle_that_loads_the_app_every_day_costs_less_than_a_cent_for_it() -> None:
+    """Five browsers that keep nothing: ten calls and 120 KB each, every day of a month."""
+    loads = 5 * 365 / 12
+    use = bill.Use()
+    cost.load(use, loads)
+    found = bill.bill(use, free=False)
+    every_day = cost.estimate(nodes=5, client="app").list_usd
+    without = cost.estimate(nodes=5, client="sync").list_usd
+
+    assert usd(found, "HTTP calls") == pytest.approx(loads * 10 * 1.00 / 1e6)  # $0.0015
+    assert usd(found, "data out") == pytest.approx(loads * (120_000 + 10 * 1_000) * 0.09 / 1e9)
+    assert not {"store, read", "store, written"} & {row.what for row in found.rows}
+    assert every_day - without == pytest.approx(found.list_usd)
+    assert found.list_usd < 0.01
+
+
+def test_the_packed_app_takes_no_more_than_is_priced() -> None:
+    """Of this checkout: all that a browser loads and its worker keeps, gzipped."""
+    packed = AppFiles(WEB / "app", Library(WEB / "muster"), packed=True).files
+    first = {path: file for path, file in packed.items() if not path.endswith("LICENSES")}
+
+    assert "/app/" in first, "make app"
+    assert len(first) <= cost.LOAD_CALLS - 3, "the worker asks again for three that are not new"
+    assert sum(len(file.zipped) for file in first.values()) <= cost.LOAD_BYTES
+
+
+def test_a_container_has_enough_for_a_circle_and_the_docs_say_for_how_many() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "aws.md").read_text().split())
+
+    assert ceilings.VISITS_AT_ONCE >= 5
+    assert f"the whole app to {ceilings.VISITS_AT_ONCE} browsers at once" in text
+    assert f"{ceilings.VISITS_A_MONTH // 1000 * 1000:,} in a month" in text
 
 
 def test_our_client_is_priced_by_its_own_constants() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from infra.bill import GB, MONTH_S, Estimate, Use
 from infra.ceilings import Ceilings, Terms
 from infra.cost import CAPSULE_FILES
 from infra.standing import LINE_BYTES, Standing
-from tests.support import aws, moto_http
+from tests.support import aws, moto_http, web_app
 from tests.support.gateway import Answer, Gateway, HandshakeRefused
 from tests.support.members import Member, dumps
 from tests.support.version2 import Node, new_epoch
@@ -393,6 +394,31 @@ def test_a_flood_for_the_library_asks_no_table_and_sends_as_little_as_the_model_
 
     assert (taken.read, taken.written) == (0, 0)
     assert taken.log_bytes <= ceilings.CALL.log_bytes * (1 + AGREED)
+    assert {answer.status for answer in answers} == {200, 429}
+    sent = sum(len(answer.body) for answer in answers if answer.status == 200)
+    assert sent <= BURST_BYTES * (1 + AGREED)
+
+
+def test_a_flood_for_the_app_asks_no_table_and_sends_as_little_as_the_model_says(
+    closed: Flood, tmp_path: Path
+) -> None:
+    """What has a body is in the container's budget; what has none is a call as others are."""
+    web_app.on_aws(closed.gateway, web_app.as_packed(tmp_path / "web", random_bytes=100_000))
+    closed.host.used = closed.meter
+    page = closed.call("GET", "/app/")
+    known = [("If-None-Match", page.headers["etag"]), ("X-Felund-Node", NODE)]
+    taken = [
+        closed.take(lambda: closed.call("GET", "/app/", headers=known), status=304),
+        closed.take(lambda: closed.call("GET", "/app"), status=308),
+        closed.take(lambda: closed.call("GET", "/app/none.js"), status=404),
+        closed.take(lambda: closed.call("POST", "/app/"), status=405),
+    ]
+    script = re.findall(r"app\.[0-9a-f]{16}\.js", page.body.decode())[0]
+    answers = [closed.call("GET", f"/app/{script}") for _ in range(30)]
+
+    assert (worst(taken).read, worst(taken).written) == (0, 0)
+    assert worst(taken).answer_bytes <= ceilings.CALL.answer_bytes
+    assert worst(taken).log_bytes <= ceilings.CALL.log_bytes * (1 + AGREED)
     assert {answer.status for answer in answers} == {200, 429}
     sent = sum(len(answer.body) for answer in answers if answer.status == 200)
     assert sent <= BURST_BYTES * (1 + AGREED)

@@ -552,7 +552,7 @@ def test_one_domain_leads_everywhere(template: Template) -> None:
     assert leads == {
         "/v1/relay/ws": "sockets",
         "/capsules/*": "capsules",
-        "/app/muster/*": "calls",
+        "/app/*": "calls",
         "/v1/*": "calls",
         "/announce": "calls",
         "/peers": "calls",
@@ -567,19 +567,19 @@ def test_one_domain_leads_everywhere(template: Template) -> None:
     assert "OriginPath" not in origins["calls"]
 
 
-def test_the_edge_keeps_the_browser_library_and_nothing_else_of_the_calls(
+def test_the_edge_keeps_the_app_with_its_library_and_nothing_else_of_the_calls(
     template: Template,
 ) -> None:
     """By path and encoding alone, and a call for one it lacks says who makes it."""
     config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
     every = [config["DefaultCacheBehavior"], *config["CacheBehaviors"]]
     kept = [one for one in every if one["CachePolicyId"] == OPTIMIZED]
-    library, others = kept[1], [one for one in every if one not in kept]
+    app, others = kept[1], [one for one in every if one not in kept]
 
-    assert [one["PathPattern"] for one in kept] == ["/capsules/*", "/app/muster/*"]
-    assert library["AllowedMethods"] == ["GET", "HEAD", "OPTIONS"]
-    assert library["FunctionAssociations"] == others[0]["FunctionAssociations"]
-    assert library["OriginRequestPolicyId"] == others[0]["OriginRequestPolicyId"]
+    assert [one["PathPattern"] for one in kept] == ["/capsules/*", "/app/*"]
+    assert app["AllowedMethods"] == ["GET", "HEAD", "OPTIONS"]
+    assert app["FunctionAssociations"] == others[0]["FunctionAssociations"]
+    assert app["OriginRequestPolicyId"] == others[0]["OriginRequestPolicyId"]
     assert {one["CachePolicyId"] for one in others} == {DISABLED}
 
 
