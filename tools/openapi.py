@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from chalicelib import auth, proved
+from chalicelib import auth, proved, static
 from chalicelib.assist import advise
 from chalicelib.assist.bearer import bearer
 from chalicelib.routes import ROUTES, Route
@@ -80,6 +80,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    paths |= _files()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -208,6 +209,40 @@ def _operation(route: Route) -> dict[str, Any]:
         },
     }
     return operation
+
+
+def _files() -> dict[str, Any]:
+    """Describe the app's files, which the hosts serve and no route knows."""
+    name = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": "As the page, its modules or the service worker name it.",
+        "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$"},
+        "example": "icon.svg",
+    }
+    page = _file("app_page", "Load the app: a page, with its content security policy.", ".html")
+    kinds = [".js", ".css", ".svg", ".webmanifest"]
+    file = _file("app_file", "Load a file of the app; only what is packed has a digest.", *kinds)
+    return {"/app/": {"get": page}, "/app/{name}": {"get": {**file, "parameters": [name]}}}
+
+
+def _file(operation_id: str, summary: str, *kinds: str) -> dict[str, Any]:
+    headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    content: dict[str, Any] = {static.TYPES[kind].partition(";")[0]: {} for kind in kinds}
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "security": [],
+        "responses": {
+            "200": {"description": "The file.", "headers": headers, "content": content},
+            "304": {"description": "The caller has it already.", "headers": headers},
+            **{
+                str(status): {"$ref": f"#/components/responses/Refused{status}"}
+                for status in (400, 404, 429, 500)
+            },
+        },
+    }
 
 
 def _form(route: Route) -> str:
