@@ -150,7 +150,7 @@ class Pages:
         person = Person(context, page)
         page.on("pageerror", lambda error: person.errors.append(str(error)))
         page.add_init_script(HARNESS)
-        page.goto(self.origin + path)
+        page.goto(path if path.startswith("http") else self.origin + path)
         self.people.append(person)
         return person
 

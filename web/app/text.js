@@ -91,7 +91,7 @@ export const text = {
     key: "Encrypted. Whoever knows the passphrase gets in.",
     invite: "Encrypted. Only whom you let in.",
   }),
-  paths: /** @type {Record<string, string>} */ ({ me: "you", webrtc: "connected directly", relay: "through the service", none: "here", away: "away" }),
+  paths: /** @type {Record<string, string>} */ ({ me: "you", webrtc: "direct", relay: "through the service", none: "here", away: "away" }),
 
   states: /** @type {Record<string, string>} */ ({ connecting: "Connecting…", live: "Connected", polling: "Connected, slowly", offline: "No service" }),
   /** @param {{state: string, why: string}} state @param {number} peers @returns {string} */

@@ -2,7 +2,6 @@
  * What opens over the talk: invite, channel, settings, search, help, and what is asked twice.
  * @module
  */
-import { exportProfile, importProfile } from "../model/profile.js";
 import { askPermission, permission } from "../model/notices.js";
 import { GENERAL } from "../model/room.js";
 import { settings } from "../model/settings.js";
@@ -181,6 +180,7 @@ const Export = () => {
   const passphrase = useSignal(""), again = useSignal(""), done = useSignal(false), part = useSignal(/** @type {string | number} */ (""));
   const { run, busy, wrong } = useWork(async () => {
     if (passphrase.value !== again.value) throw new TypeError(text.dialogs.settings.mismatch);
+    const { exportProfile } = await import("../model/profile.js");
     const file = await exportProfile({ circles: session.rooms.value.map(({ circle }) => circle), passphrase: passphrase.value, name: settings.name.value, progress: (_, done) => (part.value = done) });
     save(file, `muster-${new Date().toISOString().slice(0, 10)}.age`);
     done.value = true;
@@ -205,6 +205,7 @@ const Import = () => {
     const file = picker.current?.files?.[0];
     if (!file) return;
     const circles = session.rooms.value.map(({ circle }) => circle);
+    const { importProfile } = await import("../model/profile.js");
     const found = await importProfile({ file, passphrase: passphrase.value, circles, options: session.options(), progress: (_, done) => (part.value = done) });
     for (const { circle, isNew } of found.circles) if (circle && isNew) session.show(circle);
     settings.name.value ||= found.name;
