@@ -306,7 +306,7 @@ def service_keys(base: str) -> dict[str, str]:
 
 
 def _address(base: str) -> dict[str, str]:
-    """Return the service's address for circles of version 2: its URL and its name."""
+    """Return where the app is, and the service's address for circles: its URL and its name."""
     import httpx2
 
     from muster import network
@@ -316,7 +316,9 @@ def _address(base: str) -> dict[str, str]:
         told = httpx2.get(url, timeout=10, **network.options(url)).json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         return {}
-    return {"Address": f"{base}#{told['service_id']}"} if "service_id" in told else {}
+    if "service_id" not in told:
+        return {}
+    return {"App": f"{base}/app/", "Address": f"{base}#{told['service_id']}"}
 
 
 # --- showing ------------------------------------------------------------------------

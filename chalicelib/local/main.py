@@ -260,6 +260,7 @@ def _greeting(settings: Settings, base: str, directory: Path, published: str, ad
             first += "\n  This once, the address above has a code that lets in whoever is given it."
     return f"""\
 Muster {settings.version} listens on {base}
+  app       {base}/app/
   look      {base}/
   address   {address}
   data      {directory}
