@@ -87,7 +87,7 @@ def test_what_a_browser_exports_another_and_the_terminal_take_in(
     assert file.startswith(b"age-encryption.org/v1\n-> scrypt ")
 
     tablet = somebody(pages)
-    came = imported(tablet, file, options={"name": "Ada"})
+    came = imported(tablet, file, options={"name": "Ada"}, same=True)
     assert (came["name"], came["refused"], came["isSaid"]) == ("Friends", 0, True)
     assert came["steps"] == ["reading", "key", "taking"]
     assert tablet.texts() == ["dinner?", "at eight"]
@@ -138,7 +138,7 @@ def test_a_browser_takes_in_what_the_terminal_exports(
     terminal.run("export", str(file), "--passphrase-file", str(passphrase))
 
     ada = somebody(pages)
-    came = imported(ada, file.read_bytes(), options={"name": "Bob's tablet"})
+    came = imported(ada, file.read_bytes(), options={"name": "Bob's tablet"}, same=True)
     told(import_ms=came["ms"], work=file.read_bytes()[:80].split(b"\n")[1][-2:].decode())
     assert (came["circles"], came["refused"], came["records"]) == (1, 0, 2)
     assert ada.texts() == ["hello from the terminal"]

@@ -72,7 +72,7 @@ test("what a circle has are lines, and no secret of a member is among them", () 
 
 test("another device reads all of it, private channels too, and is a member of its own", async () => {
   const seen = [];
-  const came = await importProfile({ file: file(), options: { ...fresh(), name: "Ada" }, progress: (what, part) => seen.push([what, part]) });
+  const came = await importProfile({ file: file(), options: { ...fresh(), name: "Ada" }, same: true, progress: (what, part) => seen.push([what, part]) });
   const [{ circle, records, refused, isNew, devices, isSaid }] = came.circles;
   held(circle);
   assert.deepEqual([came.name, came.at_ms, came.felund, came.refused], ["Ada", 1, [], 0]);
@@ -92,7 +92,7 @@ test("another device reads all of it, private channels too, and is a member of i
   assert.deepEqual([new Set(people.map(({ person }) => person)).size, people.some(({ asks }) => asks)], [1, false]);
 
   // the keys stay, and what was brought can be brought on
-  const third = await importProfile({ file: file(write(back, { name: "", at_ms: 2 })), options: { ...fresh(), name: "Cid" }, same: false });
+  const third = await importProfile({ file: file(write(back, { name: "", at_ms: 2 })), options: { ...fresh(), name: "Cid" } });
   held(third.circles[0].circle);
   assert.deepEqual(await texts(third.circles[0].circle, secret), [["Ada", "between us"]]);
   assert.equal(third.circles[0].isSaid, false);
@@ -135,7 +135,7 @@ test("lines that do not hold are counted and left, and all others are taken", as
     wrongly(key, { from: { toString: "x" } }),
   ];
   const content = write([...bad, ...lines, { t: "of a later version", circle: ada.id }], { name: "Ada", at_ms: 1 });
-  const came = await importProfile({ file: file(content), options: fresh(), same: false });
+  const came = await importProfile({ file: file(content), options: fresh() });
   const [{ circle, records: taken, refused }] = came.circles;
   held(circle);
   assert.deepEqual([taken, refused, came.refused], [records.length, bad.length, bad.length]);
@@ -145,7 +145,7 @@ test("lines that do not hold are counted and left, and all others are taken", as
 
 test("the name of a file's owner is offered where the file does not name the member, and never said", async () => {
   const content = write(lines.map(({ member, ...line }) => (void member, line)), { name: "Ada", at_ms: 1 });
-  const came = await importProfile({ file: file(content), options: { ...fresh(), name: "Ada too" } });
+  const came = await importProfile({ file: file(content), options: { ...fresh(), name: "Ada too" }, same: true });
   const [{ circle, devices, isSaid }] = came.circles;
   held(circle);
   assert.deepEqual([devices.map(({ id }) => id).includes(ada.me.id), isSaid], [true, false]);
@@ -153,7 +153,7 @@ test("the name of a file's owner is offered where the file does not name the mem
 
 test("circles of the felund dialect are named, and the rest is taken", async () => {
   const content = write([{ t: "felund", name: "Old friends", circle: "00" }, { t: "note", circle: "00", text: "hi" }, ...lines], { name: "Ada", at_ms: 1 });
-  const came = await importProfile({ file: file(content), options: { ...fresh(), name: "Ada" }, same: false });
+  const came = await importProfile({ file: file(content), options: { ...fresh(), name: "Ada" } });
   held(came.circles[0].circle);
   assert.deepEqual([came.felund, came.circles[0].records], [["Old friends"], lines.length - 3]);
 });
@@ -209,7 +209,7 @@ test("an encrypted file opens with its passphrase alone, and one that is not who
     assert.deepEqual(await refusal(importProfile({ file: file(bytes), passphrase, options })), [reason, message]);
   }
   assert.deepEqual(await Circle.list(options), []);
-  const came = await importProfile({ file: file(content), passphrase: PASSPHRASE, options, same: false });
+  const came = await importProfile({ file: file(content), passphrase: PASSPHRASE, options });
   held(came.circles[0].circle);
   assert.equal(came.circles[0].records, lines.length - 3);
 });

@@ -102,12 +102,13 @@ const devicesOf = async (circle, { member }, owner) => {
  * @param {string} [what.passphrase] not needed for a file that is not encrypted
  * @param {Circle[]} [what.circles] that are open already
  * @param {import("../muster/circle.js").Options} [what.options] what others are opened with; without a name it is the file's
- * @param {boolean} [what.same] say that this member is the same person as the one that has exported, where the file names it; that one is asked
+ * @param {boolean} [what.same] say that this member is the same person as the one that has exported, where the file names it; that one
+ *   is asked. Only where the person has said that the file is their own: who is your device is let in wherever you are
  * @param {Progress} [what.progress]
  * @returns {Promise<{name: string, at_ms: number, circles: Came[], felund: string[], refused: number}>} `felund`: circles of
  *   the terminal that the app cannot hold; `Refused`: `WRONG_PASSPHRASE`, or `NOT_AN_EXPORT` and what is wrong
  */
-export const importProfile = async ({ file, passphrase = "", circles = [], options = {}, same = true, progress = () => {} }) => {
+export const importProfile = async ({ file, passphrase = "", circles = [], options = {}, same = false, progress = () => {} }) => {
   const found = await linesOf(file, passphrase, progress);
   const [first] = found.lines;
   const name = isName(first.name) ? first.name : "";
