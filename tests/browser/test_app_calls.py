@@ -31,6 +31,17 @@ CALLS = """
     await until(async () => (await flow(name))[kind] > before + more);
     return true;
   };
+  /** Hear somebody: a browser weighs only what is played. */
+  window.play = (name) => {
+    window.sound = Object.assign(new Audio(), { srcObject: tile(name).stream });
+    return sound.play();
+  };
+  /** What stays as long as a connection with the other does, and no ICE restart has come. */
+  window.way = async () => {
+    const all = Object.values(await circle.stats([...circle.peers.keys()][0]));
+    const { localCertificateId, iceLocalUsernameFragment } = all.find(({ type }) => type === "transport");
+    return [localCertificateId, iceLocalUsernameFragment];
+  };
   /** The share of pixels that are green in what somebody shows. */
   window.green = async (name) => {
     const video = document.createElement("video");
@@ -86,3 +97,120 @@ def test_two_talk_and_see_each_other(pages: Pages, here: str) -> None:
     ada.until("calls.tiles.value.length === 1")
     ada.run("await calls.end()")
     bob.until("!Object.keys(calls.ongoing.value).length")
+
+
+def test_three_are_in_one_call_and_go_on_when_its_host_has_left(pages: Pages, here: str) -> None:
+    ada, bob, eve = everybody = people(pages, here, "Ada", "Bob", "Eve")
+    ada.run("await calls.start('general', 'audio')")
+    for one in (bob, eve):
+        one.until("calls.ringing.value")
+        one.run("await calls.accept()")
+    for one in everybody:
+        tiles(one, "Ada", "Bob", "Eve")
+    for one, name in ((bob, "Eve"), (eve, "Ada")):
+        assert one.run("return flows(given, 'audio')", name)
+    ada.run("await calls.leave()")
+    for one in (bob, eve):
+        tiles(one, "Bob", "Eve")
+    assert bob.run("return flows('Eve', 'audio')")
+    ada.until("Object.values(calls.ongoing.value).length === 1")
+    ada.run("await calls.join('general')")
+    tiles(ada, "Ada", "Bob", "Eve")
+    assert ada.run("return calls.mine.value.role") == "host"
+    ada.run("await calls.end()")
+    for one in (bob, eve):
+        one.until("!calls.mine.value && calls.problem.value.reason === 'ENDED'")
+
+
+def test_mute_camera_and_screen_leave_the_connection_as_it_is(pages: Pages, here: str) -> None:
+    ada, bob = people(pages, here, "Ada", "Bob")
+    ada.run("await calls.start('general', 'audio')")
+    bob.until("calls.ringing.value")
+    bob.run("await calls.accept()")
+    tiles(bob, "Ada", "Bob")
+    assert bob.run("return flows('Ada', 'audio')")
+    bob.run("await play('Ada')")
+    first = ada.run("return way()")
+    bob.until("tile('Ada').speaking")  # it beeps
+    ada.run("await calls.toggleMicrophone()")
+    bob.until("tile('Ada').muted && !tile('Ada').speaking")
+    ada.run("await calls.toggleMicrophone()")
+    bob.until("!tile('Ada').muted && tile('Ada').speaking")
+    ada.run("await calls.toggleCamera()")
+    bob.until("tile('Ada').camera && tile('Ada').stream.getVideoTracks().length")
+    assert bob.run("return flows('Ada', 'frames')")
+    assert bob.run("return green('Ada')") > 0.5
+    ada.run("window.light = tile('Ada').stream.getVideoTracks()[0]; await calls.toggleCamera()")
+    bob.until("!tile('Ada').camera")
+    assert ada.run("return light.readyState") == "ended"
+    stands = bob.run("return (await flow('Ada')).video")
+    assert bob.run("return flows('Ada', 'audio')")
+    assert bob.run("return (await flow('Ada')).video") - stands < 5000
+    ada.run("await calls.toggleCamera()")
+    assert bob.run("return flows('Ada', 'frames')")
+    ada.run(
+        """const canvas = document.createElement("canvas");
+        Object.assign(canvas, { width: 640, height: 360 });
+        const draw = canvas.getContext("2d");
+        setInterval(() => {
+          draw.fillStyle = "#c01010";
+          draw.fillRect(0, 0, 640, 360);
+          draw.fillStyle = "#fff";
+          draw.fillRect((performance.now() / 10) % 600, 100, 40, 40);
+        }, 60);
+        navigator.mediaDevices.getDisplayMedia = async () => canvas.captureStream(15);
+        await calls.shareScreen()"""
+    )
+    bob.until("tile('Ada').screen")
+    bob.until("(async () => (await green('Ada')) < 0.1)()")
+    ada.run("await calls.stopScreen()")
+    bob.until("tile('Ada').camera && !tile('Ada').screen")
+    bob.until("(async () => (await green('Ada')) > 0.5)()")
+    assert ada.run("return way()") == first
+
+
+def test_a_broadcast_goes_to_as_many_as_its_host_has_set_and_stops_for_who_is_shut_out(
+    pages: Pages, here: str
+) -> None:
+    host, *others = everybody = people(pages, here, "Host", "A", "B", "C", "D", "E", viewers=4)
+    host.run("await calls.start('general', 'broadcast')")
+    for at, one in enumerate(others):
+        one.until("Object.values(calls.ongoing.value).length === 1")
+        assert one.run("return calls.ringing.value") is None
+        one.run("await calls.view('general')")
+        host.until("calls.viewers.value.length === given", at + 1)
+    *seen, last = others
+    last.until("calls.waiting.value")
+    for one in seen:
+        tiles(one, "Host")
+        one.run("await flows('Host', 'frames')")
+    admitted = host.run("return calls.viewers.value.map(({ admitted }) => admitted)")
+    assert admitted == [True, True, True, True, False]
+    assert host.run("return calls.tiles.value.length") == 1
+    assert last.run("return (await flow('Host')).video") == 0
+    shut, *stay = seen
+    # who is shut out hears nothing of it, and goes on listening: the host alone sees to it
+    shut.run(
+        """window.before = await flow("Host");
+        calls.close = calls.refresh = async () => {};
+        circle.dispatchEvent = () => true"""
+    )
+    host.run("await calls.revoke(given)", shut.run("return circle.me.id"))
+    stands = shut.run("return flow('Host')")
+    last.until("!calls.waiting.value && calls.tiles.value.length", ms=20_000)
+    last.run("await flows('Host', 'frames')")
+    for one in stay:
+        one.run("await flows('Host', 'audio')")
+    later = shut.run("return flow('Host')")
+    assert later["video"] - stands["video"] < 3000
+    assert later["audio"] - stands["audio"] < 3000
+    # a viewer who talks too sends to the host and takes from it
+    talker = stay[0]
+    talker.run("await calls.becomeParticipant()")
+    host.until("calls.tiles.value.length === 2")
+    host.run("await flows('B', 'audio')")
+    talker.run("await flows('Host', 'frames')")
+    host.run("await calls.leave()")  # a broadcast does not go on without its host
+    for one in (*stay, last):
+        one.until("!calls.mine.value && calls.problem.value.reason === 'ENDED'")
+    assert everybody

@@ -72,6 +72,7 @@ export const callText = {
     broadcast: (/** @type {string} */ name) => `${name} is broadcasting`,
   },
   inChannel: (/** @type {string} */ channel, /** @type {string} */ circle) => (channel ? `#${channel} · ${circle}` : circle),
+  answerKey: "F4 leads to the answer",
   accept: "Accept",
   acceptVideo: "Accept with video",
   decline: "Decline",

@@ -322,7 +322,22 @@ export class CallModel {
 
   /** The speaker that was chosen. */
   get speaker() {
-    return this.#settings.devices?.value.speaker ?? "";
+    return this.chosen.speaker;
+  }
+
+  /** The devices that were chosen. @returns {Chosen} */
+  get chosen() {
+    return this.#settings.devices?.value ?? { audio: "", video: "", speaker: "" };
+  }
+
+  /** Whether it may be heard that somebody calls. */
+  get mayRing() {
+    return this.#settings.ring?.value ?? true;
+  }
+
+  /** Whether this browser can share a screen: telephones cannot. */
+  get canShare() {
+    return Boolean(navigator.mediaDevices?.getDisplayMedia);
   }
 
   /** Have read what is wrong. */
