@@ -5,7 +5,7 @@ has two bounds beside those of the gateway:
 
 * An address pays for a large file with as many calls as it takes `CALL_BYTES`.
 * A container sends `BYTES_PER_S` of files in the long run, and `BURST_BYTES` when it is
-  new, which is the whole app for eight browsers: ten of them 108 GB a month, $9.69 at $0.09
+  new, which is the whole app for six browsers: ten of them 108 GB a month, $9.69 at $0.09
   a GB. Whoever has more readers takes the edge, opens the bucket, or serves the library at a
   place of their own.
 
@@ -22,7 +22,7 @@ from chalicelib.call import Call, Reply
 from chalicelib.service import Service
 from muster.errors import RateLimited
 
-CALL_BYTES = 8 * 1024
+CALL_BYTES = 16 * 1024
 BYTES_PER_S, BURST_BYTES = 4 * 1024, 1024 * 1024
 WAIT_S = 30
 
