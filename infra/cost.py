@@ -47,9 +47,9 @@ KEYS_AN_HOUR = 4
 """How often a publisher that works reads its keys."""
 
 
-LOAD_CALLS, LOAD_BYTES, FILE_MS = 10, 150_000, 10.0
+LOAD_CALLS, LOAD_BYTES, FILE_MS = 12, 150_000, 10.0
 """What the packed app takes in a browser that has nothing of it, gzipped: six calls until it can
-be used, and as many as four of the worker that keeps it. A file waits for nothing."""
+be used, and as many of the worker that keeps it. A file waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
