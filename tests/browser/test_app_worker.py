@@ -7,10 +7,12 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from tests.support import local
 from tests.support.pages import ROOT, Pages, Person
 
 APP = ROOT / "web/app"
@@ -110,7 +112,14 @@ def opened(pages: Pages, site: Site, context: BrowserContext | None = None) -> P
 
 
 def taken(page: Page) -> None:
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    """Wait until the worker answers for the page."""
+    page.evaluate(
+        """async () => {
+        const { serviceWorker } = navigator;
+        const come = new Promise((resolve) => (serviceWorker.oncontrollerchange = resolve));
+        if (!serviceWorker.controller) await come;
+        }"""
+    )
 
 
 def kept(page: Page) -> dict[str, list[str]]:
@@ -275,3 +284,18 @@ def test_a_notification_shows_its_channel_in_the_tab_that_has_it(pages: Pages, s
     assert worker.evaluate(click, [shows, False]) == ["closed", f"./#/{circle}/{channel}"]
     hostile = {"circle": "//elsewhere.example", "channel": 1}
     assert worker.evaluate(click, [hostile, False]) == ["closed", "./"]
+
+
+def test_the_app_of_a_service_opens_when_the_service_is_gone(pages: Pages, tmp_path: Path) -> None:
+    page = pages.browser.new_context().new_page()
+    with local.running(tmp_path, websocket_url="") as server:
+        page.goto(f"{server.base}/app/")
+        page.wait_for_selector("main h1")
+        taken(page)
+        [(name, paths)] = kept(page).items()
+        assert name.startswith("muster ")
+        assert "/app/" in paths
+        assert not [path for path in paths if not path.startswith("/app/") or "sw.js" in path]
+    page.reload()
+    page.wait_for_selector("main h1")
+    assert page.evaluate("navigator.serviceWorker.controller.state") == "activated"
