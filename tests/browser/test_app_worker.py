@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from tests.support import local
+from tests.support import aws, local, web_app
 from tests.support.pages import ROOT, Pages, Person
 
 APP = ROOT / "web/app"
@@ -286,16 +287,35 @@ def test_a_notification_shows_its_channel_in_the_tab_that_has_it(pages: Pages, s
     assert worker.evaluate(click, [hostile, False]) == ["closed", "./"]
 
 
-def test_the_app_of_a_service_opens_when_the_service_is_gone(pages: Pages, tmp_path: Path) -> None:
+def test_an_installed_app_opens_when_its_service_is_gone_and_updates_when_it_is_back(
+    pages: Pages, tmp_path: Path
+) -> None:
+    web = tmp_path / "code/web"
+    shutil.copytree(ROOT / "web", web, ignore=shutil.ignore_patterns("examples", "types"))
+    (web / "app/main.js").unlink()  # then there is the packed app alone
     page = pages.browser.new_context().new_page()
-    with local.running(tmp_path, websocket_url="") as server:
+    with web_app.on_one_machine(web, tmp_path / "data") as server:
         page.goto(f"{server.base}/app/")
-        page.wait_for_selector("main h1")
         taken(page)
         [(name, paths)] = kept(page).items()
-        assert name.startswith("muster ")
-        assert "/app/" in paths
-        assert not [path for path in paths if not path.startswith("/app/") or "sw.js" in path]
+        version = name.removeprefix("muster ")
+        assert {"/app/", f"/app/app.{version}.js", f"/app/later.{version}.js"} <= set(paths)
+        assert not [path for path in paths if "sw.js" in path or "muster/" in path]
+        port = f"--port={server.port}"
     page.reload()
-    page.wait_for_selector("main h1")
-    assert page.evaluate("navigator.serviceWorker.controller.state") == "activated"
+    page.get_by_role("heading", level=1).wait_for()
+
+    packed = web / "app/packed/app.js"
+    packed.write_text(packed.read_text() + "globalThis.isNewer = true;\n")
+    code = {"PYTHONPATH": str(web.parent), "PYTHONSAFEPATH": "1"}
+    with aws.environ(code), local.running(tmp_path / "data", port):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        restart = page.get_by_role("button", name="Restart")
+        restart.wait_for()
+        assert not page.evaluate("globalThis.isNewer")
+        with page.expect_navigation():
+            restart.click()
+        page.get_by_role("heading", level=1).wait_for()
+        assert page.evaluate("globalThis.isNewer")
+        assert len(kept(page)) == 1
+        assert name not in kept(page)
