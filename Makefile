@@ -142,6 +142,7 @@ javascript: $(NODE_READY) ## check the types of the browser library, and look fo
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.examples.json && \
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.app.json && \
 		$$node tests/vendor.mjs --check && \
+		$$node tests/app.mjs --check && \
 		$$node tests/node_modules/eslint/bin/eslint.js --config tests/eslint.config.mjs web tests tools
 
 .PHONY: imports
@@ -167,6 +168,10 @@ check: static test ## everything that must be clean before a change goes in
 .PHONY: vendor
 vendor: $(NODE_READY) ## bundle the libraries that the app ships, from their pins, into web/app/vendor
 	@$$($(BIN)/python tests/support/node.py) tests/vendor.mjs
+
+.PHONY: app
+app: $(NODE_READY) $(PYTHON_READY) ## pack the app for AWS and the image into web/app/packed
+	@$$($(BIN)/python tests/support/node.py) tests/app.mjs && $(BIN)/python -m infra.app_files --write
 
 .PHONY: npm
 npm: $(NODE_READY) ## pack the browser library for npm into build/npm

@@ -6,7 +6,9 @@
  * @module
  */
 import { Refused } from "../library.js";
-import { Decrypter, Encrypter, Stanza, chacha20poly1305, scryptAsync } from "../vendor/age.js";
+
+/** The library, which is loaded when a file is written or opened. */
+const age = () => import("../vendor/age.js");
 
 /** @typedef {(part: number) => void} Progress from 0 to 1 */
 
@@ -27,7 +29,8 @@ const start = (bytes, length) => new TextDecoder("latin1").decode(bytes.subarray
 export const isAge = (content) => start(content, MAGIC.length) === MAGIC;
 
 /** @param {string} passphrase @param {Uint8Array} salt @param {number} work @param {Progress} [progress] */
-const keyOf = (passphrase, salt, work, progress) => {
+const keyOf = async (passphrase, salt, work, progress) => {
+  const { scryptAsync } = await age();
   const label = new TextEncoder().encode(LABEL);
   const salted = new Uint8Array([...label, ...salt]);
   const cost = { N: 2 ** work, r: 8, p: 1, dkLen: 32, maxmem: 2 ** (MOST_WORK + 10) + 4096, asyncTick: TICK };
@@ -47,6 +50,7 @@ const base = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("=", "");
  * @returns {Promise<Uint8Array>}
  */
 export const encrypt = async (content, passphrase, progress) => {
+  const { Encrypter, Stanza, chacha20poly1305 } = await age();
   const made = new Encrypter();
   made.addRecipient({
     wrapFileKey: async (fileKey) => {
@@ -67,6 +71,7 @@ export const encrypt = async (content, passphrase, progress) => {
  */
 export const decrypt = async (content, passphrase, progress) => {
   if (start(content, VERSION.length) !== VERSION) throw new Refused("NOT_AN_EXPORT", "the file is encrypted by another version of age, which this app does not know");
+  const { Decrypter, chacha20poly1305 } = await age();
   const opener = new Decrypter();
   opener.addIdentity({
     unwrapFileKey: async (stanzas) => {

@@ -1,0 +1,37 @@
+// Packs the app: web/app and what it needs of web/muster become web/app/packed/{app.js,app.css,later.js}, so that nobody
+// who runs or deploys it needs Node. `later.js` is what is loaded when a file is exported or opened (age).
+// `--check` says whether what is there is what the sources make.
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const WEB = join(dirname(fileURLToPath(import.meta.url)), "../web");
+const out = join(WEB, "app/packed");
+
+/** The library lies beside the app in a checkout, and below it where both are served. */
+const served = {
+  name: "served",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.{1,2}\/muster\// }, ({ path }) => ({ path: join(WEB, path.replace(/^\.+\//, "")) }));
+    onResolve({ filter: /vendor\/age\.js$/ }, ({ kind }) => (kind === "dynamic-import" ? { path: "./later.js", external: true } : undefined));
+  },
+};
+const common = { bundle: true, minify: true, format: "esm", target: ["chrome123", "firefox129", "safari17.5"], charset: "utf8", legalComments: "none", write: false, absWorkingDir: WEB };
+const made = await Promise.all([
+  build({ ...common, entryPoints: { app: "app/main.js" }, outdir: out, plugins: [served] }),
+  build({ ...common, entryPoints: { later: "app/vendor/age.js" }, outdir: out }),
+  build({ ...common, entryPoints: { app: "app/app.css" }, outdir: out }),
+]);
+const files = made.flatMap(({ outputFiles }) => outputFiles);
+if (process.argv.includes("--check")) {
+  for (const { path, text } of files) {
+    if ((await readFile(path, "utf8").catch(() => "")) === text) continue;
+    console.error(`web/app/packed/${basename(path)} is not what the sources make: run make app`);
+    process.exitCode = 1;
+  }
+} else {
+  await rm(out, { recursive: true, force: true });
+  await mkdir(out, { recursive: true });
+  for (const { path, text } of files) await writeFile(path, text);
+}
