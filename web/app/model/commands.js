@@ -18,6 +18,23 @@ const split = (rest) => {
   return [first.replace(/^#/, ""), more.join(" ")];
 };
 
+/**
+ * A name that may have spaces, and what follows it: the longest that is known, or the first word.
+ * @param {string} rest @param {string[]} names
+ */
+const nameThen = (rest, names) => {
+  const typed = rest.trim().replace(/^[#@]/, "");
+  const known = names.filter((name) => name && `${typed.toLowerCase()} `.startsWith(`${name.toLowerCase()} `)).sort((a, b) => b.length - a.length)[0];
+  if (known === undefined) return split(typed);
+  return [typed.slice(0, known.length), typed.slice(known.length).trim()];
+};
+
+/** @param {string} value @param {string} usage */
+const days = (value, usage) => {
+  if (!/^\d+$/.test(value)) throw new Unable(text.commands.usage(usage));
+  return Number(value);
+};
+
 /** @param {string} value @param {string} usage */
 const needed = (value, usage) => {
   if (!value) throw new Unable(text.commands.usage(usage));
@@ -77,20 +94,19 @@ export const COMMANDS = {
     return text.commands.circleNamed(rest);
   },
   "circle keep": async (room, rest) => {
-    await room.act("keep", GENERAL, Number(needed(rest, "circle keep")));
+    await room.act("keep", GENERAL, days(rest, "circle keep"));
     return text.commands.kept(Number(rest));
   },
   "circle leave": () => show("leave"),
   channels: (room) => room.channels.value.map(({ name, mode, isIn }) => `#${name}${mode === "public" ? "" : ` (${text.modes[mode]})`}${isIn ? "" : ` – ${text.notIn}`}`).join(", "),
   "channel create": async (room, rest) => {
-    const [name, more] = split(needed(rest, "channel create"));
-    const [mode, passphrase] = split(more);
-    const { channel } = await room.act("create", name, mode || "public", passphrase || undefined);
+    const [, name, mode = "public", passphrase] = /^#?(.+?)(?:\s+(public|key|invite)(?:\s+(.+))?)?$/i.exec(needed(rest, "channel create")) ?? [];
+    const { channel } = await room.act("create", name, mode.toLowerCase(), passphrase);
     room.enter(channel);
     session.address();
   },
   "channel join": async (room, rest) => {
-    const [name, passphrase] = split(needed(rest, "channel join"));
+    const [name, passphrase] = nameThen(needed(rest, "channel join"), room.channels.value.map((one) => one.name));
     if (passphrase) {
       const { channel } = await room.act("unlock", name, passphrase);
       room.enter(channel);
@@ -115,7 +131,7 @@ export const COMMANDS = {
   },
   "channel name": async (room, rest) => void (await room.act("rename", room.channel.value, needed(rest, "channel name"))),
   "channel keep": async (room, rest) => {
-    await room.act("keep", room.channel.value, Number(needed(rest, "channel keep")));
+    await room.act("keep", room.channel.value, days(rest, "channel keep"));
     return text.commands.kept(Number(rest));
   },
   "channel invite": async (room, rest) => {
@@ -125,7 +141,8 @@ export const COMMANDS = {
   },
   "channel remove": async (room, rest) => {
     const mode = room.here.value?.mode;
-    const [name, passphrase] = mode === "key" ? split(needed(rest, "channel remove")) : [needed(rest, "channel remove"), ""];
+    const names = [...room.people.value.values()].map((one) => one.name);
+    const [name, passphrase] = mode === "key" ? nameThen(needed(rest, "channel remove"), names) : [needed(rest, "channel remove"), ""];
     const person = personOf(room, name);
     await room.act("remove", room.channel.value, person.id, passphrase || undefined);
     return text.commands.removed(person.name);

@@ -10,13 +10,16 @@
  */
 import { signal } from "../ui.js";
 import { text } from "../text.js";
-import { plainName } from "./names.js";
+import { fileName } from "./names.js";
 
 const ID = /^[0-9a-f]{32}$/;
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"]);
 const SMALL = 3 * 1024 * 1024;
 const LARGEST = 2 * 1024 ** 3;
 const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
+const MOST_NAME = 255, MOST_TYPE = 100;
+/** What makes room first for a new offer of the same node. */
+const LEAST = ["gone", "failed", "offered", "here", "coming"];
 
 /**
  * @typedef {object} Offer a file that is here to be taken, or that was sent
@@ -30,7 +33,7 @@ const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
  * @property {number} at_ms
  * @property {boolean} mine
  * @property {boolean} isPicture
- * @property {"offered" | "coming" | "here" | "gone" | "failed"} state
+ * @property {"offered" | "coming" | "here" | "gone" | "failed" | "busy"} state
  * @property {number} done bytes so far
  * @property {string} url of what has come
  * @property {Record<string, {name: string, done: number, state: string}>} takers by node, of one's own
@@ -38,8 +41,8 @@ const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
 
 /** Whether an offer of somebody says what an offer says. @param {any} data */
 const isOffer = ({ id, channel, name, size, type }) =>
-  ID.test(id) && ID.test(channel) && typeof name === "string" && name.length <= 255 && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
-  typeof type === "string" && type.length <= 100;
+  ID.test(id) && ID.test(channel) && typeof name === "string" && name.length <= MOST_NAME && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
+  typeof type === "string" && type.length <= MOST_TYPE;
 
 /** Files of one circle. */
 export class Files {
@@ -50,6 +53,8 @@ export class Files {
   #own = new Map();
   /** @type {Map<string, AbortController>} */
   #sending = new Map();
+  /** What closes the pipes of what is on its way here. @type {Map<string, () => void>} */
+  #coming = new Map();
   #until = new AbortController();
 
   /** @param {import("./room.js").Room} room */
@@ -73,26 +78,37 @@ export class Files {
     return this.offers.value.find((one) => one.id === id);
   }
 
-  /** @param {Offer} offer */
+  /** Have a new offer; the oldest make room, and of one node at most so many are shown. @param {Offer} offer */
   #add(offer) {
-    const kept = this.offers.value.slice(-MOST_OFFERS + 1);
-    for (const one of this.offers.value) if (!kept.includes(one) && one.url) URL.revokeObjectURL(one.url);
-    this.offers.value = [...kept, offer];
+    const all = this.offers.value;
+    const same = offer.mine ? [] : all.filter(({ node }) => node === offer.node).toSorted((a, b) => LEAST.indexOf(a.state) - LEAST.indexOf(b.state));
+    const out = new Set([...same.slice(0, Math.max(0, same.length - MOST_OF_ONE + 1)), ...all.slice(0, Math.max(0, all.length - MOST_OFFERS + 1))]);
+    for (const { id, url } of out) {
+      if (url) URL.revokeObjectURL(url);
+      this.#own.delete(id);
+      this.#coming.get(id)?.();
+    }
+    this.offers.value = [...all.filter((one) => !out.has(one)), offer];
   }
 
   /**
    * Offer files to those of the channel who are here; resolves to how many those are.
    * @param {Iterable<File>} files @param {string} channel
+   * @returns {Promise<number>} it throws for a file that is too large
    */
   async offer(files, channel) {
     const there = this.#room.peers.value.filter(({ member, abilities }) => abilities.includes("pipes") && this.#room.mayRead(member, channel));
-    for (const file of files) {
+    const all = [...files];
+    const large = all.find(({ size }) => size > LARGEST);
+    if (large) throw new RangeError(text.files.tooLarge(fileName(large.name)));
+    for (const file of all) {
       const id = crypto.randomUUID().replaceAll("-", "");
       this.#own.set(id, file);
-      const { name, size, type } = file;
+      const { size, type: said } = file;
+      const name = file.name.slice(-MOST_NAME), type = said.slice(0, MOST_TYPE); // its end says what it is
       const isPicture = PICTURES.has(type);
       this.#add({
-        id, channel, name, size, type, isPicture, at_ms: Date.now(), mine: true, state: "here", done: size, takers: {},
+        id, channel, name: fileName(name) || text.files.unnamed, size, type, isPicture, at_ms: Date.now(), mine: true, state: "here", done: size, takers: {},
         member: this.#room.me.value.id, node: this.#room.me.value.node, url: isPicture ? URL.createObjectURL(file) : "",
       });
       await Promise.allSettled(there.map((peer) => this.#pipe.send({ t: "offer", id, channel, name, size, type }, { to: peer })));
@@ -103,32 +119,43 @@ export class Files {
   /** Take what is offered. @param {string} id */
   async take(id) {
     const offer = this.#find(id);
-    if (!offer || offer.mine || offer.state === "coming") return;
+    if (!offer || offer.mine || offer.state === "coming" || offer.state === "here") return;
     const pipe = this.#room.circle.pipe(`file ${id}`);
+    const end = () => {
+      pipe.close();
+      this.#coming.delete(id);
+    };
+    this.#coming.set(id, end);
     this.#change(id, { state: "coming", done: 0 });
     pipe.addEventListener("message", ({ detail: { from, data } }) => {
       if (from.id !== offer.node) return;
       const size = data instanceof Blob ? data.size : (data?.byteLength ?? -1);
-      if (size < 0 && Number.isSafeInteger(data?.done)) return void this.#change(id, { done: Math.min(data.done, offer.size) });
-      pipe.close();
+      if (size < 0 && Number.isSafeInteger(data?.done)) return void this.#change(id, { done: Math.min(Math.max(data.done, 0), offer.size) });
+      end();
       if (size !== offer.size) return void this.#change(id, { state: "failed" });
       // never the type that the sender says, but for pictures: a page of others would be a script of ours
       const blob = new Blob([data], { type: offer.isPicture ? offer.type : "application/octet-stream" });
       this.#change(id, { state: "here", done: size, url: URL.createObjectURL(blob) });
     });
-    await this.#pipe.send({ t: "take", id }, { to: offer.node }).catch(() => this.#change(id, { state: "gone" }));
+    await this.#pipe.send({ t: "take", id }, { to: offer.node }).catch(() => this.#over(id, "gone"));
+  }
+
+  /** What was on its way here comes no more. @param {string} id @param {Offer["state"]} state */
+  #over(id, state) {
+    this.#coming.get(id)?.();
+    this.#change(id, { state, done: 0 });
   }
 
   /** Take an offer back, or stop what is on its way. @param {string} id */
   async stop(id) {
     const offer = this.#find(id);
     if (!offer) return;
-    for (const [key, control] of this.#sending) if (key.startsWith(id)) control.abort();
-    this.#own.delete(id);
     if (!offer.mine) {
-      this.#change(id, { state: "offered", done: 0 });
+      this.#over(id, "offered");
       return void (await this.#pipe.send({ t: "stop", id }, { to: offer.node }).catch(() => {}));
     }
+    for (const [key, control] of this.#sending) if (key.startsWith(id)) control.abort();
+    this.#own.delete(id);
     if (offer.url) URL.revokeObjectURL(offer.url);
     this.offers.value = this.offers.value.filter((one) => one.id !== id);
     await this.#pipe.send({ t: "gone", id }).catch(() => {});
@@ -141,15 +168,14 @@ export class Files {
     if (data.t === "offer" && isOffer(data) && !offer && this.#room.mayRead(from.member, data.channel)) this.#offered(from, data);
     else if (data.t === "take" && offer?.mine) void this.#send(offer, from);
     else if (data.t === "stop" && offer?.mine) this.#sending.get(`${offer.id} ${from.id}`)?.abort();
-    else if (data.t === "gone" && offer?.node === from.id && offer?.state !== "here") this.#change(data.id, { state: "gone" });
+    else if (/^(gone|busy)$/.test(data.t) && offer && offer.node === from.id && !offer.mine && offer.state !== "here") this.#over(data.id, data.t);
   }
 
   /** @param {any} from @param {any} data */
   #offered(from, { id, channel, name, size, type }) {
-    if (this.offers.value.filter(({ node }) => node === from.id).length >= MOST_OF_ONE) return;
     const isPicture = PICTURES.has(type);
     this.#add({
-      id, channel, member: from.member, node: from.id, name: plainName(name) || text.files.unnamed, size, type, isPicture,
+      id, channel, member: from.member, node: from.id, name: fileName(name) || text.files.unnamed, size, type, isPicture,
       at_ms: Date.now(), mine: false, state: "offered", done: 0, url: "", takers: {},
     });
     if (isPicture && size <= SMALL && channel === this.#room.channel.value) void this.take(id);
@@ -157,12 +183,12 @@ export class Files {
 
   /** A file that came unasked. @param {any} from @param {any} data */
   #given(from, data) {
-    if (!(data instanceof Blob) || this.offers.value.filter(({ node }) => node === from.id).length >= MOST_OF_ONE) return;
+    if (!(data instanceof Blob)) return;
     const isPicture = PICTURES.has(data.type);
     const blob = new Blob([data], { type: isPicture ? data.type : "application/octet-stream" });
     this.#add({
       id: crypto.randomUUID().replaceAll("-", ""), channel: "0".repeat(32), member: from.member, node: from.id, size: data.size, type: data.type, isPicture,
-      name: plainName(/** @type {File} */ (data).name ?? "") || text.files.unnamed, at_ms: Date.now(), mine: false, state: "here", done: data.size,
+      name: fileName(/** @type {File} */ (data).name ?? "") || text.files.unnamed, at_ms: Date.now(), mine: false, state: "here", done: data.size,
       url: URL.createObjectURL(blob), takers: {},
     });
   }
@@ -173,7 +199,8 @@ export class Files {
     const key = `${id} ${to.id}`;
     const file = this.#own.get(id);
     if (!file) return void this.#pipe.send({ t: "gone", id }, { to }).catch(() => {});
-    if (this.#sending.has(key) || this.#sending.size >= MOST_AT_ONCE || !this.#room.mayRead(to.member, offer.channel)) return;
+    if (!this.#room.mayRead(to.member, offer.channel)) return;
+    if (this.#sending.has(key) || this.#sending.size >= MOST_AT_ONCE) return void this.#pipe.send({ t: "busy", id }, { to }).catch(() => {});
     const control = new AbortController();
     const pipe = this.#room.circle.pipe(`file ${id}`, { to });
     const far = this.#room.circle.pipe(`file ${id}`, { to, reliable: false });
@@ -205,7 +232,7 @@ export class Files {
   /** @param {string} node */
   #gone(node) {
     for (const one of this.offers.value) {
-      if (one.node === node && !one.mine && (one.state === "offered" || one.state === "coming")) this.#change(one.id, { state: "gone" });
+      if (one.node === node && !one.mine && /^(offered|coming|busy|failed)$/.test(one.state)) this.#over(one.id, "gone");
     }
   }
 

@@ -14,6 +14,9 @@ export const skeleton = (name) => {
 /** A name without what would break a line or its direction. @param {string} name */
 export const plainName = (name) => name.replace(/[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu, " ").trim();
 
+/** The name of a file of somebody, without folders and what no system takes in a name. @param {string} name */
+export const fileName = (name) => plainName(name).replace(/[\\/:*?"<>|]+/g, "_").replace(/^[._ ]+/, "");
+
 /**
  * @typedef {object} Person
  * @property {string} id of the first of its devices

@@ -18,6 +18,10 @@ export const GENERAL = "0".repeat(32);
 const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
 const SOON_MS = 40;
 
+/** Unread messages as they were kept; what has another form counts for nothing. @param {any} found @returns {Record<string, string[]>} */
+const unreadOf = (found) =>
+  Object.fromEntries(Object.entries(found ?? {}).filter(([, hashes]) => Array.isArray(hashes) && hashes.every((one) => typeof one === "string")));
+
 /** @typedef {import("../muster/circle.js").Message} Message */
 /** @typedef {import("../muster/circle.js").Peer} Peer */
 /** @typedef {import("./names.js").Person} Person */
@@ -76,8 +80,9 @@ export class Room {
   constructor(circle) {
     this.circle = circle;
     this.id = circle.id;
-    this.unread.value = recall(`unread ${this.id}`, {});
+    this.unread.value = unreadOf(recall(`unread ${this.id}`, {}));
     this.channel.value = recall(`channel ${this.id}`, GENERAL);
+    this.divider.value = this.unread.value[this.channel.value]?.[0] ?? "";
     this.files = new Files(this);
     this.calls = new CallModel({
       circle,
@@ -101,8 +106,10 @@ export class Room {
       if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
     });
     hear("rekeyed", () => this.#readFacts());
-    addEventListener("storage", ({ key, newValue }) => {
-      if (key === `muster app unread ${this.id}`) this.unread.value = JSON.parse(newValue ?? "{}"); // another tab has read them
+    addEventListener("storage", ({ key }) => {
+      if (key !== `muster app unread ${this.id}`) return;
+      this.unread.value = unreadOf(recall(`unread ${this.id}`, {})); // another tab has read them
+      this.see(this.#seen); // or has not, and this one has
     }, { signal: until });
     this.#readPeers();
     this.#readFacts();
@@ -117,9 +124,11 @@ export class Room {
     batch(() => {
       this.title.value = plainName(circle.name) || text.unnamed;
       this.me.value = { ...circle.me };
+      const isHere = (/** @type {Channel[]} */ all) => all.some(({ id }) => id === this.channel.value);
+      const isGone = !isHere(channels) && (isHere(this.channels.value) || !this.channels.value.length); // and not so new that these facts lack it
       this.channels.value = channels;
       this.people.value = persons(people, circle.me.id);
-      if (!channels.some(({ id }) => id === this.channel.value)) this.enter(GENERAL);
+      if (isGone) this.enter(GENERAL);
     });
   });
 
@@ -163,6 +172,7 @@ export class Room {
     if (message.mine || this.#isRead(message.channel)) return;
     const before = this.unread.value[message.channel] ?? [];
     if (before.includes(message.hash) || before.length >= MOST_UNREAD) return;
+    if (message.channel === this.channel.value && !before.length) this.divider.value = message.hash;
     this.#setUnread({ ...this.unread.value, [message.channel]: [...before, message.hash] });
     announce(this, message);
   }
@@ -260,11 +270,21 @@ export class Room {
     return this.act("react", message.hash, emoji, !mine);
   }
 
-  /** Forget the circle in this browser. */
-  async erase() {
+  #end() {
     this.#left.abort();
     this.calls.close();
     this.files.close();
+  }
+
+  /** Close the circle in this page; it stays in this browser. */
+  async close() {
+    this.#end();
+    await this.circle.leave();
+  }
+
+  /** Forget the circle in this browser. */
+  async erase() {
+    this.#end();
     await this.circle.erase();
     forget(`unread ${this.id}`);
     forget(`channel ${this.id}`);

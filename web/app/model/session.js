@@ -7,13 +7,13 @@
  * and the channel that are shown; an invite in it is taken out as soon as it is read, since it is a secret.
  * @module
  */
-import { Circle, Refused, readInvite } from "../library.js";
+import { Circle, Refused, readInvite, readService } from "../library.js";
 import { text } from "../text.js";
 import { batch, computed, signal } from "../ui.js";
 import { Room } from "./room.js";
 import { profile, recall, remember, settings } from "./settings.js";
 
-/** More circles than these are opened when they are chosen. */
+/** More circles than these are opened when they are chosen: each keeps a connection. */
 const MOST_OPEN = 12;
 const PATIENCE = 15_000;
 
@@ -37,6 +37,8 @@ export const notes = signal(/** @type {{id: number, text: string, kind: string}[
 export const home = signal(/** @type {{url: string, id: string, open: boolean} | null} */ (null));
 /** Whether a newer version of the app waits. */
 export const update = signal(false);
+/** Circles of this browser that are opened when they are chosen. */
+export const others = signal(/** @type {{id: string, name: string}[]} */ ([]));
 /** Circles of this browser that could not be opened. */
 export const closed = signal(/** @type {{id: string, name: string, why: string}[]} */ ([]));
 
@@ -61,10 +63,10 @@ export const wrong = (error) => {
   note(text.reason(error), "wrong");
 };
 
-/** What a circle is opened with. */
+/** What a circle is opened with; where the name was wiped, it is the one that the circle knows. */
 export const options = () => ({
   profile,
-  name: settings.name.value,
+  ...(settings.name.value && { name: settings.name.value }),
   abilities: [],
   iceServers: settings.turn.value,
   ...(settings.relayOnly.value && { iceTransportPolicy: /** @type {const} */ ("relay") }),
@@ -89,6 +91,7 @@ export const show = (circle) => {
   batch(() => {
     if (!known) rooms.value = [...rooms.value, made];
     closed.value = closed.value.filter(({ id }) => id !== circle.id);
+    others.value = others.value.filter(({ id }) => id !== circle.id);
     shownId.value = circle.id;
     screen.value = "talk";
   });
@@ -124,6 +127,12 @@ export const start = async () => {
       closed.value = [...closed.value, { id, name, why: text.reason(error) }];
     }
   }));
+  others.value = known.slice(MOST_OPEN);
+  if (known.length && !rooms.value.length) {
+    problem.value = text.problems.allClosed(closed.value);
+    return void (screen.value = "problem");
+  }
+  settings.name.value ||= rooms.value.find((one) => one.circle.me.name)?.circle.me.name ?? "";
   // in the order of their use, whatever opened first
   const order = known.map(({ id }) => id);
   rooms.value = rooms.value.toSorted((a, b) => order.indexOf(a.id) - order.indexOf(b.id));
@@ -131,17 +140,25 @@ export const start = async () => {
   if (!(await followAddress())) screen.value = rooms.value.length ? "talk" : "welcome";
 };
 
+/** What a messenger has written for the signs of a fragment. @param {string} fragment */
+const decoded = (fragment) => {
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment; // it is no such writing
+  }
+};
+
 /** Do what the address bar says. @returns {Promise<boolean>} whether it said something */
 const followAddress = async () => {
-  const said = decodeURIComponent(location.hash.slice(1));
+  const said = decoded(location.hash.slice(1)).trim();
   const [, circle, channel] = /^\/([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/.exec(said) ?? [];
   if (circle) {
-    if (!rooms.value.some(({ id }) => id === circle)) return false;
-    go(circle, channel);
+    if (![...rooms.value, ...others.value].some(({ id }) => id === circle)) return false;
+    await go(circle, channel);
     screen.value = "talk";
     return true;
   }
-  if (!said) return false;
   if (!said.startsWith("muster")) return false;
   history.replaceState(null, "", "./" + location.search); // it is a secret: it stays in no history
   await openInvite(said);
@@ -161,14 +178,28 @@ export const openInvite = async (given) => {
   const { epoch, name, services } = read;
   const known = rooms.value.find(({ id }) => id === epoch.circle);
   invited.value = { text: given, name, service: services[0]?.url ?? "" };
-  if (known) await join(settings.name.value).catch(wrong);
-  else screen.value = "invited";
+  if (!known && !others.value.some(({ id }) => id === epoch.circle)) screen.value = "invited";
+  else if (known && !(await isNews(known, services))) {
+    invited.value = null;
+    screen.value = "talk";
+    go(known.id);
+  } else await join(settings.name.value).catch(wrong);
+};
+
+/** Whether an invite to a circle that one is in says where else it meets, or lets one in anew. @param {Room} known @param {{id: string}[]} services */
+const isNews = async (known, services) => {
+  const met = (await known.circle.services()).map((address) => readService(address).id);
+  return services.some(({ id }) => !met.includes(id)) || known.troubles.value.some(({ reason }) => reason === "LEFT_OUT");
 };
 
 /** Go into the circle of the invite. @param {string} name how one is called */
 export const join = async (name) => {
   const { text: invite } = invited.value ?? { text: "" };
+  const { epoch } = await readInvite(invite);
   settings.name.value = name;
+  const before = rooms.value.find(({ id }) => id === epoch.circle);
+  await before?.close(); // opened anew, it has what the invite says
+  rooms.value = rooms.value.filter((one) => one !== before);
   const circle = await Circle.join(invite, options());
   invited.value = null;
   show(circle);
@@ -185,7 +216,14 @@ export const create = async ({ name, circle, services }) => {
 };
 
 /** Show a circle, and a channel of it. @param {string} id @param {string} [channel] */
-export const go = (id, channel) => {
+export const go = async (id, channel) => {
+  if (others.value.some((one) => one.id === id)) {
+    try {
+      show(await Circle.open(id, options()));
+    } catch (error) {
+      return wrong(error);
+    }
+  }
   shownId.value = id;
   remember("shown", id);
   if (channel) room.value?.enter(channel);

@@ -37,9 +37,10 @@ export const forget = (name) => {
   }
 };
 
-/** A signal that is kept. @template T @param {string} name @param {T} fallback */
-const kept = (name, fallback) => {
-  const one = signal(recall(name, fallback));
+/** A signal that is kept. @template T @param {string} name @param {T} fallback @param {(value: T) => boolean} [fits] whether what is found can be used */
+const kept = (name, fallback, fits = () => true) => {
+  const found = recall(name, fallback);
+  const one = signal(fits(found) ? found : fallback);
   let first = true;
   effect(() => {
     const { value } = one;
@@ -49,20 +50,30 @@ const kept = (name, fallback) => {
   return one;
 };
 
+const NAME_MOST = 64;
+
+/** Whether somebody can be called so: at most 64 bytes, and nothing that breaks a line. @param {string} name */
+export const isName = (name) => new TextEncoder().encode(name).length <= NAME_MOST && !/[\p{Cc}\p{Surrogate}]/u.test(name);
+
+/** @param {any} server */
+const isServer = (server) => typeof server?.urls === "string" && /^(stun|turn)s?:/.test(server.urls);
+/** @param {Record<string, any>} found */
+const areWords = (found) => Object.values(found).every((one) => typeof one === "string");
+
 export const settings = {
-  name: kept("name", ""),
+  name: kept("name", /** @type {string} */ (""), isName),
   /** `auto`, `light` or `dark` */
-  theme: kept("theme", "auto"),
+  theme: kept("theme", /** @type {string} */ ("auto"), (found) => /^(auto|light|dark)$/.test(found)),
   /** Whether to notify when the page is not seen, and to ring. */
   notify: kept("notify", false),
   ring: kept("ring", true),
   /** STUN and TURN servers of one's own. */
-  turn: kept("turn", /** @type {RTCIceServer[]} */ ([])),
+  turn: kept("turn", /** @type {RTCIceServer[]} */ ([]), (found) => found.every(isServer)),
   /** By TURN alone: others do not learn this device's address. */
   relayOnly: kept("relay only", false),
   /** How many may watch a broadcast. */
-  viewers: kept("viewers", 6),
-  devices: kept("devices", { audio: "", video: "", speaker: "" }),
+  viewers: kept("viewers", 6, (found) => Number.isInteger(found) && found >= 1 && found <= 8),
+  devices: kept("devices", { audio: "", video: "", speaker: "" }, areWords),
 };
 
 /** The profile of this page: another one is another person in the same browser. */

@@ -14,13 +14,15 @@ const MOST_BYTES = 256 * 1024;
 const Gate = ({ room }) => {
   const here = room.here.value;
   if (!here) return null;
+  const isKey = here.mode === "key";
   const join = () => room.act("join", here.id).catch(session.wrong);
   const hasAsked = here.asking.includes(room.me.value.id);
-  const words = here.mode === "invite" ? (hasAsked ? text.compose.asked : text.compose.locked(here.name)) : text.compose.join(here.name);
+  const closed = isKey ? text.compose.withKey(here.name) : hasAsked ? text.compose.asked : text.compose.locked(here.name);
+  const words = here.mode === "public" ? text.compose.join(here.name) : closed;
   return html`
     <div class="gate">
       <span class="grow">${words}</span>
-      ${!hasAsked && html`<button class="primary" onClick=${here.mode === "key" ? () => (session.dialog.value = { name: "unlock", about: here }) : join}>
+      ${!hasAsked && html`<button class="primary" onClick=${isKey ? () => (session.dialog.value = { name: "unlock", about: here }) : join}>
         ${here.mode === "invite" ? text.compose.ask : text.compose.joinDo}</button>`}
     </div>`;
 };
@@ -36,9 +38,12 @@ export const Composer = ({ room }) => {
   const { reply, edit } = room.composing.value;
   const key = `${room.id} ${channel}`;
 
+  const shown = useRef(key);
+  shown.current = key;
+
   const put = (/** @type {string} */ value) => {
-    written.value = value;
-    room.drafts.set(channel, value);
+    if (shown.current === key) written.value = value;
+    if (!edit) room.drafts.set(channel, value); // what is changed is no draft: that is there again afterwards
   };
   // what was begun in a channel is there when one comes back
   useEffect(() => {
@@ -47,7 +52,7 @@ export const Composer = ({ room }) => {
     if (matchMedia("(hover: hover)").matches) area.current?.focus();
   }, [key]);
   useEffect(() => {
-    if (edit) put(edit.text);
+    written.value = edit ? edit.text.replace(/^\//, "//") : (room.drafts.get(channel) ?? "");
   }, [edit]);
   useLayoutEffect(() => {
     const one = area.current;
@@ -83,7 +88,7 @@ export const Composer = ({ room }) => {
       put("");
       await run(room, said);
     } catch (error) {
-      if (!written.value) put(said); // nothing is lost
+      put([said, shown.current === key && written.value].filter(Boolean).join("\n")); // nothing is lost
       if (error instanceof Unable) session.note(error.message, "wrong");
       else session.wrong(error);
     }
@@ -91,7 +96,6 @@ export const Composer = ({ room }) => {
     area.current?.focus();
   };
   const stop = () => {
-    if (edit) put("");
     room.composing.value = {};
     area.current?.focus();
   };
@@ -120,7 +124,11 @@ export const Composer = ({ room }) => {
   };
   const offer = async (/** @type {Iterable<File>} */ files) => {
     const all = [...files];
-    if (all.length && !(await room.files.offer(all, channel))) session.note(text.files.nobody);
+    try {
+      if (all.length && !(await room.files.offer(all, channel))) session.note(text.files.nobody);
+    } catch (error) {
+      session.wrong(error);
+    }
   };
   const paste = (/** @type {ClipboardEvent} */ event) => {
     const files = event.clipboardData?.files;

@@ -103,21 +103,25 @@ const NewChannel = ({ room }) => {
         ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
         <button class="primary" disabled=${busy}>${text.dialogs.channel.make}</button>
       </form>
+      <button class="quiet" onClick=${() => (session.dialog.value = { name: "unlock" })}>${text.dialogs.channel.unlockTitle}</button>
     <//>`;
 };
 
-/** @param {{room: Room, about: import("../model/room.js").Channel}} props */
+/** A channel's name is closed to who has no key of it: then it is typed. @param {{room: Room, about?: import("../model/room.js").Channel}} props */
 const Unlock = ({ room, about }) => {
-  const passphrase = useSignal("");
+  const name = useSignal(""), passphrase = useSignal("");
   const { run, busy, wrong } = useWork(async () => {
-    const { channel } = await room.act("unlock", about.id, passphrase.value);
+    const { channel } = await room.act("unlock", about?.id ?? name.value.trim(), passphrase.value);
     room.enter(channel);
+    session.address();
   });
   return html`
     <${Dialog} title=${text.dialogs.channel.unlockTitle}>
       <form class="form" onSubmit=${run}>
-        <p><strong>#<${Name}>${about.name}<//></strong></p>
-        <${Field} label=${text.dialogs.channel.passphrase} type="password" value=${passphrase} required autofocus autocomplete="current-password" onInput=${(event) => (passphrase.value = event.target.value)} />
+        ${about
+          ? html`<p><strong>#<${Name}>${about.name}<//></strong></p>`
+          : html`<${Field} label=${text.dialogs.channel.name} hint=${text.dialogs.channel.unlockHint} value=${name} required autofocus onInput=${(event) => (name.value = event.target.value)} />`}
+        <${Field} label=${text.dialogs.channel.passphrase} type="password" value=${passphrase} required autofocus=${Boolean(about)} autocomplete="current-password" onInput=${(event) => (passphrase.value = event.target.value)} />
         ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
         <button class="primary" disabled=${busy}>${text.dialogs.channel.unlock}</button>
       </form>
@@ -355,12 +359,12 @@ const Delete = ({ room, about }) => {
 /** @param {{room: Room, about?: string}} props */
 const Search = ({ room, about = "" }) => {
   const typed = useSignal(about), found = useSignal(/** @type {import("../model/room.js").Message[] | null} */ (null));
-  const { run } = useWork(async () => {
-    found.value = typed.value.trim() ? (await room.circle.search(room.channel.value, typed.value, 200)).toReversed() : null;
-  }, () => {});
-  useEffect(() => {
-    if (about) void run(undefined);
-  }, []);
+  const run = async () => {
+    const wanted = typed.value;
+    const come = wanted.trim() ? (await room.circle.search(room.channel.value, wanted, 200).catch(() => [])).toReversed() : null;
+    if (wanted === typed.value) found.value = come; // and not typed on meanwhile
+  };
+  useEffect(() => void run(), []);
   const go = (/** @type {string} */ hash) => {
     closeDialog();
     void jump(room, hash);
@@ -368,7 +372,7 @@ const Search = ({ room, about = "" }) => {
   return html`
     <${Dialog} title=${html`<${Name}>${text.dialogs.search.title(room.here.value?.name ?? "")}<//>`} wide>
       <form class="form" role="search" onSubmit=${stay}>
-        <${Field} label=${text.dialogs.search.label} type="search" value=${typed} autofocus onInput=${(event) => ((typed.value = event.target.value), void run(undefined))} />
+        <${Field} label=${text.dialogs.search.label} inputmode="search" enterkeyhint="search" value=${typed} autofocus onInput=${(event) => ((typed.value = event.target.value), void run())} />
       </form>
       <p class="hint" role="status">${found.value && (found.value.length ? text.dialogs.search.found(found.value.length) : text.dialogs.search.none)}</p>
       <ul class="list found">
@@ -408,8 +412,12 @@ const EVERYWHERE = new Set(["help", "create", "bring"]);
 /** The dialog that is open. */
 export const Dialogs = () => {
   const open = session.dialog.value;
-  const room = session.room.value;
+  const room = session.screen.value === "talk" ? session.room.value : null;
   const Shown = open && DIALOGS[open.name];
-  return Shown && (room || EVERYWHERE.has(open.name)) ? html`<${Shown} key=${open.name} room=${room} about=${open.about} />` : null;
+  const isShown = Shown && (room || EVERYWHERE.has(open.name));
+  useEffect(() => {
+    if (open && !isShown) closeDialog(); // and it does not wait for a circle to come
+  }, [open, isShown]);
+  return isShown ? html`<${Shown} key=${open.name} room=${room} about=${open.about} />` : null;
 };
 

@@ -43,9 +43,15 @@ const EmojiChoice = ({ room, message, onDone }) => {
     onDone();
     if (emoji.trim()) room.react(message, emoji.trim()).catch(session.wrong);
   };
+  const ref = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const { current } = ref;
+    current?.querySelector("button")?.focus();
+    return () => void (current?.matches(":focus-within") && document.getElementById(`m-${message.hash}`)?.focus());
+  }, []);
   return html`
-    <div class="emoji-choice" role="group" aria-label=${text.actions.react} onKeyDown=${(event) => event.key === "Escape" && (event.stopPropagation(), onDone())}>
-      ${text.emoji.map((emoji, at) => html`<button key=${emoji} autofocus=${at === 0} onClick=${() => react(emoji)}>${emoji}</button>`)}
+    <div class="emoji-choice" ref=${ref} role="group" aria-label=${text.actions.react} onKeyDown=${(event) => event.key === "Escape" && (event.stopPropagation(), onDone())}>
+      ${text.emoji.map((emoji) => html`<button key=${emoji} onClick=${() => react(emoji)}>${emoji}</button>`)}
       <input aria-label=${text.emojiOther} placeholder="…" maxlength="16" size="2" onKeyDown=${(event) => event.key === "Enter" && react(event.target.value)} />
     </div>`;
 };
@@ -84,7 +90,7 @@ const compose = (room, how) => {
 
 /** Go to a message, if it is here. @param {Room} room @param {string} hash */
 export const jump = async (room, hash) => {
-  if (!(await room.reachBack(hash))) return;
+  if (!(await room.reachBack(hash))) return session.note(text.dialogs.search.tooFar);
   requestAnimationFrame(() => {
     const found = /** @type {HTMLElement | null} */ (document.getElementById(`m-${hash}`));
     found?.scrollIntoView({ block: "center" });
@@ -163,7 +169,7 @@ const OfferCard = ({ room, offer }) => {
           <div class="grow"><${Name}>${offer.name}<//><span class="hint">${text.size(offer.size)}</span></div>
           ${!offer.mine && offer.state === "offered" && html`<button onClick=${() => files.take(offer.id)}>${text.files.take}</button>`}
           ${!offer.mine && offer.state === "here" && html`<button onClick=${saveIt}>${text.files.save}</button>`}
-          ${!offer.mine && offer.state === "failed" && html`<button onClick=${() => files.take(offer.id)}>${text.files.take}</button>`}
+          ${!offer.mine && /^(failed|busy)$/.test(offer.state) && html`<button onClick=${() => files.take(offer.id)}>${text.files.take}</button>`}
           ${offer.state === "coming" && html`<button class="quiet" onClick=${() => files.stop(offer.id)}>${text.files.stop}</button>`}
           ${offer.mine && html`<button class="quiet" onClick=${() => files.stop(offer.id)}>${text.files.remove}</button>`}
         </div>
@@ -172,6 +178,7 @@ const OfferCard = ({ room, offer }) => {
         <div class="hint" role="status">
           ${offer.state === "gone" && text.files.gone}
           ${offer.state === "failed" && html`<span class="wrong">${text.files.failed}</span>`}
+          ${offer.state === "busy" && text.files.busy}
           ${have.length > 0 && text.files.sentTo(text.list(have))}
           ${offer.mine && !takers.length && (room.peers.value.length ? text.files.waiting(room.peers.value.length) : text.files.nobody)}
         </div>
@@ -183,7 +190,7 @@ const OfferCard = ({ room, offer }) => {
 export const Log = ({ room }) => {
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
   const isAtEnd = useRef(true);
-  const height = useRef(0);
+  const anchor = useRef({ id: "", top: 0 });
   const away = useSignal(false);
   const channel = room.channel.value;
   const here = room.here.value;
@@ -194,10 +201,17 @@ export const Log = ({ room }) => {
   const mine = new Set([skeleton(room.me.value.name)]);
   const isMe = (/** @type {string} */ name) => mine.has(skeleton(name));
 
+  /** Remember what is at the top of what is seen: it stays there, whatever comes above or below. */
+  const hold = () => {
+    const log = ref.current;
+    const first = /** @type {HTMLElement | undefined} */ (log && [...log.querySelectorAll(".message[id]")].find((one) => /** @type {HTMLElement} */ (one).offsetTop + /** @type {HTMLElement} */ (one).offsetHeight > log.scrollTop));
+    anchor.current = { id: first?.id ?? "", top: first && log ? first.offsetTop - log.scrollTop : 0 };
+  };
   const look = () => {
     const { scrollTop = 0, scrollHeight = 0, clientHeight = 0 } = ref.current ?? {};
     isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR;
     away.value = !isAtEnd.current;
+    hold();
     room.see(isAtEnd.current);
     if (scrollTop < NEAR) room.earlier();
   };
@@ -211,8 +225,11 @@ export const Log = ({ room }) => {
     const log = ref.current;
     if (!log) return;
     if (isAtEnd.current) toEnd();
-    else if (log.scrollTop < NEAR) log.scrollTop += log.scrollHeight - height.current; // what was said earlier came above
-    height.current = log.scrollHeight;
+    else {
+      const first = document.getElementById(anchor.current.id);
+      if (first) log.scrollTop = first.offsetTop - anchor.current.top;
+    }
+    hold();
     room.see(isAtEnd.current);
   });
   useEffect(() => {
@@ -254,7 +271,7 @@ export const Log = ({ room }) => {
   const isAlone = room.peers.value.length === 0 && messages.length === 0 && room.people.value.size < 2;
   return html`
     <div class="log-frame">
-      <div class="log" ref=${ref} id="log" role="log" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look}>
+      <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look}>
         ${room.hasEarlier.value
           ? html`<button class="quiet earlier" onClick=${() => room.earlier()}>${text.earlier}</button>`
           : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.beginningHint}</p>

@@ -2,6 +2,7 @@
  * What there is: circles, their channels, and oneself.
  * @module
  */
+import { plainName } from "../model/names.js";
 import * as session from "../model/session.js";
 import { text } from "../text.js";
 import { html } from "../ui.js";
@@ -68,6 +69,13 @@ export const Sidebar = () => {
                 <${Avatar} id=${one.id} name=${one.title.value} small />
                 <${Name} class="grow">${one.title}<//>
                 ${one !== room && html`<${Badge} count=${one.count.value} />`}
+              </button>
+            </li>`)}
+          ${session.others.value.map((one) => html`
+            <li key=${one.id}>
+              <button class="item circle" onClick=${() => session.go(one.id)}>
+                <${Avatar} id=${one.id} name=${one.name} small />
+                <${Name} class="grow">${plainName(one.name) || text.unnamed}<//>
               </button>
             </li>`)}
         </ul>

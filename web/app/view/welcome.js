@@ -2,15 +2,21 @@
  * Before one is in a circle: make one, or go in by an invite; and what stops everything.
  * @module
  */
-import { readService } from "../library.js";
-import { settings } from "../model/settings.js";
+import { readInvite, readService } from "../library.js";
+import { plainName } from "../model/names.js";
+import { isName, settings } from "../model/settings.js";
 import * as session from "../model/session.js";
 import { text } from "../text.js";
 import { html, signal, useSignal } from "../ui.js";
 import { Dialog, Field, Icon, Name, closeDialog } from "./parts.js";
 
-const NAME_MOST = 64;
-const isTooLong = (/** @type {string} */ name) => new TextEncoder().encode(name).length > NAME_MOST;
+/** A name without what stands around it; whoever reads it learns what is wrong with it. @param {string} typed */
+const named = (typed) => {
+  const name = typed.trim();
+  if (!plainName(name)) throw new TypeError(text.nameMissing);
+  if (!isName(name)) throw new TypeError(text.nameTooLong);
+  return name;
+};
 
 /** The ring of people that stands for a circle. */
 const Ring = () => html`<img class="ring" src="./icon.svg" alt="" width="72" height="72" />`;
@@ -40,8 +46,7 @@ export const Create = ({ name: given = "" }) => {
     busy.value = true;
     wrong.value = "";
     try {
-      if (isTooLong(name.value) || isTooLong(circle.value)) throw new TypeError("a name has at most 64 bytes");
-      await session.create({ name: name.value.trim(), circle: circle.value.trim(), services: servicesOf(service.value) });
+      await session.create({ name: named(name.value), circle: named(circle.value), services: servicesOf(service.value) });
       closeDialog();
     } catch (error) {
       wrong.value = error instanceof TypeError ? error.message : text.reason(error);
@@ -63,15 +68,22 @@ export const Create = ({ name: given = "" }) => {
 
 /** The form that takes an invite. */
 export const Paste = () => {
-  const link = useSignal("");
-  const open = (/** @type {Event} */ event) => {
+  const link = useSignal(""), wrong = useSignal("");
+  const open = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    try {
+      await readInvite(link.value.trim());
+    } catch (error) {
+      const { title, advice, detail } = text.problems.invite(error);
+      wrong.value = [`${title}.`, advice, detail].join(" ");
+      return;
+    }
     closeDialog();
-    void session.openInvite(link.value);
+    void session.openInvite(link.value.trim());
   };
   return html`
     <form class="form" onSubmit=${open}>
-      <${Field} label=${text.welcome.pasteLabel} hint=${text.welcome.pasteHint} value=${link} required inputmode="url" spellcheck="false"
+      <${Field} label=${text.welcome.pasteLabel} hint=${text.welcome.pasteHint} value=${link} required inputmode="url" spellcheck="false" wrong=${wrong.value}
         onInput=${(event) => (link.value = event.target.value)} />
       <button class="primary">${text.welcome.open}</button>
     </form>`;
@@ -112,8 +124,7 @@ export const Invited = () => {
     busy.value = true;
     wrong.value = "";
     try {
-      if (isTooLong(name.value)) throw new TypeError("a name has at most 64 bytes");
-      await session.join(name.value.trim());
+      await session.join(named(name.value));
     } catch (error) {
       wrong.value = error instanceof TypeError ? error.message : text.reason(error);
       busy.value = false;
