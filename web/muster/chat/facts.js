@@ -125,6 +125,8 @@ export class Facts {
   #ever = new Map();
   /** @type {Map<string, number>} */
   #entered = new Map();
+  /** @type {Map<string, number>} when somebody has left a call last */
+  #left = new Map();
 
   /**
    * @param {object} how
@@ -258,13 +260,20 @@ export class Facts {
       if (!this.#room(by)) return;
       this.#creates.set(hash, { ...fact, body: said });
       this.#enter(hash, by);
-      this.#keep(this.#said.callAt, by, fact, [hash, "join", fact.channel]);
+      this.#move(by, fact, [hash, "join", fact.channel]);
     } else if (op === "end") this.#keep(this.#said.ends, `${by} ${call}`, fact, true);
     else if (op === "revoke") this.#keep(this.#said.revokes, `${by} ${call} ${said.member}`, fact, true);
     else {
       if (op !== "leave") this.#enter(call, by);
-      this.#keep(this.#said.callAt, by, fact, [call, op, fact.channel]);
+      this.#move(by, fact, [call, op, fact.channel]);
     }
+  }
+
+  /** Note in which call a member is, and when it was in the one before. @param {string} by @param {Rec} fact @param {[string, string, string]} value */
+  #move(by, fact, value) {
+    const [before, op] = this.#said.callAt.get(by)?.value ?? ["", "leave"];
+    if (op !== "leave" && this.#ever.get(before)?.has(by)) this.#left.set(before, Math.max(this.#left.get(before) ?? 0, fact.at_ms));
+    this.#keep(this.#said.callAt, by, fact, value);
   }
 
   /** Note that a member was in a call, as what it says later replaces that. @param {string} call @param {string} by */
@@ -378,12 +387,11 @@ export class Facts {
     }
     for (const { by, at, value: [hash, op, place] } of callAt.values()) {
       const call = this.calls.get(hash);
-      if (!call || place !== call.channel) continue;
-      if (op === "leave" && !call.ended) call.ended_ms = Math.max(call.ended_ms, at);
-      if (op === "leave" || revokes.has(`${call.host} ${hash} ${by}`)) continue;
+      if (!call || op === "leave" || place !== call.channel || revokes.has(`${call.host} ${hash} ${by}`)) continue;
       call[op === "view" ? "viewers" : "participants"].push(by);
       call.heard = Math.max(call.heard, at);
     }
+    for (const call of this.calls.values()) if (!call.ended && !call.participants.length) call.ended_ms = this.#left.get(call.hash) ?? 0;
   }
 
   #settleStanding() {
