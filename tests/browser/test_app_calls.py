@@ -1,28 +1,33 @@
-"""Calls of the app, by its model, in pages with made-up devices: what flows is asked of getStats and seen in pixels.
+"""Calls of the app, by its model, in pages with made-up devices.
 
-Chromium's made-up camera is a green picture that moves, its microphone beeps once a second.
+What flows is asked of getStats, and seen in pixels: Chromium's made-up camera is a green picture
+that moves, its microphone beeps.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from tests.support.pages import Pages, Person
+from tests.support.pages import CHROMIUM, FLAGS, Pages, Person
 
 CALLS = """
   const { CallModel } = await import("/web/app/model/call.js");
   const { signal } = await import("/web/app/ui.js");
   window.signals = { devices: signal({ audio: "", video: "", speaker: "" }), ring: signal(true) };
   window.calls = new CallModel({ circle, settings: { viewers: given.viewers ?? 6, ...signals } });
+  window.sending = () => calls.sending.value;
   window.tile = (name) => calls.tiles.value.find((one) => one.name === name);
   /** What has come from somebody: frames that were decoded, bytes of pictures and of sound. */
   window.flow = async (name) => {
     const peer = [...circle.peers.values()].find((one) => one.name === name);
-    const all = Object.values(await circle.stats(peer.id)).filter((one) => one.type === "inbound-rtp");
-    const sum = (kind, what) => all.filter((one) => one.kind === kind).reduce((sum, one) => sum + (one[what] ?? 0), 0);
-    return { frames: sum("video", "framesDecoded"), video: sum("video", "bytesReceived"), audio: sum("audio", "bytesReceived") };
+    const all = Object.values(await circle.stats(peer.id));
+    const found = { frames: 0, video: 0, audio: 0 };
+    for (const { type, kind, bytesReceived = 0, framesDecoded = 0 } of all) {
+      if (type !== "inbound-rtp") continue;
+      found[kind] += bytesReceived;
+      found.frames += framesDecoded;
+    }
+    return found;
   };
   /** Wait until more of a kind comes from somebody. */
   window.flows = async (name, kind) => {
@@ -39,13 +44,14 @@ CALLS = """
   /** What stays as long as a connection with the other does, and no ICE restart has come. */
   window.way = async () => {
     const all = Object.values(await circle.stats([...circle.peers.keys()][0]));
-    const { localCertificateId, iceLocalUsernameFragment } = all.find(({ type }) => type === "transport");
-    return [localCertificateId, iceLocalUsernameFragment];
+    const one = all.find(({ type }) => type === "transport");
+    return [one.localCertificateId, one.iceLocalUsernameFragment];
   };
   /** The share of pixels that are green in what somebody shows. */
   window.green = async (name) => {
     const video = document.createElement("video");
-    Object.assign(video, { muted: true, srcObject: new MediaStream(tile(name).stream.getVideoTracks()) });
+    const srcObject = new MediaStream(tile(name).stream.getVideoTracks());
+    Object.assign(video, { muted: true, srcObject });
     await video.play();
     const canvas = new OffscreenCanvas(64, 48).getContext("2d");
     await new Promise((seen) => video.requestVideoFrameCallback(seen));
@@ -53,7 +59,9 @@ CALLS = """
     video.srcObject = null;
     const { data } = canvas.getImageData(0, 0, 64, 48);
     let count = 0;
-    for (let at = 0; at < data.length; at += 4) count += Number(data[at + 1] > 100 && data[at + 1] > 1.5 * data[at]);
+    for (let at = 0; at < data.length; at += 4) {
+      count += Number(data[at + 1] > 100 && data[at + 1] > 1.5 * data[at]);
+    }
     return count / (64 * 48);
   };
 """
@@ -214,3 +222,168 @@ def test_a_broadcast_goes_to_as_many_as_its_host_has_set_and_stops_for_who_is_sh
     for one in (*stay, last):
         one.until("!calls.mine.value && calls.problem.value.reason === 'ENDED'")
     assert everybody
+
+
+def test_a_call_rings_and_is_taken_declined_or_missed(pages: Pages, here: str) -> None:
+    ada, bob, eve = people(pages, here, "Ada", "Bob", "Eve")
+    only_bob = {"ring": [bob.run("return circle.me.id")]}
+    ada.run("await calls.start('general', 'audio', given)", only_bob)
+    bob.until("calls.ringing.value?.from === given", ada.run("return circle.me.id"))
+    eve.until("Object.values(calls.ongoing.value).length")
+    assert eve.run("return calls.ringing.value") is None  # it rings for Bob alone
+    bob.run("calls.decline()")
+    ada.until("calls.declined.value.join() === given", bob.run("return circle.me.id"))
+    bob.until("!calls.ringing.value")
+    ada.run("await calls.leave()")
+    bob.until("!Object.keys(calls.ongoing.value).length")
+    assert bob.run("return calls.missed.value") == []  # it was not missed, but declined
+
+    ada.run("await calls.start('general', 'video')")
+    for one in (bob, eve):
+        one.until("calls.ringing.value")
+    eve.run("const { now } = Date; Date.now = () => now() + 46_000; await calls.refresh()")
+    assert eve.run("return calls.ringing.value") is None  # in time it has rung long enough
+    assert eve.run("return calls.missed.value") == []  # and can still be joined
+    bob.run("await calls.accept()")
+    tiles(ada, "Ada", "Bob")
+    ada.run("await calls.end()")
+    eve.until("calls.missed.value.length === 1")
+    assert eve.run("const [one] = calls.missed.value; return [one.media, one.ended]") == [
+        "video",
+        True,
+    ]
+    bob.until("!calls.mine.value")
+    assert bob.run("return calls.missed.value") == []
+    cards = bob.run("return Object.values(calls.cards.value)[0].map((one) => one.ended_ms > 0)")
+    assert cards == [True, True]
+
+
+def test_two_who_call_at_the_same_moment_are_in_one_call(pages: Pages, here: str) -> None:
+    ada, bob = people(pages, here, "Ada", "Bob")
+    for one in (ada, bob):
+        one.run("calls.start('general', 'audio')")
+    for one in (ada, bob):
+        one.until("calls.mine.value")
+        tiles(one, "Ada", "Bob")
+    calls = {one.run("return calls.mine.value.hash") for one in (ada, bob)}
+    assert len(calls) == 1
+    assert ada.run("return flows('Bob', 'audio')")
+    assert bob.run("return calls.ringing.value") is None
+    assert bob.run("return calls.missed.value") == []
+
+
+def test_who_reloads_is_in_again_when_they_like(pages: Pages, here: str) -> None:
+    ada, bob = people(pages, here, "Ada", "Bob")
+    ada.run("await calls.start('general', 'audio')")
+    bob.until("calls.ringing.value")
+    bob.run("await calls.accept()")
+    tiles(ada, "Ada", "Bob")
+    bob.page.reload()
+    ada.until("calls.tiles.value.length === 1")
+    bob.join("")
+    bob.run(CALLS, {})
+    bob.until("Object.values(calls.ongoing.value)[0]?.participants.includes(circle.me.id)")
+    assert bob.run("return calls.mine.value ?? calls.ringing.value") is None
+    bob.run("await calls.join('general')")
+    for one, other in ((ada, "Bob"), (bob, "Ada")):
+        tiles(one, "Ada", "Bob")
+        one.run("await flows(given, 'audio')", other)
+    # another tab of the same person goes in: the call is there then
+    tab = pages.tab(bob.context)
+    tab.join("")
+    tab.run(CALLS, {})
+    tab.until("Object.values(calls.ongoing.value).length")
+    tab.run("await calls.join('general')")
+    tiles(tab, "Ada", "Bob")
+    bob.until("!calls.mine.value")
+    ada.run("await flows('Bob', 'audio')")
+
+
+def test_who_has_no_microphone_hears_and_a_camera_may_be_taken_away(
+    pages: Pages, here: str
+) -> None:
+    """A Chromium that asks before it gives a device, and takes it back when it was given."""
+    asking = pages.browser.browser_type.launch(
+        executable_path=CHROMIUM, args=[one for one in FLAGS if "fake-ui" not in one]
+    )
+    strict = Pages(asking, pages.origin)
+    ada, bob = pages.person(), strict.person()
+    bob.join(ada.create(here, name="Ada"), name="Bob")
+    for one in (ada, bob):
+        one.run(CALLS, {})
+        one.until("circle.peers.size")
+    ada.run("await calls.start('general', 'audio')")
+    bob.until("calls.ringing.value")
+    bob.run("await calls.accept()")
+    assert bob.run("return calls.problem.value.reason") == "MICROPHONE_DENIED"
+    tiles(ada, "Ada", "Bob")
+    ada.until("!tile('Bob').microphone")
+    assert bob.run("return flows('Ada', 'audio')")
+    allowed = ["microphone", "camera"]
+    bob.context.grant_permissions(allowed, origin=pages.origin)
+    bob.run("await calls.toggleMicrophone(); await calls.toggleCamera()")
+    assert bob.run("return calls.problem.value") is None
+    ada.until("tile('Bob').camera && tile('Bob').microphone")
+    ada.run("await flows('Bob', 'frames'); await flows('Bob', 'audio')")
+    bob.context.clear_permissions()
+    bob.until(
+        "calls.problem.value && !calls.sending.value.camera && !calls.sending.value.microphone"
+    )
+    assert bob.run("return calls.problem.value.reason").endswith("_GONE")
+    ada.until("!tile('Bob').camera && !tile('Bob').microphone")
+    assert bob.run("return flows('Ada', 'audio')")
+    bob.context.grant_permissions(allowed, origin=pages.origin)
+    bob.run("await calls.toggleMicrophone(); await calls.toggleCamera()")
+    ada.run("await flows('Bob', 'frames'); await flows('Bob', 'audio')")
+    strict.close()
+    asking.close()
+
+
+def test_what_members_may_not_say_of_calls_changes_nothing(pages: Pages, here: str) -> None:
+    ada, bob, eve = people(pages, here, "Ada", "Bob", "Eve")
+    ada.run(
+        "await calls.start('general', 'audio', given)", {"ring": [bob.run("return circle.me.id")]}
+    )
+    bob.until("calls.ringing.value")
+    bob.run("await calls.accept()")
+    tiles(bob, "Ada", "Bob")
+    call = ada.run("return calls.mine.value.hash")
+    eve.until("Object.values(calls.ongoing.value).length")
+    # by records
+    refused = "return circle.act('call', 'general', ...given).catch(({ reason }) => reason)"
+    host = ada.run("return circle.me.id")
+    assert eve.run(refused, ["end", call]) == "NOT_ALLOWED"
+    assert eve.run(refused, ["revoke", call, host]) == "NOT_ALLOWED"
+    assert eve.run(refused, ["create", "audio", {"ring": ["x"]}]) == "MALFORMED"
+    # by the pipe: of a call that she is not in, and as the host that she is not
+    eve.run(
+        """const lies = circle.pipe("call");
+        const call = given;
+        for (const lie of [
+          { t: "in", call, camera: true, muted: "yes" }, { t: "out", call }, { t: "full", call },
+          { t: "admitted", call }, { t: "in", call: "x".repeat(64) }, { t: "in" }, { t: 5, call },
+          "in", 7, null, [], { t: "declined", call: "__proto__" }, { t: "in", call: [call] },
+          new Uint8Array(9),
+        ]) await lies.send(lie)""",
+        call,
+    )
+    eve.run("await circle.inCall(given)", call)  # and by the word of her node
+    for one in (ada, bob):
+        one.run("window.word = (await circle.calls())[0].word")
+        one.until("[...circle.peers.values()].every((one) => one.abilities.includes(word))")
+    for one in (ada, bob):
+        one.run("await calls.refresh()")
+        assert one.run("return calls.tiles.value.map(({ name }) => name).sort()") == ["Ada", "Bob"]
+        assert one.run("return [calls.mine.value.hash, calls.waiting.value]") == [call, False]
+    assert bob.run("return flows('Ada', 'audio')")
+    # a member who rings and rings is heard a few times
+    for _ in range(7):
+        made = eve.run("return circle.act('call', 'general', 'create', 'audio')")
+        eve.run("await circle.act('call', 'general', 'end', given)", made["hash"])
+    assert bob.run("return calls.mine.value.hash") == call
+    # who was shut out stays out
+    ada.run("await calls.revoke(given)", bob.run("return circle.me.id"))
+    bob.until("calls.problem.value?.reason === 'REVOKED' && !calls.mine.value")
+    bob.run("await calls.join('general')")
+    bob.until("calls.problem.value?.reason === 'REVOKED' && !calls.mine.value")
+    ada.until("calls.tiles.value.length === 1")

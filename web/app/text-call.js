@@ -61,6 +61,7 @@ export const callText = {
   noViewers: "Nobody watches yet.",
   waitsForPlace: "waits for a place",
   revoke: (/** @type {string} */ name) => `Shut ${name} out`,
+  revokeSure: "Shut out?",
   full: "All places are taken. You will see the broadcast as soon as one is free.",
   waitForHost: "Waiting for the host's picture …",
   ringsOut: "Ringing …",

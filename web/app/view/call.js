@@ -8,7 +8,7 @@ import { announceCall } from "../model/notices.js";
 import { wrong } from "../model/session.js";
 import { callText } from "../text-call.js";
 import { text } from "../text.js";
-import { html, useEffect, useRef } from "../ui.js";
+import { html, useEffect, useRef, useSignal } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
 
 /** @typedef {import("../model/room.js").Room} Room */
@@ -66,6 +66,14 @@ const Picture = ({ stream, label, screen, isMe }) => {
   return html`<video ref=${ref} class=${`${screen ? "screen" : ""} ${isMe && !screen ? "mirror" : ""}`} aria-label=${label} autoplay playsinline muted></video>`;
 };
 
+/** Shut somebody out, for good: so it is asked once more. @param {{room: Room, member: string, name: string}} props */
+const ShutOut = ({ room, member, name }) => {
+  const asked = useSignal(false);
+  if (!asked.value) return html`<${IconButton} icon="close" class="small" label=${callText.revoke(name)} onClick=${() => (asked.value = true)} />`;
+  return html`
+    <button class="quiet danger shut-out" onBlur=${() => (asked.value = false)} onClick=${doing(() => room.calls.revoke(member))} ref=${(/** @type {HTMLElement | null} */ one) => one?.focus()}>${callText.revokeSure}<span class="hidden">: ${name}</span></button>`;
+};
+
 /** Somebody in the call. @param {{room: Room, tile: Tile, isHost: boolean}} props */
 const TileOf = ({ room, tile, isHost }) => {
   const { member, stream, isMe, speaking, microphone, muted, camera, screen, health, role } = tile;
@@ -87,7 +95,7 @@ const TileOf = ({ room, tile, isHost }) => {
         ${!microphone ? html`<span class="silent"><${Icon} name="muted" /><span>${callText.noMicrophone}</span></span>`
           : muted && html`<span class="silent"><${Icon} name="muted" /><span>${callText.muted}</span></span>`}
         ${!isMe && html`<span class=${`mark ${health.state}`} title=${figures}><i></i><span class="hidden">${figures}</span></span>`}
-        ${isHost && !isMe && html`<${IconButton} icon="close" class="small" label=${callText.revoke(name)} onClick=${doing(() => room.calls.revoke(member))} />`}
+        ${isHost && !isMe && html`<${ShutOut} room=${room} member=${member} name=${name} />`}
       </div>
     </li>`;
 };
@@ -124,7 +132,7 @@ const Viewers = ({ room }) => {
             const name = nameOf(room, member, told);
             return html`
               <li key=${node}><${Name}>${name}<//>${!admitted && html` <span class="hint">${callText.waitsForPlace}</span>`}
-                <${IconButton} icon="close" class="small" label=${callText.revoke(name)} onClick=${doing(() => room.calls.revoke(member))} /></li>`;
+                <${ShutOut} room=${room} member=${member} name=${name} /></li>`;
           })}
         </ul>` : html`<p class="hint">${callText.noViewers}</p>`}
     </section>`;
@@ -243,7 +251,7 @@ export const IncomingCall = ({ room }) => {
         <${Avatar} id=${room.person(ringing.from).id} name=${nameOf(room, ringing.from, ringing.name)} />
         <div class="grow">
           <p id=${`rings-${room.id}`}><strong><${Name}>${(callText.incoming[ringing.media] ?? callText.incoming.audio)(nameOf(room, ringing.from, ringing.name))}<//></strong></p>
-          <p class="hint" id=${`rings-where-${room.id}`}><${Name}>${callText.inChannel(channelName(room, ringing.channel), room.title.value)}<//> · ${callText.answerKey}</p>
+          <p class="hint" id=${`rings-where-${room.id}`}><${Name}>${callText.inChannel(channelName(room, ringing.channel), room.title.value)}<//><span class="key-hint"> · ${callText.answerKey}</span></p>
         </div>
         <div class="buttons">
           <button class="primary" onClick=${doing(() => calls.accept())}><${Icon} name="phone" />${callText.accept}</button>
