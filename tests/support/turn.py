@@ -31,13 +31,27 @@ def missing() -> str:
     return "needs coturn: .ci/setup coturn installs it as root on Debian"
 
 
+HERE_TOO = """
+allow-loopback-peers
+allowed-peer-ip=127.0.0.1
+"""
+"""What lets it lead to this machine, as ours never does, for two browsers that are both here."""
+
+
 @contextmanager
-def running(directory: Path, *, secret: str = "", login: str = "") -> Iterator[int]:
-    """Run coturn with a shared secret, or a fixed ``name:password``; yields its port."""
-    port = _free_port()
+def running(
+    directory: Path, *, secret: str = "", login: str = "", port: int = 0, here_too: bool = False
+) -> Iterator[int]:
+    """Run coturn with a shared secret, or a fixed ``name:password``; yields its port.
+
+    With *here_too* it leads to this machine as well; all else is our configuration.
+    """
+    port = port or _free_port()
     file, output = directory / "turnserver.conf", directory / "coturn.out"
     file.write_text(
-        _configured(port, secret=secret, login=login) + HERE.format(directory=directory)
+        _configured(port, secret=secret, login=login)
+        + HERE.format(directory=directory)
+        + (HERE_TOO if here_too else "")
     )
     log = output.open("wb")
     process = subprocess.Popen(
