@@ -142,7 +142,7 @@ javascript: $(NODE_READY) ## check the types of the browser library, and look fo
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.examples.json && \
 		$$node tests/node_modules/typescript/bin/tsc -p web/tsconfig.app.json && \
 		$$node tests/vendor.mjs --check && \
-		$$node tests/app.mjs --check && \
+		$$node tests/app.mjs --check && $(BIN)/python -m infra.app_files --check && \
 		$$node tests/node_modules/eslint/bin/eslint.js --config tests/eslint.config.mjs web tests tools
 
 .PHONY: imports

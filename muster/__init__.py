@@ -6,4 +6,4 @@ nothing but a URL and a key, `muster.cli` is the command.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
