@@ -73,7 +73,7 @@ const SCREEN = [[800_000, 1, 15], [300_000, 1, 8], [150_000, 1.5, 5], [0, 2, 3]]
 export const fitting = ({ available, loss = 0, receivers = 1, screen = false, before = null }) => {
   const most = Math.min(screen ? MOST_SCREEN : MOST_CAMERA, UPLINK / Math.max(1, receivers));
   const last = before?.maxBitrate ?? most;
-  const room = available === undefined ? last : (available - AUDIO) * 0.9;
+  const room = Number.isFinite(available) ? (/** @type {number} */ (available) - AUDIO) * 0.9 : last;
   let wanted = Math.min(room, before ? last * 1.3 : most);
   if (loss > 0.1) wanted = Math.min(room, last * 0.6);
   else if (loss > 0.03) wanted = Math.min(room, last);
@@ -223,7 +223,11 @@ export class Call extends EventTarget {
     if (!rtc || rtc.dead) return;
     rtc.media = null;
     rtc.declined = [];
-    for (const transceiver of rtc.pc.getTransceivers()) if (isLive(transceiver)) transceiver.stop();
+    for (const transceiver of rtc.pc.getTransceivers()) {
+      if (!isLive(transceiver)) continue;
+      rtc.pc.removeTrack(transceiver.sender); // at once, and the track is free for a sender that comes after
+      transceiver.stop();
+    }
     for (const [, { rates }] of this.#nodes) rates.clear(); // there are fewer receivers now
   }
 

@@ -127,6 +127,8 @@ export class CallModel {
   #loud = new Map();
   /** @type {string[]} nodes of viewers, in the order in which they came */
   #queue = [];
+  /** Members whom this host has just shut out. @type {Set<string>} */
+  #shut = new Set();
   /** @type {Map<string, string>} what a viewer was told last */
   #told = new Map();
   /** @type {Map<string, number>} when a call was first heard of */
@@ -263,6 +265,7 @@ export class CallModel {
     const { hash, channel, role } = this.mine.value ?? {};
     if (!hash || role !== "host") return;
     // first what flows is stopped, then it is said
+    this.#shut.add(member);
     for (const { id, member: whose } of this.#circle.peers.values()) if (whose === member) this.#call?.leave(id);
     await this.#circle.act("call", channel, "revoke", hash, member);
     await this.refresh();
@@ -412,6 +415,7 @@ export class CallModel {
     this.#audio = this.#video = null;
     this.#queue = [];
     this.#told.clear();
+    this.#shut.clear();
     this.#loud.clear();
     this.#circle.inCall(null).catch(() => {}); // the circle was left
     batch(() => {
@@ -593,7 +597,9 @@ export class CallModel {
     const ongoing = {};
     for (const one of found) {
       if (!this.#seen.has(one.hash)) this.#seen.set(one.hash, now);
-      const missed = one.rings && !one.took && !one.on && !this.#declinedCalls.has(one.hash);
+      // who has begun another at the same moment is in that one
+      const met = found.some(({ took, channel, at_ms }) => took && channel === one.channel && Math.abs(at_ms - one.at_ms) < GLARE_MS);
+      const missed = one.rings && !one.took && !one.on && !met && !this.#declinedCalls.has(one.hash);
       (calls[one.channel] ??= []).push({ ...one, missed });
       if (one.on) ongoing[one.channel] = one;
     }
@@ -646,7 +652,7 @@ export class CallModel {
     /** @type {Map<string, Peer>} */
     const found = new Map();
     for (const peer of this.#circle.peers.values()) {
-      if (!members.includes(peer.member) || peer.member === this.#circle.me.id || !isIn(peer)) continue;
+      if (!members.includes(peer.member) || peer.member === this.#circle.me.id || this.#shut.has(peer.member) || !isIn(peer)) continue;
       if (!found.has(peer.member) || this.#call?.nodes.includes(peer.id)) found.set(peer.member, peer);
     }
     return [...found.values()];
