@@ -10,6 +10,7 @@ import { effect, html, render } from "./ui.js";
 import { Dialogs } from "./view/dialogs.js";
 import { Name } from "./view/parts.js";
 import { Talk } from "./view/shell.js";
+import { isDrawn, undraw } from "./view/sidebar.js";
 import { Invited, Stopped, Welcome } from "./view/welcome.js";
 
 /** @type {Record<string, () => any>} */
@@ -63,8 +64,8 @@ addEventListener("keydown", (event) => {
     event.preventDefault();
     act();
   } else if (key === "Escape" && !session.dialog.value) {
-    document.body.classList.remove("nav-open");
-    document.getElementById("compose")?.focus();
+    if (isDrawn.value) undraw();
+    else document.getElementById("compose")?.focus();
   }
 });
 

@@ -213,8 +213,6 @@ export const text = {
     asks: "asks to be let in",
     same: "This is me, on another device",
     call: "Call",
-    show: "Show people",
-    hide: "Hide people",
   },
 
   dialogs: {

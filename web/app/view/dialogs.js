@@ -299,7 +299,7 @@ const Settings = ({ room }) => {
         <h3>${text.dialogs.settings.turn}</h3>
         <form class="form" onSubmit=${turned.run}>
           <div class="field">
-            <label for="turn">${text.dialogs.settings.turnHint}</label>
+            <label for="turn" class="hint">${text.dialogs.settings.turnHint}</label>
             <textarea id="turn" rows="2" spellcheck="false" value=${turn} onInput=${(event) => (turn.value = event.target.value)}></textarea>
             ${turned.wrong.value && html`<p class="wrong" role="alert">${turned.wrong}</p>`}
           </div>

@@ -44,7 +44,7 @@ const EmojiChoice = ({ room, message, onDone }) => {
     if (emoji.trim()) room.react(message, emoji.trim()).catch(session.wrong);
   };
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const { current } = ref;
     current?.querySelector("button")?.focus();
     return () => void (current?.matches(":focus-within") && document.getElementById(`m-${message.hash}`)?.focus());
@@ -74,12 +74,12 @@ const Body = ({ body, isMe }) => {
 /** What one message can be done to. @param {{room: Room, message: Message, choosing: any}} props */
 const Actions = ({ room, message, choosing }) => html`
   <div class="actions" role="group" aria-label=${text.actions.more}>
-    <${IconButton} icon="smile" label=${text.actions.react} tabindex="-1" onClick=${() => (choosing.value = !choosing.value)} />
-    <${IconButton} icon="reply" label=${text.actions.reply} tabindex="-1" onClick=${() => compose(room, { reply: message })} />
+    <${IconButton} icon="smile" label=${text.actions.react} onClick=${() => (choosing.value = !choosing.value)} />
+    <${IconButton} icon="reply" label=${text.actions.reply} onClick=${() => compose(room, { reply: message })} />
     ${message.mine && html`
-      <${IconButton} icon="edit" label=${text.actions.edit} tabindex="-1" onClick=${() => compose(room, { edit: message })} />
-      <${IconButton} icon="bin" label=${text.actions.delete} tabindex="-1" onClick=${open("delete", message)} />`}
-    <${IconButton} icon="copy" label=${text.actions.copy} tabindex="-1" onClick=${() => navigator.clipboard?.writeText(message.text).catch(session.wrong)} />
+      <${IconButton} icon="edit" label=${text.actions.edit} onClick=${() => compose(room, { edit: message })} />
+      <${IconButton} icon="bin" label=${text.actions.delete} onClick=${open("delete", message)} />`}
+    <${IconButton} icon="copy" label=${text.actions.copy} onClick=${() => navigator.clipboard?.writeText(message.text).catch(session.wrong)} />
   </div>`;
 
 /** @param {Room} room @param {{reply?: Message, edit?: Message}} how */
@@ -101,6 +101,7 @@ export const jump = async (room, hash) => {
 /** @param {{room: Room, message: Message, isFirst: boolean, answered?: Message, isMe: (name: string) => boolean}} props */
 const Entry = ({ room, message, isFirst, answered, isMe }) => {
   const choosing = useSignal(false);
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
   const author = room.person(message.author.id, message.author.name);
   const time = text.time(message.at_ms);
   const keys = (/** @type {KeyboardEvent} */ event) => {
@@ -125,7 +126,7 @@ const Entry = ({ room, message, isFirst, answered, isMe }) => {
     act();
   };
   return html`
-    <article id=${`m-${message.hash}`} class=${`message ${isFirst ? "first" : ""} ${message.mine ? "mine" : ""}`} tabindex="-1" onKeyDown=${keys}
+    <article id=${`m-${message.hash}`} ref=${place} class=${`message ${isFirst ? "first" : ""} ${message.mine ? "mine" : ""}`} tabindex="-1" onKeyDown=${keys}
       aria-label=${text.by(author.name, time)}>
       ${isFirst ? html`<${Avatar} id=${author.id} name=${author.name} />` : html`<time class="at" title=${text.timeWhole(message.at_ms)}>${time}</time>`}
       <div class="content">
@@ -143,7 +144,7 @@ const Entry = ({ room, message, isFirst, answered, isMe }) => {
             : html`<span class="waits" title=${text.delivery.here}><${Icon} name="clock" /><span class="hidden">${text.delivery.here}</span></span>`)}
         </span>
         <${Reactions} room=${room} message=${message} />
-        ${choosing.value && html`<${EmojiChoice} room=${room} message=${message} onDone=${() => (choosing.value = false)} />`}
+        ${choosing.value && html`<${EmojiChoice} room=${room} message=${message} onDone=${() => ((choosing.value = false), place.current?.focus())} />`}
       </div>
       ${!message.deleted && html`<${Actions} room=${room} message=${message} choosing=${choosing} />`}
     </article>`;
@@ -271,7 +272,7 @@ export const Log = ({ room }) => {
   const isAlone = room.peers.value.length === 0 && messages.length === 0 && room.people.value.size < 2;
   return html`
     <div class="log-frame">
-      <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look}>
+      <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look} onLoadCapture=${() => isAtEnd.current && toEnd()}>
         ${room.hasEarlier.value
           ? html`<button class="quiet earlier" onClick=${() => room.earlier()}>${text.earlier}</button>`
           : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.beginningHint}</p>

@@ -58,13 +58,24 @@ export const Avatar = ({ id, name, small, there }) =>
 /** A name of somebody's choice, kept from turning what is around it. @param {{children?: any, class?: string}} props */
 export const Name = ({ children, class: more }) => html`<bdi class=${more}>${children}</bdi>`;
 
+/** Write on; where a keyboard would cover half of the screen, when that is asked for. */
+export const toComposer = () => {
+  if (matchMedia("(hover: hover)").matches) document.getElementById("compose")?.focus();
+};
+
 export const closeDialog = () => void (dialog.value = null);
 
 /** A dialog of the browser: it keeps the focus inside, and Escape closes it. @param {{title: any, children?: any, wide?: boolean, onClose?: () => void}} props */
 export const Dialog = ({ title, children, wide, onClose = closeDialog }) => {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => {
+    const before = /** @type {HTMLElement | null} */ (document.activeElement);
     ref.current?.showModal();
+    return () => {
+      if (!before || before === document.body) return;
+      before.focus();
+      if (document.activeElement !== before) toComposer(); // what opened it is gone
+    };
   }, []);
   const outside = (/** @type {MouseEvent} */ { target }) => target === ref.current && onClose();
   return html`
@@ -80,6 +91,9 @@ let fields = 0;
 /** A field with its label, a hint and what is wrong with it. @param {{label: string, hint?: any, wrong?: string, children?: any, value?: string, [more: string]: any}} props */
 export const Field = ({ label, hint, wrong, ...others }) => {
   const id = useRef(`field-${(fields += 1)}`).current;
+  useEffect(() => {
+    if (others.autofocus) document.getElementById(id)?.focus(); // browsers do it in a new page and in dialogs alone
+  }, []);
   const about = [hint && `${id}-hint`, wrong && `${id}-wrong`].filter(Boolean).join(" ") || undefined;
   return html`
     <div class="field">

@@ -11,9 +11,9 @@ import { Composer } from "./composer.js";
 import { Log } from "./log.js";
 import { Icon, IconButton, Name } from "./parts.js";
 import { People } from "./people.js";
-import { Sidebar, open } from "./sidebar.js";
+import { Sidebar, draw, isDrawn, open, undraw } from "./sidebar.js";
 
-const showsPeople = signal(recall("people", innerWidth > 1000));
+const showsPeople = signal(recall("people", matchMedia("(min-width: 62.51em)").matches));
 
 const togglePeople = () => {
   showsPeople.value = !showsPeople.value;
@@ -26,14 +26,14 @@ const Head = ({ room }) => {
   const there = room.peers.value.length;
   return html`
     <header class="head">
-      <${IconButton} icon="menu" label=${text.menu} class="only-small" aria-controls="sidebar" onClick=${() => document.body.classList.add("nav-open")} />
-      <button class="place" title=${text.dialogs.about.open} onClick=${open("about")}>
-        <h2>#<${Name}>${here?.name ?? ""}<//></h2>
-        <${Name} class="topic">${here?.topic || text.modes[here?.mode ?? "public"]}<//>
-      </button>
+      <${IconButton} icon="menu" label=${text.menu} class="only-small" aria-controls="sidebar" aria-expanded=${isDrawn} onClick=${draw} />
+      <div class="place">
+        <h1><button title=${text.dialogs.about.open} onClick=${open("about")}>#<${Name}>${here?.name ?? ""}<//></button></h1>
+        <p class="topic"><${Name}>${here?.topic || text.modes[here?.mode ?? "public"]}<//></p>
+      </div>
       <${CallBar} room=${room} />
       <${IconButton} icon="search" label=${text.dialogs.search.title(here?.name ?? "")} onClick=${open("search")} />
-      <button class="icon-button count" aria-pressed=${showsPeople} aria-label=${`${showsPeople.value ? text.peoplePanel.hide : text.peoplePanel.show}, ${text.peoplePanel.here(there + 1)}`}
+      <button class="icon-button count" aria-expanded=${showsPeople} aria-controls=${showsPeople.value ? "people" : undefined} aria-label=${`${text.people}, ${text.peoplePanel.here(there + 1)}`}
         title=${text.people} onClick=${togglePeople}><${Icon} name="people" /><span>${there + 1}</span></button>
     </header>`;
 };
@@ -61,8 +61,8 @@ export const Talk = () => {
     <div class=${`shell ${showsPeople.value ? "with-people" : ""}`}>
       <a class="skip" href="#compose" onClick=${(event) => (event.preventDefault(), document.getElementById("compose")?.focus())}>${text.skip}</a>
       <${Sidebar} />
-      <button class="veil" tabindex="-1" aria-hidden="true" onClick=${() => document.body.classList.remove("nav-open")}></button>
-      <main class="talk" key=${room.id}>
+      <button class="veil" tabindex="-1" aria-hidden="true" onClick=${undraw}></button>
+      <main class="talk" key=${room.id} inert=${isDrawn}>
         <${Head} room=${room} />
         <${Banner} room=${room} />
         <${CallPanel} room=${room} />

@@ -5,11 +5,11 @@
 import { plainName } from "../model/names.js";
 import * as session from "../model/session.js";
 import { text } from "../text.js";
-import { html } from "../ui.js";
+import { effect, html, signal } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
 
 /** @param {{count: number}} props */
-const Badge = ({ count }) => count > 0 && html`<span class="badge" aria-label=${text.unread(count)}>${text.unreadShort(count)}</span>`;
+const Badge = ({ count }) => count > 0 && html`<span class="badge" aria-hidden="true">${text.unreadShort(count)}</span><span class="hidden">, ${text.unread(count)}</span>`;
 
 /** @type {Record<string, string>} */
 const SIGNS = { public: "hash", key: "key", invite: "lock" };
@@ -17,12 +17,28 @@ const SIGNS = { public: "hash", key: "key", invite: "lock" };
 /** Show a dialog. @param {string} name @param {any} [about] */
 export const open = (name, about) => () => void (session.dialog.value = { name, about });
 
+/** Whether the column is drawn over the rest, on a small screen. */
+export const isDrawn = signal(false);
+effect(() => void document.body.classList.toggle("nav-open", isDrawn.value));
+matchMedia("(max-width: 45em)").addEventListener("change", () => (isDrawn.value = false));
+
+export const draw = () => {
+  isDrawn.value = true;
+  requestAnimationFrame(() => document.querySelector(/** @type {"button"} */ ("#sidebar .only-small"))?.focus());
+};
+/** Back to where it was drawn from. */
+export const undraw = () => {
+  if (!isDrawn.value) return;
+  isDrawn.value = false;
+  requestAnimationFrame(() => document.querySelector(/** @type {"button"} */ (".head .only-small"))?.focus());
+};
+
 /** @param {{room: import("../model/room.js").Room}} props */
 const Channels = ({ room }) => {
   const go = (/** @type {string} */ id) => () => {
     room.enter(id);
     session.address();
-    document.body.classList.remove("nav-open");
+    undraw();
   };
   const shown = room.channel.value;
   return html`
@@ -56,9 +72,9 @@ export const Sidebar = () => {
   return html`
     <aside class="sidebar" id="sidebar">
       <header class="brand">
-        <h1>${text.app}</h1>
+        <strong class="grow">${text.app}</strong>
         <${IconButton} icon="help" label=${text.dialogs.help.title} onClick=${open("help")} />
-        <${IconButton} icon="close" label=${text.close} class="only-small" onClick=${() => document.body.classList.remove("nav-open")} />
+        <${IconButton} icon="close" label=${text.close} class="only-small" onClick=${undraw} />
       </header>
       <nav aria-label=${text.circles}>
         <div class="list-head"><h2>${text.circles}</h2><${IconButton} icon="plus" label=${text.newCircle} onClick=${open("create")} /></div>
@@ -85,10 +101,9 @@ export const Sidebar = () => {
       <button class="invite-button" onClick=${open("invite")}><${Icon} name="share" />${text.inviteSomebody}</button>
       <footer class="me">
         <${Avatar} id=${me.id} name=${me.name} small />
-        <div class="grow">
-          <${Name}>${me.name}<//>
-          <button class=${`state ${state.state}`} title=${text.stateLong(state, room.peers.value.length)} onClick=${open("settings")}><i></i>${text.states[state.state]}</button>
-        </div>
+        <button class="self grow" title=${text.stateLong(state, room.peers.value.length)} onClick=${open("settings")}>
+          <${Name}>${me.name}<//> <span class=${`state ${state.state}`}><i></i>${text.states[state.state]}</span>
+        </button>
         <${IconButton} icon="gear" label=${text.dialogs.settings.title} onClick=${open("settings")} />
       </footer>
     </aside>`;

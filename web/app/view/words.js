@@ -5,7 +5,7 @@
 import { html } from "../ui.js";
 
 const MOST_PIECES = 400;
-const PIECES = /```\n?([\s\S]+?)\n?```|`([^`\n]+)`|(https?:\/\/[^\s<>"'`]{3,2000})|\*\*([^*\n]+)\*\*|(?<![\p{L}\p{N}*])\*([^*\s][^*\n]*)\*(?![\p{L}\p{N}*])|(?<![\p{L}\p{N}])@([^\s@]{1,64})/gu;
+const PIECES = /\n?```\n?([\s\S]+?)\n?```\n?|`([^`\n]+)`|(https?:\/\/[^\s<>"'`]{3,2000})|\*\*([^*\n]+)\*\*|(?<![\p{L}\p{N}*])\*([^*\s][^*\n]*)\*(?![\p{L}\p{N}*])|(?<![\p{L}\p{N}])@([^\s@]{1,64})/gu;
 
 /** What ends a sentence does not end a link. @param {string} url */
 const trimmed = (url) => {
