@@ -15,7 +15,7 @@ import { profile, recall, remember, settings } from "./settings.js";
 
 /** More circles than these are opened when they are chosen: each keeps a connection. */
 const MOST_OPEN = 12;
-const PATIENCE = 15_000;
+const PATIENCE = 15_000, SHORT_PATIENCE = 4000;
 
 /** @typedef {{title: string, advice: string, detail?: string}} Problem what is wrong, in words, and what to do */
 
@@ -72,12 +72,17 @@ export const options = () => ({
   ...(settings.relayOnly.value && { iceTransportPolicy: /** @type {const} */ ("relay") }),
 });
 
+/** What a service says of itself. @param {string} url @param {number} patience */
+const infoOf = async (url, patience) => (await fetch(`${url}/v2/info`, { signal: AbortSignal.timeout(patience), cache: "no-store" })).json();
+
+/** Whether a service says that it is closed to who has no access code. @param {string} url @returns {Promise<boolean>} */
+export const isClosed = (url) => infoOf(url, SHORT_PATIENCE).then(({ open }) => open === false, () => false);
+
 /** Ask the place that this page came from whether it is a service. @returns {Promise<void>} */
 const findHome = async () => {
   const base = new URL("../", location.href).href.replace(/\/$/, "");
   try {
-    const answer = await fetch(`${base}/v2/info`, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
-    const { service_id: id, open } = await answer.json();
+    const { service_id: id, open } = await infoOf(base, PATIENCE);
     if (/^[0-9a-f]{32}$/.test(id)) home.value = { url: base, id, open: open !== false };
   } catch {
     home.value = null; // a static place, or it is down
@@ -137,7 +142,9 @@ export const start = async () => {
   const order = known.map(({ id }) => id);
   rooms.value = rooms.value.toSorted((a, b) => order.indexOf(a.id) - order.indexOf(b.id));
   shownId.value = recall("shown", "") || (rooms.value[0]?.id ?? "");
-  if (!(await followAddress())) screen.value = rooms.value.length ? "talk" : "welcome";
+  if (await followAddress()) return;
+  screen.value = rooms.value.length ? "talk" : "welcome";
+  if (!location.hash) address(); // another tab may show another channel: loaded again, this one shows the same
 };
 
 /** What a messenger has written for the signs of a fragment. @param {string} fragment */

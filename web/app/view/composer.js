@@ -5,7 +5,7 @@
 import { Unable, run, suggestions } from "../model/commands.js";
 import * as session from "../model/session.js";
 import { text } from "../text.js";
-import { html, useEffect, useLayoutEffect, useRef, useSignal } from "../ui.js";
+import { html, useLayoutEffect, useRef, useSignal } from "../ui.js";
 import { Icon, IconButton, Name } from "./parts.js";
 
 const MOST_BYTES = 256 * 1024;
@@ -46,12 +46,12 @@ export const Composer = ({ room }) => {
     if (!edit) room.drafts.set(channel, value); // what is changed is no draft: that is there again afterwards
   };
   // what was begun in a channel is there when one comes back
-  useEffect(() => {
+  useLayoutEffect(() => {
     written.value = room.drafts.get(channel) ?? "";
     offered.value = [];
     if (matchMedia("(hover: hover)").matches) area.current?.focus();
   }, [key]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     written.value = edit ? edit.text.replace(/^\//, "//") : (room.drafts.get(channel) ?? "");
   }, [edit]);
   useLayoutEffect(() => {

@@ -25,10 +25,11 @@ const Ring = () => html`<img class="ring" src="./icon.svg" alt="" width="72" hei
 const Sheet = ({ children }) => html`<main class="welcome"><div class="sheet">${children}</div></main>`;
 
 /** What may stand instead of a service's own address: nothing, where this page came from an open one. @param {string} given */
-const servicesOf = (given) => {
+const servicesOf = async (given) => {
   const home = session.home.value;
   if (given.trim()) {
-    readService(given); // says what is wrong with it
+    const { url, code } = readService(given); // says what is wrong with it
+    if (!code && (await session.isClosed(url))) throw new TypeError(text.welcome.closedHint);
     return [given.trim()];
   }
   if (!home) throw new TypeError(text.welcome.serviceHint);
@@ -46,7 +47,7 @@ export const Create = ({ name: given = "" }) => {
     busy.value = true;
     wrong.value = "";
     try {
-      await session.create({ name: named(name.value), circle: named(circle.value), services: servicesOf(service.value) });
+      await session.create({ name: named(name.value), circle: named(circle.value), services: await servicesOf(service.value) });
       closeDialog();
     } catch (error) {
       wrong.value = error instanceof TypeError ? error.message : text.reason(error);
@@ -55,7 +56,7 @@ export const Create = ({ name: given = "" }) => {
   };
   return html`
     <form class="form" onSubmit=${make}>
-      <${Field} label=${text.welcome.circleName} placeholder=${text.welcome.circleExample} value=${circle} required maxlength="64"
+      <${Field} label=${text.welcome.circleName} placeholder=${text.welcome.circleExample} value=${circle} required maxlength="64" autofocus
         onInput=${(event) => (circle.value = event.target.value)} />
       <${Field} label=${text.welcome.yourName} hint=${text.welcome.nameHint} value=${name} required maxlength="64" name="nickname" autocomplete="nickname"
         onInput=${(event) => (name.value = event.target.value)} />
@@ -83,7 +84,7 @@ export const Paste = () => {
   };
   return html`
     <form class="form" onSubmit=${open}>
-      <${Field} label=${text.welcome.pasteLabel} hint=${text.welcome.pasteHint} value=${link} required inputmode="url" spellcheck="false" wrong=${wrong.value}
+      <${Field} label=${text.welcome.pasteLabel} hint=${text.welcome.pasteHint} value=${link} required autofocus inputmode="url" spellcheck="false" wrong=${wrong.value}
         onInput=${(event) => (link.value = event.target.value)} />
       <button class="primary">${text.welcome.open}</button>
     </form>`;
