@@ -15,7 +15,7 @@ import { Invited, Stopped, Welcome } from "./view/welcome.js";
 
 /** @type {Record<string, () => any>} */
 const SCREENS = {
-  loading: () => html`<main class="welcome"><p role="status" class="lead">${text.loading}</p></main>`,
+  loading: () => html`<main class="welcome"><h1 class="hidden">${text.app}</h1><p role="status" class="lead">${text.loading}</p></main>`,
   welcome: Welcome,
   invited: Invited,
   talk: Talk,

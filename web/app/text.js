@@ -160,7 +160,7 @@ export const text = {
   },
   replyTo: (/** @type {string} */ name) => `Answer to ${name}`,
   replyGone: "Answer to a message that is not here",
-  reacted: (/** @type {string} */ emoji, /** @type {string} */ names) => `${emoji} by ${names}`,
+  reacted: (/** @type {string} */ emoji, /** @type {number} */ count, /** @type {string} */ names) => `${emoji} ${count}: ${names}`,
   moreReactions: (/** @type {number} */ count) => `${count} more`,
   actions: { reply: "Answer", react: "React", edit: "Change", delete: "Take back", copy: "Copy text", more: "More" },
   emoji: ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"],

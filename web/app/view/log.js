@@ -28,8 +28,8 @@ const Reactions = ({ room, message }) => {
       ${all.slice(0, MOST_REACTIONS).map(([emoji, members]) => {
         const names = [...new Set(members.slice(0, 30).map((member) => room.person(member).name))];
         return html`
-          <button key=${emoji} class="reaction" aria-pressed=${members.includes(room.me.value.id)} title=${text.reacted(emoji, text.list(names))}
-            aria-label=${text.reacted(emoji, text.list(names))} onClick=${() => room.react(message, emoji).catch(session.wrong)}>
+          <button key=${emoji} class="reaction" aria-pressed=${members.includes(room.me.value.id)} title=${text.reacted(emoji, members.length, text.list(names))}
+            aria-label=${text.reacted(emoji, members.length, text.list(names))} onClick=${() => room.react(message, emoji).catch(session.wrong)}>
             <bdi>${emoji}</bdi> <span>${members.length}</span>
           </button>`;
       })}

@@ -59,7 +59,7 @@ export const Talk = () => {
   if (!room) return null;
   return html`
     <div class=${`shell ${showsPeople.value ? "with-people" : ""}`}>
-      <a class="skip" href="#compose" onClick=${(event) => (event.preventDefault(), document.getElementById("compose")?.focus())}>${text.skip}</a>
+      <a class="skip" href="#log" onClick=${(event) => (event.preventDefault(), document.getElementById("log")?.focus())}>${text.skip}</a>
       <${Sidebar} />
       <button class="veil" tabindex="-1" aria-hidden="true" onClick=${undraw}></button>
       <main class="talk" key=${room.id} inert=${isDrawn}>

@@ -41,11 +41,15 @@ export const words = (text, isMe = () => false) => {
     const [whole, block, code, url, bold, italic, mention] = match;
     let taken = whole.length;
     let piece;
-    if (block) piece = html`<pre><code>${block}</code></pre>`;
+    if (block) piece = html`<pre tabindex="0"><code>${block}</code></pre>`;
     else if (code) piece = html`<code>${code}</code>`;
     else if (bold) piece = html`<strong>${bold}</strong>`;
     else if (italic) piece = html`<em>${italic}</em>`;
-    else if (mention) piece = isMe(mention.replace(/[.,;:!?]+$/, "")) ? html`<mark>@${mention}</mark>` : null;
+    else if (mention) {
+      const name = mention.replace(/[.,;:!?]+$/, "");
+      taken = name.length + 1;
+      piece = isMe(name) ? html`<mark>@${name}</mark>` : null;
+    }
     else {
       const link = trimmed(url);
       taken = link.length;
