@@ -151,6 +151,7 @@ export const text = {
   jumpDown: "To the newest",
   log: (/** @type {string} */ channel) => `Messages in #${channel}`,
   by: (/** @type {string} */ name, /** @type {string} */ time) => `${name}, ${time}`,
+  said: (/** @type {string} */ name, /** @type {string} */ words) => `${name}: ${words}`,
   edited: "edited",
   deleted: "This message was taken back.",
   more: (/** @type {number} */ length) => `Show all of it (${text.size(length)})`,

@@ -187,10 +187,30 @@ const OfferCard = ({ room, offer }) => {
     </article>`;
 };
 
+const MOST_SPOKEN = 300;
+
+/** What has come while one is here, once, for screen readers: a log that is redrawn would be read from its beginning. @param {{room: Room}} props */
+const Spoken = ({ room }) => {
+  const channel = room.channel.value;
+  const messages = room.messages.value;
+  const heard = useRef({ channel: "", isRead: false, hashes: new Set() });
+  const spoken = useSignal(/** @type {{hash: string, words: string}[]} */ ([]));
+  useEffect(() => {
+    const before = heard.current;
+    const isSame = before.channel === channel;
+    const come = isSame && before.isRead ? messages.slice(-5).filter(({ hash, mine, deleted }) => !mine && !deleted && !before.hashes.has(hash)) : [];
+    heard.current = { channel, isRead: isSame || messages.length > 0, hashes: new Set(messages.map(({ hash }) => hash)) };
+    if (!isSame) spoken.value = [];
+    if (come.length) spoken.value = come.map(({ hash, author, text: words }) => ({ hash, words: text.said(room.person(author.id, author.name).name, words.slice(0, MOST_SPOKEN)) }));
+  }, [channel, messages]);
+  return html`<div class="hidden" aria-live="polite" id="spoken">${spoken.value.map(({ hash, words }) => html`<p key=${hash}><bdi>${words}</bdi></p>`)}</div>`;
+};
+
 /** All of it, scrolled to the end while one is at the end. @param {{room: Room}} props */
 export const Log = ({ room }) => {
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
   const isAtEnd = useRef(true);
+  const top = useRef(0);
   const anchor = useRef({ id: "", top: 0 });
   const away = useSignal(false);
   const channel = room.channel.value;
@@ -210,7 +230,9 @@ export const Log = ({ room }) => {
   };
   const look = () => {
     const { scrollTop = 0, scrollHeight = 0, clientHeight = 0 } = ref.current ?? {};
-    isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR;
+    if (scrollHeight - scrollTop - clientHeight < NEAR) isAtEnd.current = true;
+    else if (scrollTop < top.current) isAtEnd.current = false; // and not since a picture has come below
+    top.current = scrollTop;
     away.value = !isAtEnd.current;
     hold();
     room.see(isAtEnd.current);
@@ -272,7 +294,8 @@ export const Log = ({ room }) => {
   const isAlone = room.peers.value.length === 0 && messages.length === 0 && room.people.value.size < 2;
   return html`
     <div class="log-frame">
-      <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look} onLoadCapture=${() => isAtEnd.current && toEnd()}>
+      <${Spoken} room=${room} />
+      <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" aria-live="off" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look} onLoadCapture=${() => isAtEnd.current && toEnd()}>
         ${room.hasEarlier.value
           ? html`<button class="quiet earlier" onClick=${() => room.earlier()}>${text.earlier}</button>`
           : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.beginningHint}</p>

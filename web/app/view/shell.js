@@ -13,11 +13,14 @@ import { Icon, IconButton, Name } from "./parts.js";
 import { People } from "./people.js";
 import { Sidebar, draw, isDrawn, open, undraw } from "./sidebar.js";
 
-const showsPeople = signal(recall("people", matchMedia("(min-width: 62.51em)").matches));
+/** Where people are drawn over the talk, they are shown when that is asked for. */
+const isNarrow = matchMedia("(max-width: 62.5em)");
+const showsPeople = signal(!isNarrow.matches && recall("people", true));
+isNarrow.addEventListener("change", () => (showsPeople.value = !isNarrow.matches && recall("people", true)));
 
 const togglePeople = () => {
   showsPeople.value = !showsPeople.value;
-  remember("people", showsPeople.value);
+  if (!isNarrow.matches) remember("people", showsPeople.value);
 };
 
 /** @param {{room: import("../model/room.js").Room}} props */
