@@ -46,7 +46,13 @@ def _ours(room: Room) -> Iterator[dict[str, Any]]:
     circle, talk = room.circle, room.talk
     talk.catch_up()
     invite = circle.invite(name=room.title[:32], peers=room.peers_shown())
-    yield {"t": "circle", "name": room.name, "circle": room.id.hex(), "invite": invite.code}
+    yield {
+        "t": "circle",
+        "name": room.name,
+        "circle": room.id.hex(),
+        "invite": invite.code,
+        "member": talk.me.hex(),
+    }
     for source, key in talk.known_keys().items():
         yield {
             "t": "key",

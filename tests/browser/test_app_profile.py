@@ -143,7 +143,7 @@ def test_a_browser_takes_in_what_the_terminal_exports(
     assert (came["circles"], came["refused"], came["records"]) == (1, 0, 2)
     assert ada.texts() == ["hello from the terminal"]
     assert [one["name"] for one in came["devices"]] == ["Bob"]
-    assert came["isSaid"] is False  # the file does not name the member: the person is asked
+    assert came["isSaid"] is True  # the file names the member, and the page was told to say it
     ada.post("and from here")
     with terminal.running("listen") as listening:
         listening.until("and from here")

@@ -180,6 +180,7 @@ export const text = {
     locked: (/** @type {string} */ channel) => `#${channel} is private: you have no key of it.`,
     withKey: (/** @type {string} */ channel) => `#${channel} is private: its passphrase opens it.`,
     asked: "You have asked to be let in. Who manages the channel sees it.",
+    removed: (/** @type {string} */ channel) => `You were removed from #${channel}: only who manages it lets you in again. Write to them.`,
     ask: "Ask to be let in",
     suggestions: "Suggestions",
     drop: "Drop files here: they go to those who are here now",
@@ -213,6 +214,7 @@ export const text = {
     remove: "Remove from this channel",
     asks: "asks to be let in",
     same: "This is me, on another device",
+    asksSame: "says to be you, on another device",
     call: "Call",
   },
 
@@ -293,21 +295,22 @@ export const text = {
       importChoose: "File from another device",
       importing: "Opening…",
       /** @param {{circles: {name: string, error: any, isSaid: boolean, devices: any[]}[], felund: string[], refused: number}} found */
+      importSame: "Is it a file of yours? Then say that the two devices are one person:",
+      importPlain: "Nothing, if the file is not encrypted.",
       imported({ circles, felund, refused }) {
         const came = circles.filter(({ error }) => !error);
         const said = [`${counted(came.length, "circle is", "circles are")} here: ${text.list(came.map(({ name }) => name || text.unnamed))}.`];
         for (const { name, error } of circles) if (error) said.push(`${name || text.unnamed} could not be opened: ${text.reason(error)}`);
         if (refused) said.push(`${counted(refused, "line", "lines")} of the file did not hold and were left out.`);
         if (felund.length) said.push(`This app cannot hold circles of felund: ${text.list(felund)}.`);
-        if (came.some(({ isSaid }) => isSaid)) said.push("On the other device, choose ‘This is me, on another device’ beside your name among the people.");
         return said.join(" ");
       },
       circle: "This circle",
       circleName: "Name of the circle",
       leave: "Leave this circle",
       about: "About",
-      version: (/** @type {string} */ version) => `Version ${version}`,
-      licences: "Free software under the Apache licence 2.0. It includes preact, htm, signals, lean-qr and age; their licences are in LICENSES.",
+      key: (/** @type {string} */ key) => `Key of this device: ${key}`,
+      licences: "Free software under the Apache licence 2.0. It includes preact, htm, signals, lean-qr and age; their licences are at vendor/LICENSES.",
       storage: (/** @type {string} */ used) => `Stored in this browser: ${used}.`,
       persisted: "The browser keeps it until you erase it.",
       notPersisted: "The browser may erase it when space runs out; Safari does after seven days without a visit, unless the app is on the home screen.",
@@ -317,6 +320,16 @@ export const text = {
       lead: "Its keys and all that was said are erased in this browser. The others keep what they have. To come back you need a new invite, and you are a new member then.",
       founder: "You made this circle: without this device nobody can give it new keys. Save a file of it first, or hand it on.",
       do: "Erase it here",
+    },
+    same: {
+      title: (/** @type {string} */ name) => `Is ${name} you, on another device?`,
+      lead: "If so, both are shown as one person, and whoever lets you into a private channel lets in both. Anybody may call themselves like you: compare the keys.",
+      theirs: (/** @type {string} */ key) => `Key of that device: ${key}`,
+      mine: (/** @type {string} */ key) => `Key of this device: ${key}`,
+      where: "The other device shows its own in Settings, under About.",
+      yes: "It is me",
+      no: "It is not",
+      other: (/** @type {string} */ name) => `Said. Answer on the other device, beside ${name}.`,
     },
     search: {
       title: (/** @type {string} */ channel) => `Search #${channel}`,

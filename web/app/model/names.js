@@ -23,21 +23,24 @@ export const fileName = (name) => plainName(name).replace(/[\\/:*?"<>|]+/g, "_")
  * @property {string[]} devices member ids
  * @property {string} name as it is shown
  * @property {boolean} me
+ * @property {boolean} asks whether it says that it is this person, on another device, and waits for an answer
  */
 
 /**
  * Persons by each of their member ids; the second of two names that look alike has a short key behind it.
- * @param {{id: string, name: string, person: string, key: string}[]} people @param {string} me
+ * @param {{id: string, name: string, person: string, key: string, asks?: boolean}[]} people @param {string} me
  * @returns {Map<string, Person>}
  */
 export const persons = (people, me) => {
   /** @type {Map<string, Person & {key: string}>} */
   const found = new Map();
   const mine = people.find(({ id }) => id === me)?.person;
-  for (const { id, name, person, key } of [...people].sort((a, b) => Number(b.id === me) - Number(a.id === me) || (a.id < b.id ? -1 : 1))) {
+  for (const { id, name, person, key, asks = false } of [...people].sort((a, b) => Number(b.id === me) - Number(a.id === me) || (a.id < b.id ? -1 : 1))) {
     const known = found.get(person);
-    if (known) known.devices.push(id);
-    else found.set(person, { id, devices: [id], name: plainName(name), me: id === me || person === mine, key });
+    if (known) {
+      known.devices.push(id);
+      known.asks ||= asks;
+    } else found.set(person, { id, devices: [id], name: plainName(name), me: id === me || person === mine, key, asks });
   }
   const taken = new Set();
   /** @type {Map<string, Person>} */

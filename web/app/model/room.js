@@ -16,7 +16,7 @@ import { forget, recall, remember, settings } from "./settings.js";
 
 export const GENERAL = "0".repeat(32);
 const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
-const SOON_MS = 40;
+const SOON_MS = 40, SETTLED_MS = 1500;
 
 /** Unread messages as they were kept; what has another form counts for nothing. @param {any} found @returns {Record<string, string[]>} */
 const unreadOf = (found) =>
@@ -102,6 +102,8 @@ export class Room {
     hear("left", () => this.#readPeers());
     hear("message", (message) => this.#come(message));
     hear("change", ({ channel, kind }) => {
+      // names of the circle and of oneself are the library's own: it settles them a moment later, without a word
+      if (kind === "circle" || kind === "member" || kind === "person") setTimeout(() => until.aborted || this.#readFacts(), SETTLED_MS);
       if (kind !== "call" && (channel === this.channel.value || kind === "circle")) this.#readTalk();
       if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
     });
@@ -208,7 +210,7 @@ export class Room {
 
   /** Who a member is; somebody who has said nothing of themselves yet is called by the message. @param {string} member @param {string} [name] @returns {Person} */
   person(member, name = "") {
-    return this.people.value.get(member) ?? { id: member, devices: [member], name: plainName(name) || member.slice(0, 6), me: member === this.me.value.id };
+    return this.people.value.get(member) ?? { id: member, devices: [member], name: plainName(name) || member.slice(0, 6), me: member === this.me.value.id, asks: false };
   }
 
   /** The nodes of a person that are there. @param {Person} person */
@@ -253,9 +255,18 @@ export class Room {
   /** Say anything else of the chat. @param {string} op @param {...any} args */
   async act(op, ...args) {
     const said = await this.circle.act(op, ...args);
+    if (op === "remove") await this.#nameAnew(args[0]);
     this.#readFacts();
     this.#readTalk();
     return said;
+  }
+
+  /** Say under a private channel's new key what it is called: who comes later has no other. @param {string} channel */
+  async #nameAnew(channel) {
+    const found = this.channels.value.find(({ id }) => id === channel);
+    if (!found || found.mode === "public") return;
+    await this.circle.act("rename", channel, found.name);
+    if (found.topic) await this.circle.act("topic", channel, found.topic);
   }
 
   /** @param {string} name */

@@ -204,6 +204,7 @@ const Export = () => {
 /** The form that opens one. */
 const Import = () => {
   const passphrase = useSignal(""), part = useSignal(/** @type {string | number} */ ("")), said = useSignal("");
+  const others = useSignal(/** @type {{circle: import("../library.js").Circle, id: string, name: string}[]} */ ([]));
   const picker = useRef(/** @type {HTMLInputElement | null} */ (null));
   const { run, busy, wrong } = useWork(async () => {
     const file = picker.current?.files?.[0];
@@ -214,16 +215,44 @@ const Import = () => {
     for (const { circle, isNew } of found.circles) if (circle && isNew) session.show(circle);
     settings.name.value ||= found.name;
     said.value = text.dialogs.settings.imported(found);
+    others.value = found.circles.flatMap(({ circle, devices }) => (circle ? devices.map((one) => ({ circle, ...one })) : []));
   }, () => {});
   return html`
     <form class="form" onSubmit=${run}>
       <div class="field"><label for="import-file">${text.dialogs.settings.importChoose}</label><input id="import-file" type="file" accept=".age,.muster" required ref=${picker} /></div>
-      <${Field} label=${text.dialogs.settings.passphrase} type="password" required value=${passphrase} autocomplete="current-password" onInput=${(event) => (passphrase.value = event.target.value)} />
+      <${Field} label=${text.dialogs.settings.passphrase} type="password" hint=${text.dialogs.settings.importPlain} value=${passphrase} autocomplete="current-password" onInput=${(event) => (passphrase.value = event.target.value)} />
       ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
       ${busy.value && html`<progress value=${part}></progress>`}
       <button disabled=${busy}>${busy.value ? text.dialogs.settings.importing : text.dialogs.settings.import}</button>
-      <p class="hint" role="status">${said}</p>
+      <div role="status">${said.value && html`<p>${said}</p>`}</div>
+      ${others.value.length > 0 && html`
+        <p class="hint">${text.dialogs.settings.importSame}</p>
+        ${others.value.map((one) => html`
+          <div class="person" key=${one.circle.id + one.id}><${Name} class="grow">${one.circle.name}: ${one.name} (${keyOf(one.id)})<//>
+            <button type="button" onClick=${() => one.circle.act("device", one.id).then(() => {
+              others.value = others.value.filter((other) => other !== one);
+              session.note(text.dialogs.same.other(one.circle.me.name));
+            }, session.wrong)}>${text.dialogs.same.yes}</button></div>`)}`}
     </form>`;
+};
+
+/** A member's key, short enough to compare. @param {string} id */
+const keyOf = (id) => (id.slice(0, 16).match(/.{4}/g) ?? []).join(" ");
+
+/** Whether somebody is oneself, on another device. @param {{room: Room, about: import("../model/names.js").Person}} props */
+const Same = ({ room, about }) => {
+  const yes = useWork(() => room.act("device", about.id));
+  const no = useWork(async () => {
+    if (about.asks) await room.act("device", about.id, false);
+  });
+  return html`
+    <${Dialog} title=${html`<${Name}>${text.dialogs.same.title(about.name)}<//>`}>
+      <p>${text.dialogs.same.lead}</p>
+      <p><code>${text.dialogs.same.theirs(keyOf(about.id))}</code></p>
+      <p class="hint">${text.dialogs.same.mine(keyOf(room.me.value.id))}. ${text.dialogs.same.where}</p>
+      ${(yes.wrong.value || no.wrong.value) && html`<p class="wrong" role="alert">${yes.wrong.value || no.wrong.value}</p>`}
+      <div class="buttons"><button autofocus onClick=${no.run}>${text.dialogs.same.no}</button><button class="primary" disabled=${yes.busy} onClick=${yes.run}>${text.dialogs.same.yes}</button></div>
+    <//>`;
 };
 
 const Bring = () => html`<${Dialog} title=${text.welcome.bring}><${Import} /><//>`;
@@ -327,6 +356,7 @@ const Settings = ({ room }) => {
       <section>
         <h3>${text.dialogs.settings.about}</h3>
         <p class="hint">${text.dialogs.settings.storage(used.value.text)} ${used.value.persisted ? text.dialogs.settings.persisted : text.dialogs.settings.notPersisted}</p>
+        <p class="hint">${text.dialogs.settings.key(keyOf(room.me.value.id))}</p>
         <p class="hint">${text.dialogs.settings.licences}</p>
       </section>
     <//>`;
@@ -405,7 +435,7 @@ const Picture = ({ about }) => html`
 /** @type {Record<string, (props: any) => any>} */
 const DIALOGS = {
   invite: Invite, channel: NewChannel, unlock: Unlock, about: AboutChannel, settings: Settings, leave: Leave, delete: Delete, search: Search, help: Help,
-  picture: Picture, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
+  picture: Picture, same: Same, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
 };
 const EVERYWHERE = new Set(["help", "create", "bring"]);
 

@@ -7,11 +7,14 @@ import { wrong } from "../model/session.js";
 import { text } from "../text.js";
 import { html } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
+import { open } from "./sidebar.js";
 
 /** @type {Record<string, string>} */
 const SIGNS = { webrtc: "direct", relay: "cloud", none: "cloud" };
 const BEST = ["webrtc", "relay", "none"];
 const MOST = 300;
+/** A name without the key that tells it from another. @param {string} name */
+const bare = (name) => name.replace(/ \([0-9a-f]{6}\)$/, "");
 
 /** @param {{room: import("../model/room.js").Room}} props */
 export const People = ({ room }) => {
@@ -27,16 +30,16 @@ export const People = ({ room }) => {
   const isPrivate = here && here.mode === "invite" && here.manages;
   const row = ({ person, path, nodes }) => {
     const isIn = person.devices.some((/** @type {string} */ id) => here?.members.includes(id));
-    const asks = person.devices.some((/** @type {string} */ id) => here?.asking.includes(id));
+    const asksIn = person.devices.some((/** @type {string} */ id) => here?.asking.includes(id));
     return html`
       <li key=${person.id} class="person">
         <${Avatar} id=${person.id} name=${person.name} small there=${path !== "away"} />
         <div class="grow">
           <${Name}>${person.name}<//>
-          <span class="path">${SIGNS[path] && html`<${Icon} name=${SIGNS[path]} />`}${text.paths[path]}${person.devices.length > 1 ? `, ${text.peoplePanel.devices(person.devices.length)}` : ""}${asks ? `, ${text.peoplePanel.asks}` : ""}</span>
+          <span class="path">${SIGNS[path] && html`<${Icon} name=${SIGNS[path]} />`}${text.paths[path]}${person.devices.length > 1 ? `, ${text.peoplePanel.devices(person.devices.length)}` : ""}${asksIn ? `, ${text.peoplePanel.asks}` : ""}${person.asks ? `, ${text.peoplePanel.asksSame}` : ""}</span>
         </div>
-        ${!person.me && skeleton(person.name.replace(/ \([0-9a-f]{6}\)$/, "")) === skeleton(room.me.value.name) && html`<${IconButton} icon="check" label=${`${text.peoplePanel.same}: ${person.name}`}
-          onClick=${() => room.act("device", person.id).catch(wrong)} />`}
+        ${!person.me && (person.asks || skeleton(bare(person.name)) === skeleton(room.me.value.name)) && html`
+          <${IconButton} icon="same" class=${person.asks ? "wanted" : ""} label=${`${person.asks ? text.peoplePanel.asksSame : text.peoplePanel.same}: ${person.name}`} onClick=${open("same", person)} />`}
         ${nodes.length > 0 && path !== "me" && html`<${IconButton} icon="phone" label=${`${text.peoplePanel.call}: ${person.name}`}
           onClick=${() => room.calls.start(room.channel.value, "audio", { ring: person.devices }).catch(wrong)} />`}
         ${isPrivate && !person.me && (isIn
