@@ -184,7 +184,7 @@ def test_what_was_said_is_answered_changed_taken_back_and_reacted_to(
     reaction.click()
     expect(theirs.locator(".reaction")).to_have_text("🎉 2")
     expect(theirs.locator(".reaction")).to_have_attribute(
-        "aria-label", re.compile("🎉 by (Ada and Bert|Bert and Ada)")
+        "aria-label", re.compile("🎉 2: (Ada and Bert|Bert and Ada)")
     )
     reaction.click()
     expect(theirs.locator(".reaction")).to_have_text("🎉 1")

@@ -113,6 +113,11 @@ export const COMMANDS = {
       session.address();
       return "";
     }
+    const isId = /^[0-9a-f]{32}$/.test(name) && !room.channels.value.some(({ id }) => id === name);
+    if (isId) {
+      await room.act("join", name); // it is closed so far: its address alone is known, as the address bar has it
+      return text.commands.asked(name.slice(0, 6));
+    }
     const found = channelOf(room, name);
     await room.act("join", found.id);
     room.enter(found.id);

@@ -272,6 +272,7 @@ export class Room {
   /** @param {string} name */
   async rename(name) {
     await this.circle.rename(name);
+    this.circle.me = { ...this.circle.me, name }; // it says so itself a moment later
     this.#readFacts();
   }
 

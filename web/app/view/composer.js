@@ -15,7 +15,15 @@ const Gate = ({ room }) => {
   const here = room.here.value;
   if (!here) return null;
   const isKey = here.mode === "key";
-  const join = () => room.act("join", here.id).catch(session.wrong);
+  const join = async () => {
+    try {
+      await room.act("join", here.id);
+      const now = (await room.circle.channels()).find(({ id }) => id === here.id);
+      if (now && !now.isIn && !now.asking.includes(room.me.value.id)) session.note(text.compose.removed(here.name), "wrong");
+    } catch (error) {
+      session.wrong(error);
+    }
+  };
   const hasAsked = here.asking.includes(room.me.value.id);
   const closed = isKey ? text.compose.withKey(here.name) : hasAsked ? text.compose.asked : text.compose.locked(here.name);
   const words = here.mode === "public" ? text.compose.join(here.name) : closed;
