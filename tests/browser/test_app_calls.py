@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import TURN_SECRET
 from tests.support import local, turn
+from tests.support.app import joined, visit
 from tests.support.members2 import address
 from tests.support.pages import CHROMIUM, FLAGS, Pages, Person
 
@@ -118,8 +120,13 @@ def test_two_talk_and_see_each_other(pages: Pages, here: str) -> None:
 
 
 def test_three_are_in_one_call_and_go_on_when_its_host_has_left(pages: Pages, here: str) -> None:
+    """In a channel with members only, of which one is removed in the end."""
     ada, bob, eve = everybody = people(pages, here, "Ada", "Bob", "Eve")
-    ada.run("await calls.start('general', 'audio')")
+    ada.run("await circle.act('create', 'plans', 'invite')")
+    for one in (bob, eve):
+        ada.run("await circle.act('invite', 'plans', given)", one.run("return circle.me.id"))
+        one.until("(await circle.channels()).length === 2")
+    ada.run("await calls.start('plans', 'audio')")
     for one in (bob, eve):
         one.until("calls.ringing.value")
         one.run("await calls.accept()")
@@ -132,12 +139,15 @@ def test_three_are_in_one_call_and_go_on_when_its_host_has_left(pages: Pages, he
         tiles(one, "Bob", "Eve")
     assert bob.run("return flows('Eve', 'audio')")
     ada.until("Object.values(calls.ongoing.value).length === 1")
-    ada.run("await calls.join('general')")
+    ada.run("await calls.join('plans')")
     tiles(ada, "Ada", "Bob", "Eve")
     assert ada.run("return calls.mine.value.role") == "host"
+    ada.run("await circle.act('remove', 'plans', given)", eve.run("return circle.me.id"))
+    for one in (ada, bob):
+        tiles(one, "Ada", "Bob")
+    eve.until("!calls.mine.value && calls.problem.value.reason === 'REVOKED'")
     ada.run("await calls.end()")
-    for one in (bob, eve):
-        one.until("!calls.mine.value && calls.problem.value.reason === 'ENDED'")
+    bob.until("!calls.mine.value && calls.problem.value.reason === 'ENDED'")
 
 
 def test_mute_camera_and_screen_leave_the_connection_as_it_is(pages: Pages, here: str) -> None:
@@ -438,3 +448,54 @@ def test_turn_alone_carries_a_call_and_ice_finds_another_way_when_it_is_cut(
         assert after[0] == certificate  # the same connection
         assert after[1] != way
         tiles(bob, "Ada", "Bob")
+
+
+def test_a_call_by_keyboard_alone_from_ringing_to_hanging_up(pages: Pages, here: str) -> None:
+    ada = visit(pages, here)
+    bob = joined(pages, ada.make(), "Bob")
+    ada.sees("Bob")
+    bob.sees("Ada")
+    press = ada.page.keyboard.press
+    press("F4")
+    expect(ada.button("Start a call")).to_be_focused()
+    press("Enter")
+    expect(ada.page.locator(".call-panel .tile")).to_have_count(1)
+
+    rings = bob.page.get_by_role("alertdialog", name="Ada is calling")
+    bob.page.keyboard.type("hello ")  # a key that was meant for a text takes no call
+    rings.wait_for()
+    bob.page.keyboard.press("F4")
+    expect(bob.button("Accept")).to_be_focused()
+    bob.page.keyboard.press("Enter")
+    rings.wait_for(state="detached")
+    for one in (ada, bob):
+        expect(one.page.locator(".call-panel .tile")).to_have_count(2)
+        expect(one.page.locator(".tile .mark.connected")).to_have_count(1)
+    assert bob.page.locator("#compose").input_value() == "hello "
+    # what is heard is played, and is no silence
+    bob.person.until(
+        "[...document.querySelectorAll('audio')].some((one) => !one.paused && one.currentTime > 0)"
+    )
+    expect(bob.page.locator(".tile.speaking", has_text="Ada")).to_have_count(1)
+
+    microphone, camera = bob.button("Microphone"), bob.button("Camera")
+    expect(microphone).to_have_attribute("aria-pressed", "true")
+    microphone.focus()
+    bob.page.keyboard.press("Space")
+    expect(microphone).to_have_attribute("aria-pressed", "false")
+    expect(ada.page.locator(".tile", has_text="Bob")).to_contain_text("muted")
+    bob.page.keyboard.press("Tab")
+    expect(camera).to_be_focused()
+    bob.page.keyboard.press("Enter")
+    expect(ada.page.get_by_label("Picture of Bob")).to_be_visible()
+    ada.person.until("document.querySelector('.tile video').videoWidth > 0")
+
+    ada.button("Shut Bob out").focus()
+    press("Enter")
+    expect(ada.page.locator(".shut-out")).to_be_focused()  # it is asked once more
+    press("Enter")
+    bob.page.get_by_text("The host has shut you out of this call").wait_for()
+    ada.button("Hang up").focus()
+    press("Enter")
+    expect(ada.page.locator(".call-panel")).to_have_count(0)
+    expect(bob.page.locator(".call-card")).to_contain_text("lasted less than a minute")

@@ -53,6 +53,7 @@ export const callText = {
   screenOf: (/** @type {string} */ name) => `Screen of ${name}`,
   pictureOf: (/** @type {string} */ name) => `Picture of ${name}`,
   listenOnly: "You hear the others; they do not hear you.",
+  unreachable: "Who cannot be reached is tried again. Strict networks need a TURN server: Settings has a place for one, and so has the service.",
   states: { connecting: "connecting …", connected: "connected", poor: "poor connection", failed: "cannot be reached" },
   paths: { direct: "direct", turn: "by a relay (TURN)" },
   figures: (/** @type {string} */ state, /** @type {number | null} */ rtt, /** @type {number} */ loss, /** @type {string} */ path) =>

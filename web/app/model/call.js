@@ -371,6 +371,7 @@ export class CallModel {
   /** @param {"join" | "view"} op @param {CallInfo} call @param {MediaStreamTrack[]} tracks */
   async #go(op, { hash, channel, host, media }, tracks) {
     await this.#circle.act("call", channel, op, hash);
+    this.#rang.delete(host); // who is answered does not ring too often
     const role = op === "view" ? "viewer" : host === this.#circle.me.id ? "host" : "participant";
     if (this.mine.value?.hash === hash && this.#call) {
       for (const track of tracks) await this.#use(track);

@@ -169,6 +169,7 @@ export const CallPanel = ({ room }) => {
         ${isViewer && calls.waiting.value && html`<p>${callText.full}</p>`}
         ${isViewer && !calls.waiting.value && !tiles.length && html`<p>${callText.waitForHost}</p>`}
         ${alone && html`<p>${declined.length ? callText.declinedBy(text.list(declined)) : callText.alone}</p>`}
+        ${tiles.some(({ health }) => health.state === "failed") && html`<p>${callText.unreachable}</p>`}
         ${!isViewer && !microphone && html`<p>${callText.listenOnly}</p>`}
       </div>
       ${isHost && mine.media === "broadcast" && html`<${Viewers} room=${room} />`}
@@ -210,12 +211,20 @@ const ring = () => {
 /** What is heard of somebody. @param {{stream: MediaStream, speaker: string}} props */
 const Sound = ({ stream, speaker }) => {
   const ref = useRef(/** @type {HTMLAudioElement | null} */ (null));
+  const tracks = stream.getAudioTracks();
   useEffect(() => {
     const audio = ref.current;
     if (!audio) return;
-    if (audio.srcObject !== stream) audio.srcObject = stream;
-    if ("setSinkId" in audio) void (/** @type {any} */ (audio).setSinkId(speaker).catch(() => {})); // it has been taken away
-  }, [stream, speaker]);
+    // a stream of its own: an element that began with an empty one does not always begin again
+    audio.srcObject = tracks.length ? new MediaStream(tracks) : null;
+    if (tracks.length) audio.play().catch(() => addEventListener("pointerdown", () => void audio.play().catch(() => {}), { once: true }));
+  }, [tracks.map(({ id }) => id).join()]);
+  useEffect(() => {
+    const audio = ref.current;
+    if (!audio) return;
+    const { sinkId } = /** @type {any} */ (audio);
+    if (sinkId !== undefined && sinkId !== speaker) void (/** @type {any} */ (audio).setSinkId(speaker).catch(() => {})); // it has been taken away
+  }, [speaker]);
   return html`<audio ref=${ref} autoplay></audio>`;
 };
 
