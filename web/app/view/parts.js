@@ -3,7 +3,7 @@
  * @module
  */
 import { hue, initials } from "../model/names.js";
-import { dialog } from "../model/session.js";
+import { dialog, room } from "../model/session.js";
 import { text } from "../text.js";
 import { html, useEffect, useRef } from "../ui.js";
 
@@ -71,11 +71,11 @@ export const Dialog = ({ title, children, wide, onClose = closeDialog }) => {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
+    const channel = room.value?.channel.value;
     ref.current?.showModal();
     return () => {
-      if (!before || before === document.body) return;
-      before.focus();
-      if (document.activeElement !== before) toComposer(); // what opened it is gone
+      if (before && before !== document.body) before.focus();
+      if (document.activeElement !== before || channel !== room.value?.channel.value) toComposer(); // what opened it is gone, or one is elsewhere
     };
   }, []);
   const outside = (/** @type {MouseEvent} */ { target }) => target === ref.current && onClose();
