@@ -5,7 +5,7 @@
 import { hue, initials } from "../model/names.js";
 import { dialog, room } from "../model/session.js";
 import { text } from "../text.js";
-import { html, useEffect, useRef } from "../ui.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../ui.js";
 
 /** Drawn in a square of 24 with a line of 2. @type {Record<string, string>} */
 const ICONS = {
@@ -69,7 +69,8 @@ export const closeDialog = () => void (dialog.value = null);
 /** A dialog of the browser: it keeps the focus inside, and Escape closes it. @param {{title: any, children?: any, wide?: boolean, onClose?: () => void}} props */
 export const Dialog = ({ title, children, wide, onClose = closeDialog }) => {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  // at once: Escape may follow the key that opened it
+  useLayoutEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     const channel = room.value?.channel.value;
     ref.current?.showModal();
