@@ -77,11 +77,35 @@ CALLS = """
 """
 
 
+class Way:
+    """How much a page may send; Chromium shapes the connections that are made after `begin`."""
+
+    def begin(self, person: Person) -> None:
+        self.session = person.context.new_cdp_session(person.page)
+        self.session.send("Network.enable")
+        self.carry(10_000_000)
+
+    def carry(self, bytes_per_s: int) -> None:
+        wide = {"downloadThroughput": 10_000_000, "uploadThroughput": bytes_per_s}
+        shape = {"offline": False, "latency": 1, "packetLoss": 0, "packetQueueLength": 30}
+        self.session.send("Network.emulateNetworkConditions", wide | shape)
+
+
 def people(
-    pages: Pages, service: str, *names: str, viewers: int = 6, **options: Any
+    pages: Pages,
+    service: str,
+    *names: str,
+    viewers: int = 6,
+    way: Way | None = None,
+    **options: Any,
 ) -> list[Person]:
-    """Open a page for each, all in one circle, each with the model of calls."""
+    """Open a page for each, all in one circle, each with the model of calls.
+
+    A *way* is the first one's way out, as wide as it is set.
+    """
     found = [pages.person() for _ in names]
+    if way:
+        way.begin(found[0])
     invite = found[0].create(service, name=names[0], **options)
     for one, name in zip(found[1:], names[1:], strict=True):
         one.join(invite, name=name, **options)
@@ -102,8 +126,11 @@ def tiles(person: Person, *names: str, ms: int = 20_000) -> None:
     )
 
 
-def test_two_talk_and_see_each_other(pages: Pages, here: str) -> None:
-    ada, bob = people(pages, here, "Ada", "Bob")
+def test_two_see_each_other_in_pictures_as_large_as_the_path_carries(
+    pages: Pages, here: str
+) -> None:
+    way = Way()
+    ada, bob = people(pages, here, "Ada", "Bob", way=way)
     ada.run("await calls.start('general', 'video')")
     bob.until("calls.ringing.value?.name === 'Ada' && calls.ringing.value.media === 'video'")
     bob.run("await calls.accept({ video: true })")
@@ -113,6 +140,11 @@ def test_two_talk_and_see_each_other(pages: Pages, here: str) -> None:
         assert one.run("return flows(given, 'audio')", other)
         assert one.run("return green(given)", other) > 0.5
         assert one.run("return tile(given).health.path", other) == "direct"
+    width = "tile('Ada').stream.getVideoTracks()[0].getSettings().width"
+    bob.until(f"{width} > 600")
+    way.carry(20_000)  # pictures follow, and what is said is still heard
+    bob.until(f"{width} < 400", ms=20_000)
+    bob.run("await flows('Ada', 'audio')")
     bob.run("await calls.leave()")
     ada.until("calls.tiles.value.length === 1")
     ada.run("await calls.end()")

@@ -74,7 +74,7 @@ export const fitting = ({ available, loss = 0, receivers = 1, screen = false, be
   const most = Math.min(screen ? MOST_SCREEN : MOST_CAMERA, UPLINK / Math.max(1, receivers));
   const last = before?.maxBitrate ?? most;
   const room = Number.isFinite(available) ? (/** @type {number} */ (available) - AUDIO) * 0.9 : last;
-  let wanted = Math.min(room, before ? last * 1.3 : most);
+  let wanted = Math.min(room, before ? last * 2 : most);
   if (loss > 0.1) wanted = Math.min(room, last * 0.6);
   else if (loss > 0.03) wanted = Math.min(room, last);
   const maxBitrate = Math.round(Math.min(most, Math.max(LEAST, wanted)));
