@@ -87,6 +87,7 @@ class Scene:
         dana.post("مرحبا، أحضر الماء والخبز. See you at 18:30!")
         ada.reads("18:30")
         ada.say("Bring the *blue* can")
+        ada.reads("Bring the blue can")
         ada.say("Never mind")
         show(
             ada.page,
@@ -195,6 +196,14 @@ def welcome(member: Member) -> Iterator[str]:
     show(page, "session.home.value = { ...session.home.value, open: false }")
     member.button("Make a circle").click()
     yield "closed service"
+    show(
+        page,
+        """const { text } = await import(new URL("./text.js", document.baseURI));
+        session.problem.value = text.problems.insecure(given);
+        session.screen.value = "problem";""",
+        "muster.of-the-allotment-gardens.example.org:8080",
+    )
+    yield "insecure address"
     show(page, "session.screen.value = 'loading'")
     yield "loading"
 

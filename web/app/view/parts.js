@@ -69,19 +69,25 @@ export const closeDialog = () => void (dialog.value = null);
 /** A dialog of the browser: it keeps the focus inside, and Escape closes it. @param {{title: any, children?: any, wide?: boolean, onClose?: () => void}} props */
 export const Dialog = ({ title, children, wide, onClose = closeDialog }) => {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const isGone = useRef(false);
   // at once: Escape may follow the key that opened it
   useLayoutEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     const channel = room.value?.channel.value;
-    ref.current?.showModal();
+    const shown = ref.current;
+    shown?.showModal();
     return () => {
+      isGone.current = true;
+      const isOpen = shown?.open;
+      shown?.close(); // while it is open nothing else takes the focus
+      if (!isOpen && document.activeElement !== document.body) return; // Escape: the browser gave it back, and one has gone on
       if (before && before !== document.body) before.focus();
       if (document.activeElement !== before || channel !== room.value?.channel.value) toComposer(); // what opened it is gone, or one is elsewhere
     };
   }, []);
   const outside = (/** @type {MouseEvent} */ { target }) => target === ref.current && onClose();
   return html`
-    <dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby="dialog-title" onClose=${onClose} onMouseDown=${outside}>
+    <dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby="dialog-title" onClose=${() => isGone.current || onClose()} onMouseDown=${outside}>
       <div class="dialog">
         <header><h2 id="dialog-title">${title}</h2><${IconButton} icon="close" label=${text.close} onClick=${onClose} /></header>
         <div class="dialog-body">${children}</div>
