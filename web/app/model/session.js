@@ -166,7 +166,7 @@ const followAddress = async () => {
     screen.value = "talk";
     return true;
   }
-  if (!said.startsWith("muster")) return false;
+  if (!/^muster/i.test(said)) return false;
   history.replaceState(null, "", "./" + location.search); // it is a secret: it stays in no history
   await openInvite(said);
   return true;

@@ -21,7 +21,8 @@ const NEAR = 120;
 
 /** @param {{room: Room, message: Message}} props */
 const Reactions = ({ room, message }) => {
-  const all = Object.entries(message.reactions ?? {}).sort(([, a], [, b]) => b.length - a.length);
+  const me = room.me.value.id;
+  const all = Object.entries(message.reactions ?? {}).sort(([, a], [, b]) => b.length - a.length || Number(b.includes(me)) - Number(a.includes(me)));
   if (!all.length) return null;
   return html`
     <div class="reactions">

@@ -4,7 +4,7 @@
  */
 import { html } from "../ui.js";
 
-const MOST_PIECES = 400;
+const MOST_PIECES = 400, MOST_BLOCKS = 12;
 const PIECES = /\n?```\n?([\s\S]+?)\n?```\n?|`([^`\n]+)`|(https?:\/\/[^\s<>"'`]{3,2000})|\*\*([^*\n]+)\*\*|(?<![\p{L}\p{N}*])\*([^*\s][^*\n]*)\*(?![\p{L}\p{N}*])|(?<![\p{L}\p{N}])@([^\s@]{1,64})/gu;
 
 /** What ends a sentence does not end a link. @param {string} url */
@@ -35,12 +35,13 @@ const isLink = (url) => {
  */
 export const words = (text, isMe = () => false) => {
   const found = [];
-  let at = 0;
+  let at = 0, blocks = 0;
   for (const match of text.matchAll(PIECES)) {
     if (found.length > MOST_PIECES) break;
     const [whole, block, code, url, bold, italic, mention] = match;
     let taken = whole.length;
     let piece;
+    if (block && (blocks += 1) > MOST_BLOCKS) continue; // each is as high as a line or more
     if (block) piece = html`<pre tabindex="0"><code>${block}</code></pre>`;
     else if (code) piece = html`<code>${code}</code>`;
     else if (bold) piece = html`<strong>${bold}</strong>`;
