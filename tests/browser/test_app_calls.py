@@ -139,7 +139,7 @@ def test_two_see_each_other_in_pictures_as_large_as_the_path_carries(
         assert one.run("return flows(given, 'frames')", other)
         assert one.run("return flows(given, 'audio')", other)
         assert one.run("return green(given)", other) > 0.5
-        assert one.run("return tile(given).health.path", other) == "direct"
+        one.until("tile(given).health.path === 'direct'", other)
     width = "tile('Ada').stream.getVideoTracks()[0].getSettings().width"
     bob.until(f"{width} > 600")
     way.carry(20_000)  # pictures follow, and what is said is still heard

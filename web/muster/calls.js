@@ -385,6 +385,7 @@ export class Call extends EventTarget {
     if (!there || there.rtc === rtc) return;
     Object.assign(there, { rtc, sent: new Map(), rates: new Map(), figures: null });
     for (const track of there.stream.getTracks()) this.#removed(node, track);
+    if (rtc.pc.connectionState === "connected") there.health = { ...there.health, state: "connected" }; // figures come with the first look
     rtc.media = (event) => this.#come(node, event);
     this.#apply(node);
     for (const event of rtc.declined.splice(0)) this.#come(node, event); // they were in the call before us

@@ -121,6 +121,8 @@ export class CallModel {
   /** @type {MediaStreamTrack | null} */
   #video = null;
   #cameraBefore = false;
+  /** What was got, before it is sent. @type {MediaStreamTrack[]} */
+  #got = [];
   /** @type {Map<string, Said>} by node */
   #said = new Map();
   /** @type {Map<string, number>} until when a node counts as speaking */
@@ -359,9 +361,12 @@ export class CallModel {
         if (hasWebRtc()) await what();
         else this.#wrong("BLOCKED");
       } catch (error) {
-        this.#stopTracks();
-        this.#wrong(error.reason === "NOT_ALLOWED" ? "NOT_ALLOWED" : "FAILED", error.message);
+        if (!this.mine.value) this.#drop();
+        if (!this.#closed.signal.aborted) this.#wrong(error.reason === "NOT_ALLOWED" ? "NOT_ALLOWED" : "FAILED", error.message);
       } finally {
+        // what was got for nothing is given back: no camera shines without a call
+        const sent = this.#call?.stream.getTracks() ?? [];
+        for (const track of this.#got.splice(0)) if (!sent.includes(track)) track.stop();
         this.busy.value = false;
       }
     });
@@ -385,10 +390,13 @@ export class CallModel {
 
   /** @param {Mine} mine @param {MediaStreamTrack[]} tracks */
   async #enter(mine, tracks) {
-    if (active) active.#hangUp(false);
-    active = this;
+    if (active && active !== this) await active.leave().catch(() => {}); // of another circle: there is one microphone
+    this.#got.push(.../** @type {MediaStreamTrack[]} */ ([this.#audio, this.#video].filter(Boolean)));
+    this.#hangUp(false);
     const call = await this.#circle.call(null, []);
     this.#call = call;
+    active = this;
+    if (this.#closed.signal.aborted) return this.#drop();
     for (const track of tracks) await this.#use(track);
     batch(() => {
       this.mine.value = mine;
@@ -408,12 +416,7 @@ export class CallModel {
     const { hash } = this.mine.value ?? {};
     if (!hash) return;
     for (const node of this.#call?.nodes ?? []) this.#tell(node, { t: "out", call: hash });
-    this.#call?.end();
-    this.#call = null;
-    clearInterval(this.#levels);
-    if (stop || active !== this) this.#stopTracks();
-    if (active === this) active = null;
-    this.#audio = this.#video = null;
+    this.#drop(stop);
     this.#queue = [];
     this.#told.clear();
     this.#shut.clear();
@@ -429,8 +432,13 @@ export class CallModel {
     });
   }
 
-  #stopTracks() {
-    for (const track of [this.#audio, this.#video]) track?.stop();
+  /** Let go of media. @param {boolean} [stop] */
+  #drop(stop = true) {
+    this.#call?.end();
+    this.#call = null;
+    clearInterval(this.#levels);
+    if (active === this) active = null;
+    if (stop) for (const track of [this.#audio, this.#video]) track?.stop();
     this.#audio = this.#video = null;
   }
 
@@ -451,7 +459,9 @@ export class CallModel {
     const found = [];
     if (audio) found.push(isOn(this.#audio) ? this.#audio : await this.#get("audio"));
     if (video) found.push(isOn(this.#video) ? this.#video : await this.#get("video"));
-    return /** @type {MediaStreamTrack[]} */ (found.filter(Boolean));
+    const tracks = /** @type {MediaStreamTrack[]} */ (found.filter(Boolean));
+    this.#got.push(...tracks);
+    return tracks;
   }
 
   /** @param {"audio" | "video"} kind @returns {Promise<MediaStreamTrack | null>} */
@@ -463,8 +473,8 @@ export class CallModel {
       : { video: { ...device, width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } } };
     try {
       if (!navigator.mediaDevices) throw new DOMException("", "NotFoundError");
-      const stream = await navigator.mediaDevices.getUserMedia(constraints);
-      return stream.getTracks()[0] ?? null;
+      const [track = null] = (await navigator.mediaDevices.getUserMedia(constraints)).getTracks();
+      return track;
     } catch (error) {
       this.#wrong(`${kind === "audio" ? "MICROPHONE" : "CAMERA"}_${reasonOf(error)}`);
       return null;

@@ -125,7 +125,7 @@ const Viewers = ({ room }) => {
   const viewers = room.calls.viewers.value;
   return html`
     <section class="viewers" aria-label=${callText.viewers}>
-      <h3>${callText.viewers} (${viewers.filter(({ admitted }) => admitted).length})</h3>
+      <p><strong>${callText.viewers} (${viewers.filter(({ admitted }) => admitted).length})</strong></p>
       ${viewers.length ? html`
         <ul>
           ${viewers.map(({ node, member, name: told, admitted }) => {
