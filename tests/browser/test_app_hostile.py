@@ -226,3 +226,31 @@ def test_a_browser_that_stores_nothing_says_so(pages: Pages, here: str) -> None:
     ada = Member(pages.tab(context, here.partition("#")[0] + "/app/"))
     expect(ada.page.locator("h1")).to_have_text("This browser stores nothing here")
     expect(ada.page.locator(".lead")).to_contain_text("Open the page in an ordinary window")
+
+
+def test_of_many_circles_some_are_opened_when_they_are_chosen(pages: Pages, here: str) -> None:
+    ada = visit(pages, here)
+    ada.make("First", "Ada")
+    ada.run(
+        """const { Circle } = await import("/app/muster/index.js");
+        for (let at = 2; at < 15; at += 1) {
+          const made = await Circle.create({ circle: `Circle ${at}`, name: "Ada" });
+          await made.leave();
+        }"""
+    )
+    ada.page.reload()
+    items = ada.page.locator(".sidebar .circle")
+    expect(items).to_have_count(14)
+    opened = (
+        'return (await import("/app/model/session.js")).rooms.value.map((one) => one.title.value)'
+    )
+    expect(ada.page).to_have_title(re.compile("First"))
+    assert len(ada.run(opened)) == 13, "the twelve used last, and the one of the address"
+    assert "Circle 2" not in ada.run(opened)
+    ada.page.locator(".sidebar .circle", has_text="Circle 2").click()
+    expect(ada.page).to_have_title(re.compile("Circle 2"))
+    expect(items).to_have_count(14)
+    ada.say("in the second of all")
+    ada.reads("in the second of all")
+    ada.page.reload()
+    ada.reads("in the second of all")

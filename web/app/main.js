@@ -41,6 +41,7 @@ const nextChannel = (step) => {
   const room = session.room.value;
   if (!room) return;
   const all = room.channels.value;
+  if (!all.length) return; // they are being read
   const at = all.findIndex(({ id }) => id === room.channel.value);
   room.enter(all[(at + step + all.length) % all.length].id);
   session.address();
@@ -75,7 +76,11 @@ addEventListener("drop", async (event) => {
   const files = event.dataTransfer?.files;
   if (!room || !files?.length) return;
   event.preventDefault();
-  if (!(await room.files.offer(files, room.channel.value))) session.note(text.files.nobody);
+  try {
+    if (!(await room.files.offer(files, room.channel.value))) session.note(text.files.nobody);
+  } catch (error) {
+    session.wrong(error);
+  }
 });
 
 effect(() => {

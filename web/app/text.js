@@ -197,7 +197,7 @@ export const text = {
     coming: (/** @type {number} */ done, /** @type {number} */ size) => `${text.size(done)} of ${text.size(size)}`,
     gone: "No longer offered",
     failed: "It did not arrive whole. Try again.",
-    tooLarge: (/** @type {string} */ name) => `‘${name}’ is too large: a file has at most 2 GB.`,
+    tooLarge: (/** @type {string} */ name) => `‘${name}’ is too large: a file has at most 2 GB`,
     busy: "Too many take files from them just now. Try again soon.",
     sentTo: (/** @type {string} */ names) => `Taken by ${names}`,
     nobody: "Nobody is here to take it: files go from browser to browser. Send it when somebody is here.",
