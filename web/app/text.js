@@ -279,6 +279,8 @@ export const text = {
       testing: "Testing…",
       turn: "STUN and TURN servers of your own",
       turnHint: "For calls through strict networks. The service may give some already; a line each: turn:host:3478 NAME PASSWORD",
+      noServer: (/** @type {string} */ urls) => `‘${urls}’ is no server: a line is turn:host:3478 NAME PASSWORD, or stun:host`,
+      noPassword: (/** @type {string} */ urls) => `‘${urls}’ needs a name and a password behind it`,
       relayOnly: "Connect through TURN alone, so that others do not learn this device’s address",
       viewers: "How many may watch a broadcast of yours",
       reopen: "These count after the page is loaded again.",
@@ -414,6 +416,23 @@ export const text = {
     named: (/** @type {string} */ name) => `You are called ${name} from now on.`,
     deviceAsked: (/** @type {string} */ name, /** @type {string} */ me) => `Said. On the device of ${name}, say the same of ${me}: then you are one person.`,
     deviceNot: (/** @type {string} */ name) => `${name} is somebody else from now on.`,
+  },
+
+  /** Why a file of a profile is not written or opened. */
+  profile: {
+    otherAge: "the file is encrypted by another version of age, which this app does not know",
+    forKey: "the file is encrypted for a key, and not under a passphrase",
+    damagedHead: "the beginning of the file is damaged",
+    damaged: "the file is damaged or cut off",
+    tooMuchWork: (/** @type {number} */ work) => `opening the file takes more work (2^${work}) than a page can do: export it again, or without encryption`,
+    tooMuchMemory: (/** @type {number} */ bytes) => `opening the file takes ${text.size(bytes)} of memory, which this device does not give a page`,
+    wrongPassphrase: "the file does not open with this passphrase: case counts",
+    shortPassphrase: (/** @type {number} */ least) => `the passphrase has fewer than ${least} characters`,
+    noCircle: "there is no circle to export",
+    tooLarge: (/** @type {number} */ bytes) => `the file has more than ${text.size(bytes)}: the terminal's 'muster import' takes it`,
+    invite: (/** @type {Error} */ { message }) => `the invite of a circle in the file is damaged: ${message.replace(/^[A-Z_]+: /, "")}`,
+    mixed: "a circle in the file and its invite do not fit together: the file is damaged",
+    tooMany: (/** @type {number} */ most) => `the file has more than ${most} circles`,
   },
 
   notice: {

@@ -6,6 +6,7 @@
  * @module
  */
 import { Refused } from "../library.js";
+import { text } from "../text.js";
 
 /** The library, which is loaded when a file is written or opened. */
 const age = () => import("../vendor/age.js");
@@ -70,22 +71,22 @@ export const encrypt = async (content, passphrase, progress) => {
  * @returns {Promise<Uint8Array>} `Refused`: `WRONG_PASSPHRASE`, or `NOT_AN_EXPORT` and what is wrong
  */
 export const decrypt = async (content, passphrase, progress) => {
-  if (start(content, VERSION.length) !== VERSION) throw new Refused("NOT_AN_EXPORT", "the file is encrypted by another version of age, which this app does not know");
+  if (start(content, VERSION.length) !== VERSION) throw new Refused("NOT_AN_EXPORT", text.profile.otherAge);
   const { Decrypter, chacha20poly1305 } = await age();
   const opener = new Decrypter();
   opener.addIdentity({
     unwrapFileKey: async (stanzas) => {
       const [{ args, body }] = stanzas;
       const [kind, salt, work] = args;
-      if (kind !== "scrypt" || stanzas.length !== 1) throw new Refused("NOT_AN_EXPORT", "the file is encrypted for a key, and not under a passphrase");
+      if (kind !== "scrypt" || stanzas.length !== 1) throw new Refused("NOT_AN_EXPORT", text.profile.forKey);
       const bytes = args.length === 3 && /^[A-Za-z0-9+/]{22}$/.test(salt) && /^[1-9][0-9]?$/.test(work) && unbase(salt);
-      if (!bytes || body.length !== 32) throw new Refused("NOT_AN_EXPORT", "the beginning of the file is damaged");
-      if (Number(work) > MOST_WORK) throw new Refused("NOT_AN_EXPORT", `opening the file takes more work (2^${work}) than a page can do: export it again, or without encryption`);
+      if (!bytes || body.length !== 32) throw new Refused("NOT_AN_EXPORT", text.profile.damagedHead);
+      if (Number(work) > MOST_WORK) throw new Refused("NOT_AN_EXPORT", text.profile.tooMuchWork(Number(work)));
       try {
         return chacha20poly1305(await keyOf(passphrase, bytes, Number(work), progress), NONCE).decrypt(body);
       } catch (error) {
-        if (error instanceof RangeError && /alloc/i.test(error.message)) throw new Refused("NOT_AN_EXPORT", `opening the file takes ${2 ** (Number(work) - 10)} MiB of memory, which this device does not give a page`);
-        throw new Refused("WRONG_PASSPHRASE", "the file does not open with this passphrase: case counts");
+        if (error instanceof RangeError && /alloc/i.test(error.message)) throw new Refused("NOT_AN_EXPORT", text.profile.tooMuchMemory(2 ** Number(work) * 1024));
+        throw new Refused("WRONG_PASSPHRASE", text.profile.wrongPassphrase);
       }
     },
   });
@@ -93,6 +94,6 @@ export const decrypt = async (content, passphrase, progress) => {
     return await opener.decrypt(content);
   } catch (error) {
     if (error instanceof Refused) throw error;
-    throw new Refused("NOT_AN_EXPORT", "the file is damaged or cut off");
+    throw new Refused("NOT_AN_EXPORT", text.profile.damaged);
   }
 };

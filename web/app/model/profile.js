@@ -7,6 +7,7 @@
  * @module
  */
 import { Circle, Refused, readInvite } from "../library.js";
+import { text } from "../text.js";
 import { read, write } from "../muster/chat/transfer.js";
 import { decrypt, encrypt, isAge } from "./age.js";
 
@@ -35,7 +36,7 @@ const isName = (name) => typeof name === "string" && new TextEncoder().encode(na
 
 /** @param {string} passphrase */
 const check = (passphrase) => {
-  if ([...passphrase].length < LEAST_PASSPHRASE) throw new Refused("SHORT_PASSPHRASE", `the passphrase has fewer than ${LEAST_PASSPHRASE} characters`);
+  if ([...passphrase].length < LEAST_PASSPHRASE) throw new Refused("SHORT_PASSPHRASE", text.profile.shortPassphrase(LEAST_PASSPHRASE));
 };
 
 /**
@@ -49,7 +50,7 @@ const check = (passphrase) => {
  */
 export const exportProfile = async ({ circles, passphrase, name = circles[0]?.me.name ?? "", progress = () => {} }) => {
   check(passphrase);
-  if (!circles.length) throw new Refused("NO_INVITE", "there is no circle to export");
+  if (!circles.length) throw new Refused("NO_INVITE", text.profile.noCircle);
   /** @type {Line[][]} */
   const lines = [];
   for (const circle of circles) {
@@ -64,7 +65,7 @@ export const exportProfile = async ({ circles, passphrase, name = circles[0]?.me
 
 /** The lines of a file, all that can be checked without a circle checked. @param {Blob} file @param {string} passphrase @param {Progress} progress */
 const linesOf = async (file, passphrase, progress) => {
-  if (file.size > MOST_BYTES) throw new Refused("NOT_AN_EXPORT", `the file has more than ${MOST_BYTES / 2 ** 20} MiB: the terminal's 'muster import' takes it`);
+  if (file.size > MOST_BYTES) throw new Refused("NOT_AN_EXPORT", text.profile.tooLarge(MOST_BYTES));
   progress("reading", 0);
   const content = new Uint8Array(await file.arrayBuffer());
   progress("reading", 1);
@@ -77,11 +78,11 @@ const linesOf = async (file, passphrase, progress) => {
     try {
       id = (await readInvite(line.invite)).epoch.circle;
     } catch (error) {
-      throw new Refused("NOT_AN_EXPORT", `the invite of a circle in the file is damaged: ${/** @type {Error} */ (error).message.replace(/^[A-Z_]+: /, "")}`);
+      throw new Refused("NOT_AN_EXPORT", text.profile.invite(/** @type {Error} */ (error)));
     }
-    if (id !== line.circle || circles.has(id)) throw new Refused("NOT_AN_EXPORT", "a circle in the file and its invite do not fit together: the file is damaged");
+    if (id !== line.circle || circles.has(id)) throw new Refused("NOT_AN_EXPORT", text.profile.mixed);
     circles.set(id, line);
-    if (circles.size > MOST_CIRCLES) throw new Refused("NOT_AN_EXPORT", `the file has more than ${MOST_CIRCLES} circles`);
+    if (circles.size > MOST_CIRCLES) throw new Refused("NOT_AN_EXPORT", text.profile.tooMany(MOST_CIRCLES));
   }
   return { lines, circles };
 };

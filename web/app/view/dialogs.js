@@ -174,8 +174,8 @@ const turnLines = () => settings.turn.value.map(({ urls, username = "", credenti
 /** @param {string} lines @returns {RTCIceServer[]} */
 const readTurn = (lines) => lines.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => {
   const [urls, username, credential] = line.split(/\s+/);
-  if (!/^(stun|turn)s?:[^\s/]+$/.test(urls)) throw new TypeError(`‘${urls}’ is no server: a line is turn:host:3478 NAME PASSWORD, or stun:host`);
-  if (/^turn/.test(urls) && !(username && credential)) throw new TypeError(`‘${urls}’ needs a name and a password behind it`);
+  if (!/^(stun|turn)s?:[^\s/]+$/.test(urls)) throw new TypeError(text.dialogs.settings.noServer(urls));
+  if (/^turn/.test(urls) && !(username && credential)) throw new TypeError(text.dialogs.settings.noPassword(urls));
   return /^turn/.test(urls) ? { urls, username, credential } : { urls };
 });
 
