@@ -146,9 +146,19 @@ export class Room {
     if (channel !== this.channel.value) return;
     batch(() => {
       this.hasEarlier.value = found.length > this.#shown;
-      this.messages.value = found.slice(-this.#shown);
+      this.#showAll(found.slice(-this.#shown));
     });
   });
+
+  /** Show these; what is as it was stays the same object, so that the view draws what is new alone. @param {Message[]} found */
+  #showAll(found) {
+    const before = new Map(this.messages.value.map((one) => [one.hash, one]));
+    const all = found.map((one) => {
+      const known = before.get(one.hash);
+      return known && JSON.stringify(known) === JSON.stringify(one) ? known : one;
+    });
+    if (all.length !== before.size || all.some((one, at) => one !== this.messages.value[at])) this.messages.value = all;
+  }
 
   /** Show more of what was said before. */
   earlier() {
@@ -161,7 +171,7 @@ export class Room {
   async reachBack(hash) {
     for (; ; this.#shown += PAGE * 4) {
       const found = await this.circle.history(this.channel.value, { limit: this.#shown + 1 });
-      this.messages.value = found.slice(-this.#shown);
+      this.#showAll(found.slice(-this.#shown));
       this.hasEarlier.value = found.length > this.#shown;
       if (this.messages.value.some((one) => one.hash === hash)) return true;
       if (!this.hasEarlier.value || this.#shown >= MOST_SHOWN) return false;

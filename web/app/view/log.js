@@ -222,6 +222,8 @@ export const Log = ({ room }) => {
   const byHash = new Map(messages.map((one) => [one.hash, one]));
   const mine = new Set([skeleton(room.me.value.name)]);
   const isMe = (/** @type {string} */ name) => mine.has(skeleton(name));
+  /** Rows as they were drawn last, by hash: one that is as it was is not drawn again. */
+  const drawn = useRef(/** @type {Map<string, {of: any[], row: any}>} */ (new Map()));
 
   /** Remember what is at the top of what is seen: it stays there, whatever comes above or below. */
   const hold = () => {
@@ -275,6 +277,8 @@ export const Log = ({ room }) => {
   ];
   if (offers.length || calls.length) entries.sort((a, b) => a.at_ms - b.at_ms);
   let before = { day: NaN, author: "", at_ms: 0 };
+  /** @type {typeof drawn.current} */
+  const drawing = new Map();
   const rows = entries.map(({ at_ms, message, offer, call }) => {
     const day = dayOf(at_ms);
     const author = message?.author.id ?? "";
@@ -283,15 +287,26 @@ export const Log = ({ room }) => {
     const isFirst = isNewDay || isNew || !author || author !== before.author || at_ms - before.at_ms > CLOSE_MS || Boolean(message?.reply);
     before = { day, author, at_ms };
     const key = message?.hash ?? offer?.id ?? call?.hash;
-    return html`
+    const dayName = isNewDay && text.day(at_ms);
+    const answered = byHash.get(message?.reply ?? "");
+    const of = [room, message, isFirst, dayName, isNew, answered, room.me.value.name];
+    const known = message && drawn.current.get(message.hash);
+    if (known && known.of.every((one, at) => one === of[at])) {
+      drawing.set(message.hash, known);
+      return known.row;
+    }
+    const row = html`
       <${Fragment} key=${key}>
-        ${isNewDay && html`<div class="divider" role="separator"><span>${text.day(at_ms)}</span></div>`}
+        ${dayName && html`<div class="divider" role="separator"><span>${dayName}</span></div>`}
         ${isNew && html`<div class="divider new" role="separator"><span>${text.newMessages}</span></div>`}
-        ${message && html`<${Entry} room=${room} message=${message} isFirst=${isFirst} answered=${byHash.get(message.reply ?? "")} isMe=${isMe} />`}
+        ${message && html`<${Entry} room=${room} message=${message} isFirst=${isFirst} answered=${answered} isMe=${isMe} />`}
         ${offer && html`<${OfferCard} room=${room} offer=${offer} />`}
         ${call && html`<${CallCard} room=${room} call=${call} />`}
       <//>`;
+    if (message) drawing.set(message.hash, { of, row });
+    return row;
   });
+  drawn.current = drawing;
   const isAlone = room.peers.value.length === 0 && messages.length === 0 && room.people.value.size < 2;
   return html`
     <div class="log-frame">
