@@ -141,9 +141,9 @@ def test_two_see_each_other_in_pictures_as_large_as_the_path_carries(
         assert one.run("return green(given)", other) > 0.5
         one.until("tile(given).health.path === 'direct'", other)
     width = "tile('Ada').stream.getVideoTracks()[0].getSettings().width"
-    bob.until(f"{width} > 600")
+    bob.until(f"{width} >= 400", ms=30_000)
     way.carry(20_000)  # pictures follow, and what is said is still heard
-    bob.until(f"{width} < 400", ms=20_000)
+    bob.until(f"{width} < 400", ms=30_000)
     bob.run("await flows('Ada', 'audio')")
     bob.run("await calls.leave()")
     ada.until("calls.tiles.value.length === 1")

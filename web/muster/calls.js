@@ -154,6 +154,8 @@ export class Call extends EventTarget {
   #nodes = new Map();
   /** @type {(event: any) => void} */
   #made;
+  /** Energy and seconds of sound at the last look, by the name of the browser's figures. @type {Map<string, [number, number]>} */
+  #energies = new Map();
   /** @type {any} */
   #timer;
 
@@ -284,7 +286,10 @@ export class Call extends EventTarget {
     for (const node of this.nodes) this.leave(node);
   }
 
-  /** How loud each node is, 0 to 1; of our own microphone by the name of nothing. @returns {Promise<Map<string, number>>} */
+  /**
+   * How loud each node was since this was asked last, 0 to 1; of our own microphone by the name of nothing.
+   * @returns {Promise<Map<string, number>>}
+   */
   async levels() {
     /** @type {Map<string, number>} */
     const found = new Map();
@@ -292,13 +297,20 @@ export class Call extends EventTarget {
       if (!rtc || rtc.dead) continue;
       for (const { receiver, sender } of rtc.pc.getTransceivers()) {
         if (receiver.track.kind !== "audio") continue;
-        const heard = Math.max(0, ...receiver.getSynchronizationSources().map(({ audioLevel = 0 }) => audioLevel));
-        found.set(node, Math.max(found.get(node) ?? 0, heard));
+        for (const one of (await receiver.getStats()).values()) if (one.type === "inbound-rtp") found.set(node, Math.max(found.get(node) ?? 0, this.#level(one)));
         if (found.has("") || !sender.track?.enabled) continue;
-        for (const one of (await sender.getStats()).values()) if (one.type === "media-source") found.set("", one.audioLevel ?? 0);
+        for (const one of (await sender.getStats()).values()) if (one.type === "media-source") found.set("", this.#level(one));
       }
     }
     return found;
+  }
+
+  /** From the energy of sound, which misses nothing between two looks (W3C webrtc-stats, totalAudioEnergy). @param {any} stats */
+  #level({ id, audioLevel = 0, totalAudioEnergy: energy, totalSamplesDuration: lasted }) {
+    if (energy === undefined || lasted === undefined) return audioLevel;
+    const [before, until] = this.#energies.get(id) ?? [energy, lasted];
+    this.#energies.set(id, [energy, lasted]);
+    return lasted > until && energy > before ? Math.sqrt((energy - before) / (lasted - until)) : 0;
   }
 
   /** Look after all nodes: how they are, how large their pictures are, and whether they get what they should. */
