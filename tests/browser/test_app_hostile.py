@@ -158,7 +158,7 @@ def test_a_browser_that_has_forgotten_settings_keeps_the_person(pages: Pages, he
 
     # Junk, and what another page has written.
     circle = ada.run('return (await import("/app/model/session.js")).room.value.id')
-    for value in ("junk", "null", "[]", "{}", "7", '"x"', '{"a":5}', '[null,{"urls":7}]', "x" * 99):
+    for value in ("junk", "7", '"x"', '{"a":5}', '[null,{"urls":7}]'):
         ada.run(
             """for (const name of [
               ..."name theme notify ring turn viewers devices shown people".split(" "),
