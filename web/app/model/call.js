@@ -9,7 +9,7 @@
  * @module
  */
 import { batch, signal } from "../ui.js";
-import { callText } from "../text-call.js";
+import { callText } from "../text.js";
 import { recall, remember } from "./settings.js";
 
 /** @typedef {import("../muster/circle.js").Circle} Circle */
@@ -63,6 +63,8 @@ const [BELIEVED_MS, GOODBYE_MS] = [60_000, 10_000];
 const GLARE_MS = 30_000;
 const MOST_OTHERS = 8;
 const MOST_DECLINED = 50;
+/** So far ahead a clock of another is believed (docs/chat.md). */
+const AHEAD_MS = 600_000;
 /** From one member so many calls ring in five minutes; others show as missed. */
 const [MOST_RINGS, RINGS_MS] = [4, 300_000];
 const HASH = /^[0-9a-f]{64}$/;
@@ -293,10 +295,12 @@ export class CallModel {
 
   /** Show a screen, a window or a tab, in the place of the camera. */
   async shareScreen() {
-    if (!this.#call || this.mine.value?.role === "viewer") return;
+    const call = this.#call;
+    if (!call || this.mine.value?.role === "viewer") return;
     try {
       const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: 15 } }, audio: false });
       const [track] = stream.getVideoTracks();
+      if (!this.#isIn(call)) return track.stop(); // one has hung up meanwhile
       track.contentHint = "detail";
       this.#cameraBefore = this.sending.value.camera;
       await this.#show(track);
@@ -483,11 +487,17 @@ export class CallModel {
 
   /** Have a device, and send what comes from it. @param {"audio" | "video"} kind */
   async #take(kind) {
+    const call = this.#call;
     const track = await this.#get(kind);
     if (!track) return;
+    if (!this.#isIn(call)) return track.stop(); // it was for a call that is over, and not for the next one
     this.problem.value = null;
-    if (this.#call) await this.#use(track);
-    else track.stop();
+    await this.#use(track);
+  }
+
+  /** Whether this page is still in a call, and sends. @param {Call | null} call */
+  #isIn(call) {
+    return call !== null && this.#call === call && this.mine.value?.role !== "viewer";
   }
 
   /** Send a track in the place of what there was of its kind. @param {MediaStreamTrack} track */
@@ -597,8 +607,7 @@ export class CallModel {
     this.#soon = undefined;
     if (this.#closed.signal.aborted) return;
     const turn = (this.#turn += 1);
-    /** @type {CallInfo[]} */
-    const found = await this.#circle.calls().catch(() => []);
+    const found = await this.#known();
     if (turn !== this.#turn || this.#closed.signal.aborted) return;
     const now = Date.now();
     this.#declinedCalls = new Set(recall("declined calls", /** @type {string[]} */ ([])));
@@ -623,6 +632,16 @@ export class CallModel {
     await this.#meet(ongoing);
     clearTimeout(this.#ticking);
     if (this.mine.value || this.ringing.value || Object.keys(ongoing).length) this.#ticking = setTimeout(() => void this.refresh(), TICK_MS);
+  }
+
+  /** The calls that the circle tells of, but for those of a far future; the one that this page is in is not lost among many that others begin. @returns {Promise<CallInfo[]>} */
+  async #known() {
+    const now = Date.now();
+    const found = (await this.#circle.calls().catch(() => [])).filter(({ at_ms }) => at_ms <= now + AHEAD_MS);
+    const mine = this.mine.value;
+    if (!mine || found.some(({ hash }) => hash === mine.hash)) return found;
+    const on = await this.#circle.ongoing(mine.channel).catch(() => undefined);
+    return on && !found.some((one) => one.hash === on.hash) ? [on, ...found] : found;
   }
 
   /** @param {CallInfo[]} on */

@@ -6,8 +6,7 @@
  */
 import { announceCall } from "../model/notices.js";
 import { wrong } from "../model/session.js";
-import { callText } from "../text-call.js";
-import { text } from "../text.js";
+import { callText, text } from "../text.js";
 import { html, useEffect, useRef, useSignal } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
 
@@ -172,7 +171,7 @@ export const CallPanel = ({ room }) => {
         ${tiles.some(({ health }) => health.state === "failed") && html`<p>${callText.unreachable}</p>`}
         ${!isViewer && !microphone && html`<p>${callText.listenOnly}</p>`}
       </div>
-      ${isHost && mine.media === "broadcast" && html`<${Viewers} room=${room} />`}
+      ${isHost && (mine.media === "broadcast" || calls.viewers.value.length > 0) && html`<${Viewers} room=${room} />`}
       <div class="controls" role="group" aria-label=${callText.controls}>
         ${!isViewer && html`
           <${IconButton} icon=${microphone && !muted ? "microphone" : "muted"} class="control" label=${callText.kinds.audio} pressed=${microphone && !muted} onClick=${doing(() => calls.toggleMicrophone())} />
