@@ -261,10 +261,15 @@ export const Log = ({ room }) => {
   useEffect(() => {
     const seen = () => room.see(isAtEnd.current);
     const sized = new ResizeObserver(() => isAtEnd.current && toEnd());
-    if (ref.current) sized.observe(ref.current);
+    const grown = new MutationObserver(() => isAtEnd.current && toEnd()); // a card grows by itself: the rows are not drawn again
+    if (ref.current) {
+      sized.observe(ref.current);
+      grown.observe(ref.current, { subtree: true, childList: true, characterData: true });
+    }
     document.addEventListener("visibilitychange", seen);
     return () => {
       sized.disconnect();
+      grown.disconnect();
       room.see(false);
       document.removeEventListener("visibilitychange", seen);
     };
