@@ -384,8 +384,12 @@ export class Call extends EventTarget {
     const free = pc.getTransceivers().find((one) =>
       isLive(one) && !ours.has(one) && !one.sender.track && one.receiver.track.kind === track.kind && /recvonly|inactive/.test(one.direction));
     if (!free) {
-      const sender = pc.addTrack(track, this.stream);
-      return /** @type {RTCRtpTransceiver} */ (pc.getTransceivers().find((one) => one.sender === sender));
+      try {
+        const sender = pc.addTrack(track, this.stream); // it shares a place with what the other side begins to send meanwhile
+        return /** @type {RTCRtpTransceiver} */ (pc.getTransceivers().find((one) => one.sender === sender));
+      } catch {
+        return pc.addTransceiver(track, { streams: [this.stream] }); // the place that it would have taken is being given up
+      }
     }
     free.sender.setStreams(this.stream);
     return free;
