@@ -18,6 +18,10 @@ const SMALL = 3 * 1024 * 1024;
 const LARGEST = 2 * 1024 ** 3;
 const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
 const MOST_NAME = 255, MOST_TYPE = 100;
+/** Of what came unasked so much is held; the oldest makes room. */
+const MOST_UNASKED = 256 * 1024 * 1024;
+/** A picture of more is a file like others: few bytes may be a wide white plain that stops the page. */
+const MOST_PIXELS = 2 ** 25;
 /** What makes room first for a new offer of the same node. */
 const LEAST = ["gone", "failed", "offered", "here", "coming"];
 
@@ -33,6 +37,7 @@ const LEAST = ["gone", "failed", "offered", "here", "coming"];
  * @property {number} at_ms
  * @property {boolean} mine
  * @property {boolean} isPicture
+ * @property {boolean} [unasked] whether it came without being taken
  * @property {"offered" | "coming" | "here" | "gone" | "failed" | "busy"} state
  * @property {number} done bytes so far
  * @property {string} url of what has come
@@ -41,8 +46,17 @@ const LEAST = ["gone", "failed", "offered", "here", "coming"];
 
 /** Whether an offer of somebody says what an offer says. @param {any} data */
 const isOffer = ({ id, channel, name, size, type }) =>
-  ID.test(id) && ID.test(channel) && typeof name === "string" && name.length <= MOST_NAME && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
+  typeof id === "string" && ID.test(id) && typeof channel === "string" && ID.test(channel) && typeof name === "string" && name.length <= MOST_NAME && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
   typeof type === "string" && type.length <= MOST_TYPE;
+
+/** Whether a browser can show a picture; it reads how large one is before it draws it. @param {string} url @returns {Promise<boolean>} */
+const isFair = (url) =>
+  new Promise((resolve) => {
+    const image = new Image();
+    image.onload = () => resolve(image.naturalWidth * image.naturalHeight <= MOST_PIXELS);
+    image.onerror = () => resolve(false);
+    image.src = url;
+  });
 
 /** Files of one circle. */
 export class Files {
@@ -83,12 +97,19 @@ export class Files {
     const all = this.offers.value;
     const same = offer.mine ? [] : all.filter(({ node }) => node === offer.node).toSorted((a, b) => LEAST.indexOf(a.state) - LEAST.indexOf(b.state));
     const out = new Set([...same.slice(0, Math.max(0, same.length - MOST_OF_ONE + 1)), ...all.slice(0, Math.max(0, all.length - MOST_OFFERS + 1))]);
+    this.#remove(out);
+    this.offers.value = [...this.offers.value, offer];
+  }
+
+  /** Show these no longer, and let go of their bytes. @param {Set<Offer>} out */
+  #remove(out) {
+    if (!out.size) return;
     for (const { id, url } of out) {
       if (url) URL.revokeObjectURL(url);
       this.#own.delete(id);
       this.#coming.get(id)?.();
     }
-    this.offers.value = [...all.filter((one) => !out.has(one)), offer];
+    this.offers.value = this.offers.value.filter((one) => !out.has(one));
   }
 
   /**
@@ -135,9 +156,17 @@ export class Files {
       if (size !== offer.size) return void this.#change(id, { state: "failed" });
       // never the type that the sender says, but for pictures: a page of others would be a script of ours
       const blob = new Blob([data], { type: offer.isPicture ? offer.type : "application/octet-stream" });
-      this.#change(id, { state: "here", done: size, url: URL.createObjectURL(blob) });
+      void this.#have(id, blob);
     });
     await this.#pipe.send({ t: "take", id }, { to: offer.node }).catch(() => this.#over(id, "gone"));
+  }
+
+  /** Have what has come. @param {string} id @param {Blob} blob */
+  async #have(id, blob) {
+    const url = URL.createObjectURL(blob);
+    const isPicture = PICTURES.has(blob.type) && (await isFair(url));
+    if (this.#find(id)) this.#change(id, { state: "here", done: blob.size, url, isPicture });
+    else URL.revokeObjectURL(url); // it has made room meanwhile
   }
 
   /** What was on its way here comes no more. @param {string} id @param {Offer["state"]} state */
@@ -184,13 +213,17 @@ export class Files {
   /** A file that came unasked. @param {any} from @param {any} data */
   #given(from, data) {
     if (!(data instanceof Blob)) return;
-    const isPicture = PICTURES.has(data.type);
-    const blob = new Blob([data], { type: isPicture ? data.type : "application/octet-stream" });
+    const blob = new Blob([data], { type: PICTURES.has(data.type) ? data.type : "application/octet-stream" });
+    const id = crypto.randomUUID().replaceAll("-", "");
+    let held = data.size;
+    const before = this.offers.value.filter(({ unasked }) => unasked).toReversed();
+    this.#remove(new Set(before.filter(({ size }) => (held += size) > MOST_UNASKED)));
     this.#add({
-      id: crypto.randomUUID().replaceAll("-", ""), channel: "0".repeat(32), member: from.member, node: from.id, size: data.size, type: data.type, isPicture,
-      name: fileName(/** @type {File} */ (data).name ?? "") || text.files.unnamed, at_ms: Date.now(), mine: false, state: "here", done: data.size,
-      url: URL.createObjectURL(blob), takers: {},
+      id, channel: "0".repeat(32), member: from.member, node: from.id, size: data.size, type: data.type, isPicture: false,
+      name: fileName(/** @type {File} */ (data).name ?? "") || text.files.unnamed, at_ms: Date.now(), mine: false, state: "coming", done: data.size,
+      url: "", takers: {}, unasked: true,
     });
+    void this.#have(id, blob);
   }
 
   /** @param {Offer} offer @param {any} to */
