@@ -11,6 +11,9 @@ export const skeleton = (name) => {
   return [...plain].map((one) => DRAWN_AS_LATIN.get(one) ?? one).join("").replaceAll("rn", "m").replaceAll("i", "l").replace(/\s+/g, "");
 };
 
+/** What ends as the app ends a name that another has too: with a key, or what looks like one. */
+const KEYED = /\([a-fosl2-9]{6}\)$/;
+
 /** A name without what would break a line or its direction. @param {string} name */
 export const plainName = (name) => name.replace(/[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu, " ").trim();
 
@@ -47,7 +50,7 @@ export const persons = (people, me) => {
   const byMember = new Map();
   for (const { key, ...one } of found.values()) {
     const look = skeleton(one.name);
-    const name = !look ? key : taken.has(look) ? `${one.name} (${key})` : one.name;
+    const name = !look ? key : taken.has(look) || KEYED.test(look) ? `${one.name} (${key})` : one.name;
     taken.add(look);
     for (const id of one.devices) byMember.set(id, { ...one, name });
   }
