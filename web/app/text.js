@@ -52,6 +52,7 @@ const REASONS = {
 export const text = {
   app: "Muster",
   unnamed: "Circle without a name",
+  leftElsewhere: (/** @type {string} */ name) => `You have left ${name} in another tab. It is not in this browser any more.`,
   notIn: "not joined",
   you: "you",
   loading: "Opening your circles…",

@@ -12,15 +12,37 @@ import { CallModel } from "./call.js";
 import { Files } from "./files.js";
 import { persons, plainName } from "./names.js";
 import { announce } from "./notices.js";
-import { forget, recall, remember, settings } from "./settings.js";
+import { PREFIX, forget, recall, remember, settings } from "./settings.js";
 
 export const GENERAL = "0".repeat(32);
 const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
+/** Of all channels: what is kept has to leave room for the rest. */
+const MOST_UNREAD_IN_ALL = 2000;
 const SOON_MS = 40, SETTLED_MS = 1500;
 
 /** Unread messages as they were kept; what has another form counts for nothing. @param {any} found @returns {Record<string, string[]>} */
 const unreadOf = (found) =>
   Object.fromEntries(Object.entries(found ?? {}).filter(([, hashes]) => Array.isArray(hashes) && hashes.every((one) => typeof one === "string")));
+
+/** What was being written in a circle when this tab was loaded again. @param {string} id @returns {Map<string, string>} */
+const draftsOf = (id) => {
+  try {
+    return new Map(Object.entries(JSON.parse(sessionStorage.getItem(`${PREFIX}drafts ${id}`) ?? "{}")).filter(([, one]) => typeof one === "string"));
+  } catch {
+    return new Map(); // wiped, forbidden, or written by something else
+  }
+};
+
+/** Keep what is being written, in this tab alone; a command may hold an invite or a passphrase, and is not kept. @param {string} id @param {Map<string, string>} drafts */
+const keepDrafts = (id, drafts) => {
+  const kept = [...drafts].filter(([, one]) => one && (!one.startsWith("/") || one.startsWith("//")));
+  try {
+    if (kept.length) sessionStorage.setItem(`${PREFIX}drafts ${id}`, JSON.stringify(Object.fromEntries(kept)));
+    else sessionStorage.removeItem(`${PREFIX}drafts ${id}`);
+  } catch {
+    // it is in memory alone then
+  }
+};
 
 /** @typedef {import("../muster/circle.js").Message} Message */
 /** @typedef {import("../muster/circle.js").Peer} Peer */
@@ -63,10 +85,12 @@ export class Room {
   unread = signal(/** @type {Record<string, string[]>} */ ({}));
   /** Where unread messages began when the channel was opened. */
   divider = signal("");
-  /** What is being written, by channel. */
+  /** What is being written, by channel. @type {Map<string, string>} */
   drafts = new Map();
   /** What the text that is written is: an answer or a change. */
   composing = signal(/** @type {{reply?: Message, edit?: Message}} */ ({}));
+  /** Whether this browser is in it no longer. */
+  isErased = signal(false);
   me = signal({ id: "", name: "", node: "", founder: false });
 
   count = computed(() => Object.values(this.unread.value).reduce((sum, { length }) => sum + length, 0));
@@ -80,6 +104,7 @@ export class Room {
   constructor(circle) {
     this.circle = circle;
     this.id = circle.id;
+    this.drafts = draftsOf(this.id);
     this.unread.value = unreadOf(recall(`unread ${this.id}`, {}));
     this.channel.value = recall(`channel ${this.id}`, GENERAL);
     this.divider.value = this.unread.value[this.channel.value]?.[0] ?? "";
@@ -97,7 +122,7 @@ export class Room {
     const hear = (/** @type {string} */ type, /** @type {(detail: any) => void} */ take) =>
       circle.addEventListener(/** @type {any} */ (type), (/** @type {any} */ { detail }) => take(detail), { signal: until });
     hear("state", (detail) => (this.state.value = detail));
-    hear("error", (detail) => this.#trouble(detail));
+    hear("error", (detail) => (detail.reason === "NO_INVITE" ? this.#forget() : this.#trouble(detail)));
     hear("peer", () => this.#readPeers());
     hear("left", () => this.#readPeers());
     hear("message", (message) => this.#come(message));
@@ -108,8 +133,10 @@ export class Room {
       if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
     });
     hear("rekeyed", () => this.#readFacts());
+    hear("erased", () => this.#forget());
+    addEventListener("pagehide", () => keepDrafts(this.id, this.drafts), { signal: until });
     addEventListener("storage", ({ key }) => {
-      if (key !== `muster app unread ${this.id}`) return;
+      if (key !== `${PREFIX}unread ${this.id}`) return;
       this.unread.value = unreadOf(recall(`unread ${this.id}`, {})); // another tab has read them
       this.see(this.#seen); // or has not, and this one has
     }, { signal: until });
@@ -185,7 +212,12 @@ export class Room {
     const before = this.unread.value[message.channel] ?? [];
     if (before.includes(message.hash) || before.length >= MOST_UNREAD) return;
     if (message.channel === this.channel.value && !before.length) this.divider.value = message.hash;
-    this.#setUnread({ ...this.unread.value, [message.channel]: [...before, message.hash] });
+    const unread = { ...this.unread.value, [message.channel]: [...before, message.hash] };
+    if (this.count.value >= MOST_UNREAD_IN_ALL) {
+      const [[fullest, hashes]] = Object.entries(unread).sort(([, a], [, b]) => b.length - a.length);
+      unread[fullest] = hashes.slice(1);
+    }
+    this.#setUnread(unread);
     announce(this, message);
   }
 
@@ -293,6 +325,8 @@ export class Room {
   }
 
   #end() {
+    if (this.#left.signal.aborted) return;
+    keepDrafts(this.id, this.drafts);
     this.#left.abort();
     this.calls.close();
     this.files.close();
@@ -308,7 +342,18 @@ export class Room {
   async erase() {
     this.#end();
     await this.circle.erase();
+    this.#forget();
+  }
+
+  /** It was erased, here or in another tab. */
+  #forget() {
+    if (this.isErased.value) return;
+    this.#end();
+    void this.circle.leave().catch(() => {});
+    this.drafts.clear();
+    keepDrafts(this.id, this.drafts);
     forget(`unread ${this.id}`);
     forget(`channel ${this.id}`);
+    this.isErased.value = true;
   }
 }

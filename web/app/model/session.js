@@ -89,10 +89,32 @@ const findHome = async () => {
   }
 };
 
+/** The circle that this tab itself leaves. @type {Room | null} */
+let leaving = null;
+
+/** Show a circle no longer. @param {Room} gone */
+const drop = (gone) => {
+  if (!rooms.value.includes(gone)) return;
+  batch(() => {
+    rooms.value = rooms.value.filter((one) => one !== gone);
+    if (!rooms.value.some(({ id }) => id === shownId.value)) shownId.value = rooms.value[0]?.id ?? "";
+    if (screen.value === "talk" && !rooms.value.length) screen.value = "welcome";
+  });
+  if (gone !== leaving) note(text.leftElsewhere(gone.title.value));
+  address();
+};
+
+/** A circle that is open, until it is erased, here or in another tab. @param {Circle} circle */
+const opened = (circle) => {
+  const made = new Room(circle);
+  made.isErased.subscribe((isErased) => isErased && drop(made));
+  return made;
+};
+
 /** Have an open circle among the others, and show it. @param {Circle} circle */
 export const show = (circle) => {
   const known = rooms.value.find(({ id }) => id === circle.id);
-  const made = known ?? new Room(circle);
+  const made = known ?? opened(circle);
   batch(() => {
     if (!known) rooms.value = [...rooms.value, made];
     closed.value = closed.value.filter(({ id }) => id !== circle.id);
@@ -127,7 +149,7 @@ export const start = async () => {
   await Promise.all(known.slice(0, MOST_OPEN).map(async ({ id, name }) => {
     try {
       const circle = await Circle.open(id, options());
-      rooms.value = [...rooms.value, new Room(circle)];
+      rooms.value = [...rooms.value, opened(circle)];
     } catch (error) {
       closed.value = [...closed.value, { id, name, why: text.reason(error) }];
     }
@@ -207,7 +229,13 @@ export const join = async (name) => {
   const before = rooms.value.find(({ id }) => id === epoch.circle);
   await before?.close(); // opened anew, it has what the invite says
   rooms.value = rooms.value.filter((one) => one !== before);
-  const circle = await Circle.join(invite, options());
+  let circle;
+  try {
+    circle = await Circle.join(invite, options());
+  } catch (error) {
+    if (before) show(await Circle.open(before.id, options())); // the one that was is there again
+    throw error;
+  }
   invited.value = null;
   show(circle);
   address();
@@ -233,7 +261,8 @@ export const go = async (id, channel) => {
   }
   shownId.value = id;
   remember("shown", id);
-  if (channel) room.value?.enter(channel);
+  const known = room.value?.channels.value ?? [];
+  if (channel && (!known.length || known.some((one) => one.id === channel))) room.value?.enter(channel); // a link may name any
   address();
 };
 
@@ -247,13 +276,9 @@ export const address = () => {
 
 /** Forget a circle in this browser. @param {Room} gone */
 export const leave = async (gone) => {
+  leaving = gone;
   await gone.erase();
-  batch(() => {
-    rooms.value = rooms.value.filter((one) => one !== gone);
-    shownId.value = rooms.value[0]?.id ?? "";
-    screen.value = rooms.value.length ? "talk" : "welcome";
-  });
-  address();
+  drop(gone);
 };
 
 /** Open all circles anew, with other settings. */

@@ -6,7 +6,9 @@
  */
 import { effect, signal } from "../ui.js";
 
-const PREFIX = "muster app ";
+/** The profile of this page: another one is another person in the same browser, who is called otherwise and has read otherwise. */
+export const profile = new URLSearchParams(location.search).get("profile") || "default";
+export const PREFIX = profile === "default" ? "muster app " : `muster app of ${profile} `;
 
 /** @template T @param {string} name @param {T} fallback @returns {T} */
 export const recall = (name, fallback) => {
@@ -75,6 +77,3 @@ export const settings = {
   viewers: kept("viewers", 6, (found) => Number.isInteger(found) && found >= 1 && found <= 8),
   devices: kept("devices", { audio: "", video: "", speaker: "" }, areWords),
 };
-
-/** The profile of this page: another one is another person in the same browser. */
-export const profile = new URLSearchParams(location.search).get("profile") || "default";

@@ -134,7 +134,7 @@ export const Invited = () => {
   return html`
     <${Sheet}>
       <${Ring} />
-      <h1><${Name}>${text.invited.title(invite?.name ?? "")}<//></h1>
+      <h1><${Name}>${text.invited.title(plainName(invite?.name ?? ""))}<//></h1>
       <p class="lead">${text.invited.lead}</p>
       <form class="form" onSubmit=${join}>
         <${Field} label=${text.welcome.yourName} hint=${text.welcome.nameHint} value=${name} required maxlength="64" autofocus name="nickname" autocomplete="nickname"
