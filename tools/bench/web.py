@@ -12,6 +12,7 @@ and a bare server that does nothing but pass on, whose figures are those of the 
 from __future__ import annotations
 
 import argparse
+import gzip
 import http.client
 import json
 import os
@@ -30,6 +31,7 @@ from tools.bench.figures import latencies, rounded
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "web" / "muster"
+APP = ROOT / "web" / "app" / "packed"
 SCRIPTS = Path(__file__).with_name("npm")
 INSTALLED = ROOT / "build" / "bench"
 HERE = "127.0.0.1"
@@ -72,8 +74,12 @@ def install() -> None:
 
 
 def size() -> dict[str, Any]:
-    """Weigh the library and the others."""
+    """Weigh the library, the others, and the packed app."""
     found: dict[str, Any] = json.loads(_node("size.mjs", str(LIBRARY)))
+    for name in ("app.js", "app.css", "later.js"):
+        packed = (APP / name).read_bytes()
+        sizes = {"min_bytes": len(packed), "gzip_bytes": len(gzip.compress(packed, 9))}
+        found["sizes"][f"packed {name}"] = sizes
     return {"workload": HOW_LARGE} | found
 
 
