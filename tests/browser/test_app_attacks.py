@@ -144,6 +144,47 @@ def test_a_device_that_comes_late_is_given_back_and_sent_to_nobody_else(
     expect(bob.page.locator("h1")).to_have_text("Talk in a small circle")
 
 
+def test_who_calls_one_person_or_takes_a_call_is_in_no_call_of_others(
+    pages: Pages, here: str
+) -> None:
+    ada = visit(pages, here)
+    link = ada.make()
+    bob = joined(pages, link, "Bob")
+    eve = hostile(pages, link, ada)
+    for one in (ada, bob):
+        one.run(SLOW)
+    eve.run(
+        "window.call = await circle.act('call', 'general', 'create', 'broadcast', { ring: [] })"
+    )
+    ada.page.locator(".call-bar.on").wait_for()
+    ada.sees("Bob")
+    ada.button("Call: Bob").click()
+    expect(ada.page.locator(".call-problem")).to_contain_text("Others have a call here")
+    assert ada.run(f"{ROOM} return [room.calls.mine.value, live()]") == [None, []]
+
+    # A call that rang is not taken if another is on at that moment.
+    eve.run("await circle.act('call', 'general', 'end', call.hash)")
+    ada.button("Start a call").click()
+    bob.button("Accept").wait_for()
+    bob.run(
+        f"""{ROOM}
+        const {{ calls }} = room;
+        calls.ringing.value = {{ ...calls.ringing.value, hash: "0".repeat(64) }};
+        await calls.accept();"""
+    )
+    expect(bob.page.locator(".call-problem")).to_contain_text("The call is over")
+    assert bob.run("return live()") == []
+
+    # Who goes on as a viewer gives the microphone back.
+    bob.run(f"{ROOM} await room.calls.join('general')")
+    assert bob.run("return live()") == ["audio"]
+    bob.run(f"{ROOM} await room.calls.view('general')")
+    assert bob.run("return live()") == []
+    bob.run(f"{ROOM} await room.calls.becomeParticipant()")
+    expect(ada.page.locator(".tile", has_text="Bob").locator(".silent")).to_have_count(0)
+    assert bob.run("return live()") == ["audio"]
+
+
 def test_a_picture_of_a_few_bytes_that_is_a_plain_of_many_points_is_a_file(
     pages: Pages, here: str
 ) -> None:

@@ -579,6 +579,7 @@ export const callText = {
     BLOCKED: { title: "This browser makes no calls", advice: "WebRTC is switched off, by a setting, an extension or whoever manages this device. Switch it on, or use another browser." },
     FULL: { title: "The call is full", advice: "At most nine people are in a call. Join when somebody has left, or ask for a broadcast." },
     OVER: { title: "The call is over", advice: "Start a new one." },
+    OTHERS: { title: "Others have a call here", advice: "Join it, or go to another channel to call somebody alone." },
     ENDED: { title: "The call was ended by its host", advice: "Start a new one to go on." },
     REVOKED: { title: "The host has shut you out of this call", advice: "You cannot join it again. Ask the host, or start another call." },
     NOT_ALLOWED: { title: "You may not call here", advice: "You are not in this channel, or lack its key: ask who manages it." },

@@ -186,7 +186,7 @@ export class CallModel {
   // What a person does
 
   /**
-   * Begin a call; if one is on in the channel, go into that one.
+   * Begin a call; if one is on in the channel, go into that one, but for a call of some that none of them is in.
    * @param {string} channel
    * @param {"audio" | "video" | "broadcast"} [media]
    * @param {{ring?: string[]}} [how] whom it rings: member ids; everybody, if absent, and of a broadcast nobody
@@ -194,6 +194,7 @@ export class CallModel {
   start(channel, media = "audio", { ring } = {}) {
     return this.#once(async () => {
       const on = await this.#circle.ongoing(channel);
+      if (on && ring && ![on.host, ...on.participants].some((one) => ring.includes(one) || on.hash === this.mine.value?.hash)) return this.#wrong("OTHERS");
       if (on) return on.media === "broadcast" && on.host !== this.#circle.me.id ? this.#go("view", on, []) : this.#go("join", on, await this.#capture(true, on.media !== "audio" && media !== "audio"));
       const tracks = await this.#capture(true, media !== "audio");
       const rung = ring ?? (media === "broadcast" ? [] : undefined);
@@ -204,8 +205,8 @@ export class CallModel {
 
   /** Take the call that rings. @param {{video?: boolean}} [how] */
   accept({ video = false } = {}) {
-    const { channel } = this.ringing.value ?? {};
-    return channel ? this.join(channel, { video }) : Promise.resolve();
+    const { channel, hash } = this.ringing.value ?? {};
+    return channel ? this.join(channel, { video, hash }) : Promise.resolve();
   }
 
   /** Do not take the call that rings, and tell its host. */
@@ -219,11 +220,11 @@ export class CallModel {
     this.#later();
   }
 
-  /** Be in the call that is on in a channel, and be heard. @param {string} channel @param {{video?: boolean}} [how] */
-  join(channel, { video = false } = {}) {
+  /** Be in the call that is on in a channel, and be heard. @param {string} channel @param {{video?: boolean, hash?: string}} [how] in this one and no other */
+  join(channel, { video = false, hash = "" } = {}) {
     return this.#once(async () => {
       const on = await this.#circle.ongoing(channel);
-      if (!on) return this.#wrong("OVER");
+      if (!on || (hash && on.hash !== hash)) return this.#wrong("OVER");
       if (this.#nodesOf(on, on.participants).length > MOST_OTHERS) return this.#wrong("FULL");
       return this.#go("join", on, await this.#capture(true, video));
     });
@@ -385,6 +386,7 @@ export class CallModel {
     if (this.mine.value?.hash === hash && this.#call) {
       for (const track of tracks) await this.#use(track);
       this.mine.value = { ...this.mine.value, role };
+      if (role === "viewer") this.#silence();
       this.waiting.value = false;
       this.#changed();
       return this.refresh();
@@ -443,6 +445,15 @@ export class CallModel {
     clearInterval(this.#levels);
     if (active === this) active = null;
     if (stop) for (const track of [this.#audio, this.#video]) track?.stop();
+    this.#audio = this.#video = null;
+  }
+
+  /** Give devices back: who watches sends nothing. */
+  #silence() {
+    for (const track of [this.#audio, this.#video]) {
+      if (track) this.#call?.remove(track);
+      track?.stop();
+    }
     this.#audio = this.#video = null;
   }
 
@@ -747,9 +758,15 @@ export class CallModel {
   async #move(mine, { hash, channel, media }) {
     const op = media === "broadcast" ? "view" : "join";
     this.mine.value = { hash, channel, media, role: op === "view" ? "viewer" : "participant", since: mine.since };
-    await this.#circle.act("call", mine.channel, "end", mine.hash);
-    await this.#circle.act("call", channel, op, hash);
-    await this.#circle.inCall(hash);
+    if (op === "view") this.#silence();
+    try {
+      await this.#circle.act("call", mine.channel, "end", mine.hash);
+      await this.#circle.act("call", channel, op, hash);
+      await this.#circle.inCall(hash);
+    } catch (error) {
+      this.#hangUp(); // its host has shut this member out, say
+      return this.#wrong(error.reason === "NOT_ALLOWED" ? "REVOKED" : "FAILED");
+    }
     this.#changed();
     this.#later();
   }
