@@ -613,7 +613,7 @@ def test_all_of_it_goes_by_keyboard_alone(browser: Pages, here: str) -> None:
     expect(people).to_be_visible()
     keys.press("Escape")
     keys.at("Message to #general")
-    keys.write("/hel")
+    keys.write("/he")
     keys.press("Tab")
     expect(page.locator("#compose")).to_have_value("/help ")
     keys.press("Enter")

@@ -2,6 +2,7 @@
  * The app: what is on the screen, the keys that work everywhere, and the worker that keeps it.
  * @module
  */
+import { plainName } from "./model/names.js";
 import { settings } from "./model/settings.js";
 import * as session from "./model/session.js";
 import { applyUpdate, register } from "./model/worker-client.js";
@@ -89,7 +90,7 @@ effect(() => {
 effect(() => {
   const room = session.room.value;
   const unread = session.rooms.value.reduce((sum, { count }) => sum + count.value, 0);
-  const place = room && session.screen.value === "talk" ? `#${room.here.value?.name ?? ""} · ${room.title.value} · ` : "";
+  const place = room && session.screen.value === "talk" ? `#${plainName(room.here.value?.name ?? "")} · ${room.title.value} · ` : "";
   document.title = `${unread ? `(${text.unreadShort(unread)}) ` : ""}${place}${text.app}`;
   void (unread ? navigator.setAppBadge?.(unread) : navigator.clearAppBadge?.())?.catch(() => {});
 });

@@ -15,6 +15,8 @@ const number = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
 const list = new Intl.ListFormat(LOCALE, { type: "conjunction" });
 
 const DAY_MS = 86_400_000;
+/** So much of a service's own words: what they say is up to it. */
+const MOST_WHY = 120;
 
 /** The day of a time, as a number. @param {number} at_ms */
 export const dayOf = (at_ms) => {
@@ -53,7 +55,7 @@ export const text = {
   app: "Muster",
   unnamed: "Circle without a name",
   leftElsewhere: (/** @type {string} */ name) => `You have left ${name} in another tab. It is not in this browser any more.`,
-  notIn: "not joined",
+  outside: "not joined",
   you: "you",
   loading: "Opening your circles…",
 
@@ -97,7 +99,7 @@ export const text = {
   states: /** @type {Record<string, string>} */ ({ connecting: "Connecting…", live: "Connected", polling: "Connected, slowly", offline: "No service" }),
   /** @param {{state: string, why: string}} state @param {number} peers @returns {string} */
   stateLong({ state, why }, peers) {
-    const because = why ? ` (${why})` : "";
+    const because = why ? ` (${why.slice(0, MOST_WHY)}${why.length > MOST_WHY ? "…" : ""})` : "";
     if (state === "live") return "The service is reached; what is said arrives at once.";
     if (state === "polling") return `Messages arrive every few seconds: a live connection is not possible${because}.`;
     if (state === "connecting") return "The service is being looked for.";
@@ -127,6 +129,7 @@ export const text = {
   invited: {
     title: (/** @type {string} */ name) => (name ? `You are invited to ${name}` : "You are invited to a circle"),
     lead: "Say how you are called, and you are in.",
+    more: "You are in this circle already. The link brings something new, another service or new keys: take it only from somebody whom you trust with that.",
     go: "Go in",
     going: "Going in…",
     at: (/** @type {string} */ service) => `It meets at ${service}`,

@@ -73,6 +73,7 @@ const READY = 3000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
 const MOST_TOLD = 200;
+const MOST_OF_ONE = 40;
 /** How many nodes of one member are seen: one can make any number. */
 const MOST_NODES = 4;
 const ABILITIES = ["pipes", "webrtc"];
@@ -854,12 +855,15 @@ export class Engine {
     return facts.ongoing(channel, this.now(), words);
   }
 
-  /** Calls that are known of, in one channel or in all, the oldest first. @param {string} [channel] */
+  /** The newest calls that are known of, so many of each host, in one channel or in all, the oldest first. @param {string} [channel] */
   async calls(channel) {
     const place = channel === undefined ? "" : await this.channelId(channel);
     const facts = await this.talk.facts();
     const all = [...facts.calls.values()].filter((one) => !place || one.channel === place);
-    const found = all.sort((a, b) => a.at_ms - b.at_ms || (a.hash < b.hash ? -1 : 1)).slice(-MOST_TOLD);
+    all.sort((a, b) => b.at_ms - a.at_ms || (a.hash < b.hash ? 1 : -1));
+    /** @type {Map<string, number>} nobody's calls hide those of others */
+    const told = new Map();
+    const found = all.filter(({ host }) => told.set(host, (told.get(host) ?? 0) + 1) && /** @type {number} */ (told.get(host)) <= MOST_OF_ONE).slice(0, MOST_TOLD).reverse();
     const on = new Map(await Promise.all([...new Set(found.map((one) => one.channel))].map(async (one) => /** @type {const} */ ([one, await this.#ongoing(facts, one)]))));
     return Promise.all(found.map((one) => this.#aboutCall(facts, one, on.get(one.channel))));
   }

@@ -111,8 +111,8 @@ export class Tab {
     const turn = (this.#turn += 1);
     this.#leads = true;
     const engine = await this.#make((type, detail) => {
+      if (!this.#closed) this.#post({ type, detail }); // first: an erased circle closes this tab
       this.#tell(type, detail);
-      if (!this.#closed) this.#post({ type, detail });
     });
     const hello = await engine.hello();
     if (turn !== this.#turn || this.#closed) {

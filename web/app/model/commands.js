@@ -98,7 +98,7 @@ export const COMMANDS = {
     return text.commands.kept(Number(rest));
   },
   "circle leave": () => show("leave"),
-  channels: (room) => room.channels.value.map(({ name, mode, isIn }) => `#${name}${mode === "public" ? "" : ` (${text.modes[mode]})`}${isIn ? "" : ` – ${text.notIn}`}`).join(", "),
+  channels: (room) => room.channels.value.map(({ name, mode, isIn }) => `#${name}${mode === "public" ? "" : ` (${text.modes[mode]})`}${isIn ? "" : ` – ${text.outside}`}`).join(", "),
   "channel create": async (room, rest) => {
     const [, name, mode = "public", passphrase] = /^#?(.+?)(?:\s+(public|key|invite)(?:\s+(.+))?)?$/i.exec(needed(rest, "channel create")) ?? [];
     const { channel } = await room.act("create", name, mode.toLowerCase(), passphrase);

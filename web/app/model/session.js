@@ -26,7 +26,7 @@ export const shownId = signal("");
 /** The circle that is shown. */
 export const room = computed(() => rooms.value.find(({ id }) => id === shownId.value) ?? rooms.value[0] ?? null);
 /** The invite that the page was opened with: its text, and what it says. */
-export const invited = signal(/** @type {{text: string, name: string, service: string} | null} */ (null));
+export const invited = signal(/** @type {{text: string, name: string, service: string, isIn: boolean} | null} */ (null));
 /** What stops everything. */
 export const problem = signal(/** @type {Problem | null} */ (null));
 /** The dialog that is open: its name and what it is about. */
@@ -206,9 +206,11 @@ export const openInvite = async (given) => {
   }
   const { epoch, name, services } = read;
   const known = rooms.value.find(({ id }) => id === epoch.circle);
-  invited.value = { text: given, name, service: services[0]?.url ?? "" };
-  if (!known && !others.value.some(({ id }) => id === epoch.circle)) screen.value = "invited";
-  else if (known && !(await isNews(known, services))) {
+  const isIn = Boolean(known) || others.value.some(({ id }) => id === epoch.circle);
+  invited.value = { text: given, name, service: services[0]?.url ?? "", isIn };
+  if (!isIn) screen.value = "invited";
+  else if (known && (await isNews(known, services))) screen.value = "invited"; // it may lead to another service: that is asked
+  else if (known) {
     invited.value = null;
     screen.value = "talk";
     go(known.id);

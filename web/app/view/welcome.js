@@ -135,7 +135,7 @@ export const Invited = () => {
     <${Sheet}>
       <${Ring} />
       <h1><${Name}>${text.invited.title(plainName(invite?.name ?? ""))}<//></h1>
-      <p class="lead">${text.invited.lead}</p>
+      <p class="lead">${invite?.isIn ? text.invited.more : text.invited.lead}</p>
       <form class="form" onSubmit=${join}>
         <${Field} label=${text.welcome.yourName} hint=${text.welcome.nameHint} value=${name} required maxlength="64" autofocus name="nickname" autocomplete="nickname"
           onInput=${(event) => (name.value = event.target.value)} />
@@ -143,7 +143,7 @@ export const Invited = () => {
         <button class="primary" disabled=${busy}>${busy.value ? text.invited.going : text.invited.go}</button>
       </form>
       ${session.rooms.value.length > 0 && html`<button class="quiet" onClick=${() => (session.screen.value = "talk")}><${Icon} name="back" />${text.back}</button>`}
-      <p class="hint">${invite?.service && html`<span>${text.invited.at(invite.service)}. </span>`}${text.invited.again}</p>
+      <p class="hint">${invite?.service && html`<span>${text.invited.at(invite.service)}. </span>`}${!invite?.isIn && text.invited.again}</p>
     <//>`;
 };
 
