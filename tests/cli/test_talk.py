@@ -228,6 +228,15 @@ class Screen:
         while word in self._call("capture-pane", "-p") and time.monotonic() < end:
             time.sleep(0.1)
 
+    def settles(self) -> None:
+        """Wait until nothing is drawn any more: then what is to have the focus has it."""
+        before, still = "", 0
+        end = time.monotonic() + 20
+        while still < 5 and time.monotonic() < end:
+            shown = self._call("capture-pane", "-p", "-e")
+            before, still = shown, still + 1 if shown == before else 0
+            time.sleep(0.1)
+
     def ended(self) -> bool:
         return self._call("list-sessions") == ""
 
@@ -238,8 +247,10 @@ class Screen:
 @pytest.mark.skipif(TMUX is None, reason="needs tmux: apt-get install tmux")
 def test_a_terminal_of_80_by_24_is_driven_by_keys(screen: Screen) -> None:
     screen.shows("Welcome to Muster", "A link or code")
+    screen.settles()
     screen.keys("Tab")
     screen.type("friends")
+    screen.shows("friends")
     screen.keys("Enter")
     screen.shows("muster · friends · #general", "Nothing was said")
     screen.type("hello from a small terminal")
