@@ -33,8 +33,8 @@ export const problem = signal(/** @type {Problem | null} */ (null));
 export const dialog = signal(/** @type {{name: string, about?: any} | null} */ (null));
 /** Short notes at the edge of the screen. */
 export const notes = signal(/** @type {{id: number, text: string, kind: string}[]} */ ([]));
-/** The service that this page came from, if it is one: `{url, id, open}`. */
-export const home = signal(/** @type {{url: string, id: string, open: boolean} | null} */ (null));
+/** The service that this page came from: `null` if it is none, `undefined` while it has not answered. */
+export const home = signal(/** @type {{url: string, id: string, open: boolean} | null | undefined} */ (undefined));
 /** Whether a newer version of the app waits. */
 export const update = signal(false);
 /** Circles of this browser that are opened when they are chosen. */
@@ -78,15 +78,23 @@ const infoOf = async (url, patience) => (await fetch(`${url}/v2/info`, { signal:
 /** Whether a service says that it is closed to who has no access code. @param {string} url @returns {Promise<boolean>} */
 export const isClosed = (url) => infoOf(url, SHORT_PATIENCE).then(({ open }) => open === false, () => false);
 
-/** Ask the place that this page came from whether it is a service. @returns {Promise<void>} */
+/** Ask the place that this page came from whether it is a service, until it has answered. */
 const findHome = async () => {
   const base = new URL("../", location.href).href.replace(/\/$/, "");
   try {
     const { service_id: id, open } = await infoOf(base, PATIENCE);
-    if (/^[0-9a-f]{32}$/.test(id)) home.value = { url: base, id, open: open !== false };
+    home.value = /^[0-9a-f]{32}$/.test(id) ? { url: base, id, open: open !== false } : null;
   } catch {
     home.value = null; // a static place, or it is down
   }
+};
+
+let finding = Promise.resolve();
+
+/** What the place that this page came from has answered; it is waited for. */
+export const answeredHome = async () => {
+  await finding;
+  return home.value;
 };
 
 /** The circle that this tab itself leaves. @type {Room | null} */
@@ -137,7 +145,7 @@ const unusable = () => {
 export const start = async () => {
   problem.value = unusable();
   if (problem.value) return void (screen.value = "problem");
-  void findHome();
+  finding = findHome();
   addEventListener("hashchange", () => void followAddress());
   let known;
   try {

@@ -26,13 +26,14 @@ const Sheet = ({ children }) => html`<main class="welcome"><div class="sheet">${
 
 /** What may stand instead of a service's own address: nothing, where this page came from an open one. @param {string} given */
 const servicesOf = async (given) => {
-  const home = session.home.value;
   if (given.trim()) {
     const { url, code } = readService(given); // says what is wrong with it
     if (!code && (await session.isClosed(url))) throw new TypeError(text.welcome.closedHint);
     return [given.trim()];
   }
+  const home = await session.answeredHome();
   if (!home) throw new TypeError(text.welcome.serviceHint);
+  if (!home.open) throw new TypeError(text.welcome.closedHint);
   return [`${home.url}#${home.id}`];
 };
 
@@ -41,7 +42,7 @@ export const Create = ({ name: given = "" }) => {
   const circle = useSignal(given), name = useSignal(settings.name.value), service = useSignal("");
   const busy = useSignal(false), wrong = useSignal("");
   const home = session.home.value;
-  const needsService = !home || !home.open;
+  const needsService = home !== undefined && !home?.open;
   const make = async (/** @type {Event} */ event) => {
     event.preventDefault();
     busy.value = true;
