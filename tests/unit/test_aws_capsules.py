@@ -222,7 +222,7 @@ def test_what_a_container_sends_is_bounded_whoever_asks() -> None:
 
 def test_where_the_service_is_closed_a_reader_writes_nothing() -> None:
     here = world(access="closed", community_names="mainnet", address_burst=10**6)
-    desk = Desk(Bucket(mainnet=bytes(20 * CALL_BYTES)), here)
+    desk = Desk(Bucket(mainnet=bytes(8 * CALL_BYTES)), here)
     for _ in range(5):
         desk.get()
 
