@@ -265,14 +265,21 @@ export class CallModel {
     this.#later();
   }
 
-  /** Shut a member out, at once and for good: the host can. @param {string} member */
+  /** Shut somebody out, at once and for good, with all devices: the host can. @param {string} member */
   async revoke(member) {
     const { hash, channel, role } = this.mine.value ?? {};
     if (!hash || role !== "host") return;
     // first what flows is stopped, then it is said
-    this.#shut.add(member);
-    for (const { id, member: whose } of this.#circle.peers.values()) if (whose === member) this.#call?.leave(id);
-    await this.#circle.act("call", channel, "revoke", hash, member);
+    const stop = (/** @type {string} */ whose) => {
+      this.#shut.add(whose);
+      for (const { id, member: of } of this.#circle.peers.values()) if (of === whose) this.#call?.leave(id);
+    };
+    stop(member);
+    const people = await this.#circle.people();
+    const person = people.find(({ id }) => id === member)?.person;
+    const devices = [member, ...people.filter((one) => person && one.person === person && one.id !== member).map(({ id }) => id)];
+    devices.forEach(stop);
+    for (const one of devices) await this.#circle.act("call", channel, "revoke", hash, one);
     await this.refresh();
   }
 

@@ -16,7 +16,7 @@ const ID = /^[0-9a-f]{32}$/;
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"]);
 const SMALL = 3 * 1024 * 1024;
 const LARGEST = 2 * 1024 ** 3;
-const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 8;
+const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 32, MOST_TO_ONE = 8;
 const MOST_NAME = 255, MOST_TYPE = 100;
 /** Of what came unasked so much is held; the oldest makes room. */
 const MOST_UNASKED = 256 * 1024 * 1024;
@@ -233,7 +233,8 @@ export class Files {
     const file = this.#own.get(id);
     if (!file) return void this.#pipe.send({ t: "gone", id }, { to }).catch(() => {});
     if (!this.#room.mayRead(to.member, offer.channel)) return;
-    if (this.#sending.has(key) || this.#sending.size >= MOST_AT_ONCE) return void this.#pipe.send({ t: "busy", id }, { to }).catch(() => {});
+    const toOne = [...this.#sending.keys()].filter((one) => one.endsWith(to.id)).length; // one who takes slowly leaves places to others
+    if (this.#sending.has(key) || toOne >= MOST_TO_ONE || this.#sending.size >= MOST_AT_ONCE) return void this.#pipe.send({ t: "busy", id }, { to }).catch(() => {});
     const control = new AbortController();
     const pipe = this.#room.circle.pipe(`file ${id}`, { to });
     const far = this.#room.circle.pipe(`file ${id}`, { to, reliable: false });
