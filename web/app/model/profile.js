@@ -6,9 +6,8 @@
  * are loaded when they are used.
  * @module
  */
-import { Circle, Refused, readInvite } from "../library.js";
+import { Circle, Refused, readInvite, readLines, writeLines } from "../library.js";
 import { text } from "../text.js";
-import { read, write } from "../muster/chat/transfer.js";
 import { decrypt, encrypt, isAge } from "./age.js";
 
 /** @typedef {import("../muster/chat/transfer.js").Line} Line */
@@ -58,7 +57,7 @@ export const exportProfile = async ({ circles, passphrase, name = circles[0]?.me
     lines.push(await circle.copy());
   }
   progress("reading", 1);
-  const content = write(lines.flat(), { name, at_ms: Date.now() });
+  const content = writeLines(lines.flat(), { name, at_ms: Date.now() });
   const sealed = await encrypt(content, passphrase, (part) => progress("key", part));
   return new Blob([/** @type {BlobPart} */ (sealed)], { type: "application/octet-stream" });
 };
@@ -69,7 +68,7 @@ const linesOf = async (file, passphrase, progress) => {
   progress("reading", 0);
   const content = new Uint8Array(await file.arrayBuffer());
   progress("reading", 1);
-  const lines = read(isAge(content) ? await decrypt(content, passphrase, (part) => progress("key", part)) : content);
+  const lines = readLines(isAge(content) ? await decrypt(content, passphrase, (part) => progress("key", part)) : content);
   /** @type {Map<string, Line>} */
   const circles = new Map();
   for (const line of lines) {
