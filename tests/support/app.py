@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.pages import Pages, Person
 
 SOON_MS = 15_000
+expect.set_options(timeout=SOON_MS)  # what is waited for comes soon, on a busy machine later
 
 
 @dataclass
