@@ -111,7 +111,9 @@ export const stats = async () => {
   const { selectedCandidatePairId } = found.find(({ type }) => type === "transport");
   const pair = found.find(({ id }) => id === selectedCandidatePairId);
   const kind = (id) => found.find((one) => one.id === id)?.candidateType;
-  return { local: kind(pair.localCandidateId), remote: kind(pair.remoteCandidateId), sent: pair.bytesSent };
+  // of all pairs: a connection may go over to another one meanwhile
+  const sent = found.filter(({ type }) => type === "transport").reduce((sum, { bytesSent }) => sum + bytesSent, 0);
+  return { local: kind(pair.localCandidateId), remote: kind(pair.remoteCandidateId), sent };
 };
 
 /** Collect what comes by pipes: of files their name, type, size and hash. */
