@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import aws, local, turn
+from tests.support import local, turn
 from tests.support.members2 import address
 from tests.support.pages import CHROMIUM, Pages, browsing
-from tests.support.serving import serving
+from tests.support.serving import on_aws
 
 TURN_SECRET = "of turn alone"
 
@@ -83,10 +83,5 @@ def service(
         with local.running(directory) as server:
             yield address(server.base).text
         return
-    with (
-        aws.running("sqlite", directory=directory, **local.GENEROUS) as gateway,
-        serving(gateway) as url,
-        aws.environ({"MUSTER_WEBSOCKET_URL": url.replace("http", "ws", 1) + "/v2/socket"}),
-    ):
-        yield address(url).text
-    assert gateway.crashes == []
+    with on_aws(directory) as found:
+        yield found

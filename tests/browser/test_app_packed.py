@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from chalicelib import app_files
 from chalicelib.library import Library
-from tests.support import aws, local
 from tests.support.app import joined, visit
-from tests.support.members2 import address
 from tests.support.pages import Pages, told
-from tests.support.serving import serving
+from tests.support.serving import on_aws
 
 MOST_CALLS = 6
 MOST_FILES = 3
@@ -26,14 +23,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     made = app_files.AppFiles(app_files.WEB / "app", Library(app_files.WEB / "muster"), packed=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_files, "load", lambda web=app_files.WEB: made)
-        directory: Path = tmp_path_factory.mktemp("packed")
-        with (
-            aws.running("sqlite", directory=directory, **local.GENEROUS) as gateway,
-            serving(gateway) as url,
-            aws.environ({"MUSTER_WEBSOCKET_URL": url.replace("http", "ws", 1) + "/v2/socket"}),
-        ):
-            yield address(url).text
-        assert gateway.crashes == []
+        with on_aws(tmp_path_factory.mktemp("packed")) as found:
+            yield found
 
 
 def test_a_first_visit_takes_at_most_six_calls_and_two_talk_by_three_packed_files(

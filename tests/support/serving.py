@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from chalicelib.circle import sockets
+from tests.support import aws, local
 from tests.support.gateway import (
     FRAME_BYTES,
     Answer,
@@ -18,8 +20,21 @@ from tests.support.gateway import (
     HandshakeRefused,
     Wire,
 )
+from tests.support.members2 import address
 
 START_WITHIN_S = 20
+
+
+@contextlib.contextmanager
+def on_aws(directory: Path) -> Iterator[str]:
+    """Run the handlers of AWS for real clients; give the whole address. No crash is passed over."""
+    with (
+        aws.running("sqlite", directory=directory, **local.GENEROUS) as gateway,
+        serving(gateway) as url,
+        aws.environ({"MUSTER_WEBSOCKET_URL": url.replace("http", "ws", 1) + "/v2/socket"}),
+    ):
+        yield address(url).text
+    assert gateway.crashes == []
 
 
 @contextlib.contextmanager
