@@ -43,6 +43,9 @@ PAGES = "browser"
 
 LONGEST_FIRST = ("cli", "infra", "contract", "browser", "hosts", "networks")
 NOTHING_COLLECTED = 5
+WHY = 400
+"""So many letters of a failure are shown again at the end, where the log of a run is read first."""
+
 NEEDS = {
     "contract": ("node",),
     "golden": ("node",),
@@ -68,6 +71,8 @@ class Result:
     seconds: float = 0.0
     exit_code: int = 0
     skips: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    """Each that failed, by name, with the beginning of why."""
 
     @property
     def unexplained(self) -> int:
@@ -179,14 +184,22 @@ def run(suite: str, extra: list[str], *, measured: bool, later: bool = False) ->
 def _count(result: Result, tree: "ET.ElementTree[ET.Element]") -> None:
     for case in tree.iter("testcase"):
         skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
+        failures = [*case.findall("failure"), *case.findall("error")]
+        if failures:
             result.failed += 1
+            result.failures += [_told(case, failure) for failure in failures]
         elif skipped is None:
             result.passed += 1
         elif skipped.get("type") == "pytest.xfail":
             result.expected_failures += 1
         else:
             result.skips[skipped.get("message", "")] += 1
+
+
+def _told(case: "ET.Element[str]", failure: "ET.Element[str]") -> str:
+    """Name a test that failed and say why, so shortly that it can stand at the end of all."""
+    why = " ".join(failure.get("message", "").split())
+    return f"{case.get('classname', '')}::{case.get('name', '')}: {why[:WHY]}"
 
 
 def _coverage(*, complete: bool) -> bool:
@@ -221,6 +234,9 @@ def report(results: list[Result], *, covered: bool, missing: list[str]) -> None:
     for r in results:
         for reason, n in sorted(r.skips.items()):
             print(f"NOT RUN: {n} of {r.suite}: {reason or 'no reason given'}")
+    for r in results:
+        for told in r.failures:
+            print(f"FAILED: {told}")
     if not covered:
         print("FAILED: coverage is below its floor (the list above says where)")
     if missing:
