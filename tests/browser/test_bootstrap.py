@@ -52,10 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service with a capsule of two nodes."""
     with running(tmp_path_factory.mktemp("data"), "--publish-every=1") as service:
         asyncio.run(_announce(service.base))
-        deadline = time.monotonic() + 30
-        while service.call("GET", f"/capsules/{COMMUNITY}/peers.json").body.count(b"peerId") < 2:
-            assert time.monotonic() < deadline, "the capsule was not published"
-            time.sleep(0.1)
+        service.await_published(COMMUNITY, "ann", "bob")
         yield service
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -56,21 +55,11 @@ def join(person: Person, *capsules: str, **options: object) -> str:
     return str(person.run(JOIN, given))
 
 
-def published(town: Town, *peers: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        body = town.server.call("GET", "/capsules/town/peers.json").body.decode()
-        if all(peer in body for peer in peers):
-            return
-        assert time.monotonic() < deadline, "the capsule was not published"
-        time.sleep(0.1)
-
-
 def test_pages_find_each_other_by_beacon_and_by_the_capsules_url(pages: Pages, town: Town) -> None:
     ann, bob = pages.person(), pages.person()
     first = join(ann, beacons=[town.server.base], community="town", everyMs=2000)
     ann.until("community.diagnostics().announced > 0")
-    published(town, first)
+    town.server.await_published("town", first)
 
     second = join(bob, town.capsule, everyMs=2000)
     assert bob.run("return community.name") == "town"
@@ -149,7 +138,7 @@ def test_the_example_shows_peers_and_sources(pages: Pages, town: Town) -> None:
     ann = pages.person()
     first = join(ann, town.capsule, beacons=[town.server.base])
     ann.until("community.diagnostics().announced > 0")
-    published(town, first)
+    town.server.await_published("town", first)
     query = urlencode({"capsule": town.capsule, "beacon": town.server.base})
     shown = pages.person(f"/web/examples/community/?{query}").page
     expect(shown.locator("#peers li code")).to_have_text([first], timeout=10_000)

@@ -1,5 +1,6 @@
 """The one-machine host as users run it: a process of its own on a free loopback port."""
 
+import hashlib
 import json
 import os
 import re
@@ -94,6 +95,18 @@ class Server:
         """Make one call on a connection of its own."""
         with closing(self.open()) as wire:
             return wire.call(method, path, body, headers)
+
+    def await_published(self, community: str, *peers: str) -> None:
+        """Wait for a capsule of these peers and for the manifest, which is written after it."""
+        path, deadline = f"/capsules/{community}/peers.json", time.monotonic() + 30
+        while not self._published(path, peers):
+            assert time.monotonic() < deadline, f"{path} was not published with {peers}"
+            time.sleep(0.1)
+
+    def _published(self, path: str, peers: tuple[str, ...]) -> bool:
+        manifest, capsule = self.call("GET", path + ".manifest"), self.call("GET", path).body
+        belongs = hashlib.sha256(capsule).hexdigest().encode() in manifest.body
+        return belongs and all(f'"{peer}"'.encode() in capsule for peer in peers)
 
     def websocket(self, query: str = "", **options: Any) -> ClientConnection:
         """Open a WebSocket."""

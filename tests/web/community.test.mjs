@@ -114,7 +114,8 @@ const beacon = (...peers) => ({ "/announce": listing(...peers), "/peers": listin
 test("two nodes find each other by nothing but the capsule's URL", async () => {
   const first = await join_([], { beacons: [service.base], peerId: "ann", userId: "Ann" });
   await until(() => source(first, "beacon")?.announced);
-  await until(async () => (await fetch(service.capsule)).ok, "published");
+  const manifest = service.capsule.replace("peers.json", "peers.json.manifest"); // written last
+  await until(async () => (await fetch(manifest)).ok, "published");
 
   const second = await join_(service.capsule, { community: undefined, peerId: "bob", everyMs: 1000 });
   await until(() => second.peers.get("ann")?.vouched);
