@@ -42,8 +42,6 @@ MOST_GROWTH_BYTES = 50 * 1024 * 1024
 ANSWER_WITHIN_S = 20
 """Far more than an answer takes on a busy machine, and far less than for ever."""
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @dataclass
 class Tally:

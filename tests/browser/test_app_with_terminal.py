@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.cli.terminal import Terminal
@@ -14,7 +13,6 @@ from tests.support.pages import Pages
 PASSPHRASE = "correct horse"
 
 
-@pytest.mark.timeout(100)
 def test_a_terminal_and_the_app_talk_in_one_circle(pages: Pages, here: str, tmp_path: Path) -> None:
     ada = visit(pages, here)
     link = ada.make("Friends", "Ada")

@@ -58,9 +58,6 @@ def report() -> dict[str, Any]:
     return found
 
 
-pytestmark = pytest.mark.timeout(300)
-
-
 @pytest.mark.slow
 def test_a_quick_run_measures_everything(report: dict[str, Any]) -> None:
     assert report["mode"] == "quick"

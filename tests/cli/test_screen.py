@@ -21,8 +21,6 @@ from muster.cli.screen.session import Session
 from muster.records import GENERAL
 from tests.support.profiles import listening, room_of, until
 
-pytestmark = pytest.mark.timeout(240)  # the machine may be doing much else
-
 Pilot = Any
 
 

@@ -14,8 +14,6 @@ import pytest
 
 from tests.cli.terminal import MUSTER, Running, Terminal
 
-pytestmark = pytest.mark.timeout(240)  # the machine may be doing much else
-
 NOWHERE = "http://127.0.0.1:9"
 HERE = ("--bind", "127.0.0.1")
 CODE = r"(muster2\.[A-Za-z0-9_-]+)"

@@ -25,8 +25,6 @@ from tests.support.chatting import circle_of, meet
 from tests.support.members2 import play, present
 from tests.support.profiles import HERE, listening, path, room_of, texts, until
 
-pytestmark = pytest.mark.timeout(240)  # the machine may be doing much else
-
 Spoil = Callable[[bytes, int], bytes | None]
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,8 +21,6 @@ from muster.records import GENERAL
 from tests.support import local
 from tests.support.members2 import address, joined, play
 from tests.support.profiles import listening, names, path, room_of, texts, until
-
-pytestmark = pytest.mark.timeout(240)  # the machine may be doing much else
 
 # --- anchors ----------------------------------------------------------------------------------
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from muster.base64url import encode
 from muster.circle import Circle, Connection
 from muster.exchange import Closed
@@ -23,8 +21,6 @@ from tests.support import javascript, node
 from tests.support.members2 import joined, play
 
 SCRIPT = Path(__file__).parents[1] / "web" / "meeting.mjs"
-
-pytestmark = pytest.mark.timeout(120)
 
 
 class Pipe:

@@ -176,7 +176,6 @@ class Cost:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_large_community_costs_no_more_than_a_full_one(
     dynalite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +234,6 @@ def test_verbs_do_not_grow_with_the_community() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_ten_thousand_fresh_keys_do_not_push_out_those_who_stay() -> None:
     here = beacon_world()
     honest = [Node(number) for number in range(1, 26)]

@@ -33,8 +33,6 @@ WRITERS = ("ann-0001", "bob-0002", "cyd-0003", "dee-0004")
 START = 1_800_000_000
 Process = subprocess.Popen[str]
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @dataclass(frozen=True)
 class Place:

@@ -252,7 +252,6 @@ def _peer(hint: str, node_id: str, endpoints: tuple[Any, ...], now: int) -> reco
     )
 
 
-@pytest.mark.timeout(120)
 @on_dynalite
 @pytest.mark.parametrize("settings", [RATES | {"MUSTER_CIRCLE_MEMBERS": "10000"}])
 def test_a_list_of_peers_reads_a_bounded_page_however_large_the_circle(gateway: Gateway) -> None:
@@ -397,7 +396,6 @@ def test_a_stranger_s_call_to_a_closed_service_reads_one_unit_at_most_and_writes
 
 
 @on_dynalite
-@pytest.mark.timeout(120)
 def test_the_frames_of_all_sockets_of_an_address_count_together_on_all_machines(
     gateway: Gateway,
 ) -> None:

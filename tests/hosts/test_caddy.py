@@ -23,7 +23,6 @@ START_WITHIN_S = 20
 
 pytestmark = [
     pytest.mark.skipif(CADDY is None, reason="needs caddy: apt-get install caddy"),
-    pytest.mark.timeout(60),
 ]
 
 HERE = """

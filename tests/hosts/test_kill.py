@@ -23,8 +23,6 @@ POSTS = 1_000
 POSTERS = 8
 KILLS = 3
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class House:
     """A server that is killed and started again, at one address over one directory."""

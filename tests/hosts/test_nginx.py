@@ -29,7 +29,6 @@ START_WITHIN_S = 10
 
 pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get install nginx-light"),
-    pytest.mark.timeout(60),
 ]
 
 MAIN = """

@@ -25,7 +25,6 @@ def report() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(180)
 def test_both_variants_are_measured_in_one_run(report: dict[str, Any]) -> None:
     assert set(report["results"]) == {"muster", "eager_boto3"}
     for result in report["results"].values():
@@ -34,7 +33,6 @@ def test_both_variants_are_measured_in_one_run(report: dict[str, Any]) -> None:
     assert set(report["ratio"]) == {*cold.FIGURES, "zip_mb"}
 
 
-@pytest.mark.timeout(180)
 def test_the_aim_stands_beside_the_result(report: dict[str, Any]) -> None:
     assert "0.3 s" in report["aim"]
     assert isinstance(report["reached"], bool)

@@ -36,7 +36,6 @@ def counted() -> dict[str, Any]:
     return {row["call"]: row["warm"] for row in units.store_units()["calls"]}
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "name", [name for name, call in cost.CALLS.items() if call.bench] + ["socket"]
 )

@@ -22,8 +22,6 @@ from infra.cloud import Names, connect
 from tests.support import aws, gateway, roles, serving
 from tests.support.account import ACCOUNT, REGION, Account
 
-pytestmark = pytest.mark.timeout(300)
-
 NAMES = Names("dev", ACCOUNT, REGION)
 ITEM_ACTIONS = (
     "BatchGetItem",

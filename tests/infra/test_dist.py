@@ -19,8 +19,6 @@ from packaging.requirements import Requirement
 from tests.infra.test_pins import pins
 from tests.support.local import ROOT
 
-pytestmark = pytest.mark.timeout(180)
-
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

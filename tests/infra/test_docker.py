@@ -76,7 +76,6 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_its_steps_make_a_service_that_is_well(tmp_path: Path) -> None:
     """The same commands in an empty folder; only places and the port are other ones."""
     prefix, data = tmp_path / "opt" / "muster", tmp_path / "data"

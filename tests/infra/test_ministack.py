@@ -27,8 +27,6 @@ from tests.support import ministack
 from tests.support.ministack import ACCOUNT, REGION, Ministack
 from tools import permissions
 
-pytestmark = pytest.mark.timeout(300)
-
 NAMES = Names("dev", ACCOUNT, REGION)
 HERE = ("--python", sys.executable, "--param", f"Architecture={archive.here()}")
 

@@ -16,8 +16,6 @@ from infra.packing import Package
 from muster.cli.output import Failure
 from tests.support.gateway import rest_event
 
-pytestmark = pytest.mark.timeout(180)
-
 ZIP_BYTES = 8_000_000
 
 TRY = """

@@ -197,7 +197,6 @@ def _pip(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.timeout(180)
 def test_pins_install_as_they_are_when_everything_has_a_newer_version(
     checkout: Path, registry: tuple[Registry, str]
 ) -> None:
@@ -220,7 +219,6 @@ def test_pins_install_as_they_are_when_everything_has_a_newer_version(
     assert {"alpha==1.0", "beta==1.0"} <= set(frozen)
 
 
-@pytest.mark.timeout(180)
 def test_a_pip_that_resolves_before_24_would_fail_on_the_same_pins(
     checkout: Path, registry: tuple[Registry, str]
 ) -> None:

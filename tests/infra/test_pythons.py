@@ -94,7 +94,6 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Package:
         raise
 
 
-@pytest.mark.timeout(180)
 def test_what_is_packed_for_another_python_runs_on_it(foreign: Package, tmp_path: Path) -> None:
     beside = packing.candidates(OTHER)
     python = next((one for one in beside if packing.version_of(one) == OTHER), None)
@@ -115,7 +114,6 @@ def test_what_is_packed_for_another_python_runs_on_it(foreign: Package, tmp_path
     assert json.loads(done.stdout) == [204, list(map(int, OTHER.split(".")))]
 
 
-@pytest.mark.timeout(180)
 def test_what_is_packed_for_another_python_brings_its_wheels_and_no_bytecode(
     foreign: Package,
 ) -> None:

@@ -169,7 +169,6 @@ def logical(way: faults.Way) -> set[Asked]:
     return found
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("function", "role"), [("serving", SERVE), ("publishing", PUBLISH)])
 def test_a_function_is_allowed_all_that_its_code_does(
     seen: Seen, function: str, role: Role
@@ -180,7 +179,6 @@ def test_a_function_is_allowed_all_that_its_code_does(
     assert [asked for asked in made if not role.allows(asked)] == []
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("function", "role"), [("serving", SERVE), ("publishing", PUBLISH)])
 def test_a_function_is_allowed_no_action_that_its_code_does_not_take(
     seen: Seen, function: str, role: Role
@@ -196,7 +194,6 @@ def test_a_function_is_allowed_no_action_that_its_code_does_not_take(
     assert granted - taken == set()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("function", "role"), [("serving", SERVE), ("publishing", PUBLISH)])
 def test_a_function_is_allowed_what_its_code_does_besides_and_no_other_action(
     seen: Seen, function: str, role: Role

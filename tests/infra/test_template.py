@@ -43,7 +43,6 @@ JUSTIFIED = {
 """Every `*` in a policy, and why."""
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("runtime", stack.RUNTIMES)
 def test_cloudformation_has_nothing_against_it(template: Template, runtime: str) -> None:
     found = linting.problems(stack.retarget(template, runtime), region="eu-central-1")

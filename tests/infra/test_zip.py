@@ -26,8 +26,6 @@ from tests.support import aws, gateway, runtime_api
 from tests.support.gateway import HandshakeRefused, Machine, rest_event
 from tests.support.members import Member, circle, dumps
 
-pytestmark = pytest.mark.timeout(180)
-
 
 class Container(Machine):
     """A machine whose handlers run in the packaged zip."""

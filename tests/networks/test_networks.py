@@ -18,7 +18,7 @@ from muster.invites import ServiceAddress
 from tests.networks.namespaces import Host, Internet, Process, internet
 from tests.support.local import GENEROUS, ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 PORT = 9999
 OUTAGE_S = 4.0

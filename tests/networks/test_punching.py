@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.local import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 
 def measured(*pairs: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +15,6 @@ from muster.chat.store import Message
 from muster.errors import Hinted
 from muster.records import GENERAL
 from tests.support.chatting import Chatter, circle_of, meet, retold
-
-pytestmark = pytest.mark.timeout(240)  # the machine may be doing much else
 
 NAMES = ("Ada", "Bob", "Cleo", "Dan")
 PASSPHRASE = "correct horse"

@@ -30,7 +30,6 @@ def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("file", FILES)
 def test_node_says_so_too(file: str, runs: Runs, subtests: pytest.Subtests) -> None:
     ran = runs[file].result()
