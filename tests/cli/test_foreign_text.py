@@ -77,7 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     [
         ("info",),
         ("assist",),
-        ("doctor", "--timeout", "2"),
+        ("doctor", "--timeout", "1"),
         ("send", "hello"),
         ("bootstrap", "--deadline", "2", "--beacon"),
     ],
