@@ -923,6 +923,55 @@ test("a waker that was woken before it sleeps does not sleep", inTime(async () =
   assert.equal(await soon(waker.sleep(10)), false);
 }));
 
+// Several services
+
+test("a founder and members meet at a service that the founder adds, and each removes one from here, but the last", at(async (stub) => {
+  const [second, third] = [await Stub.make(), await Stub.make()];
+  const where = ({ engine }) => engine.services().map((one) => readService(one).url);
+  const ada = await Page.make(stub);
+  const bob = await ada.join();
+  await bob.until("live");
+  await assert.rejects(soon(ada.engine.removeService(stub.address)), { reason: "NOT_ALLOWED" });
+  await assert.rejects(soon(bob.engine.act("services", [second.address])), { reason: "NOT_ALLOWED" });
+  await soon(ada.engine.act("services", [stub.address, second.address]));
+  await until(() => where(bob).length === 2, "that Bob has learnt of it");
+  assert.deepEqual([where(ada), bob.heard("hello").at(-1).services], [[stub.url, second.url], ada.engine.services()]);
+  await until(() => ada.heard("state").at(-1).services.every(({ state }) => state === "live"), "both");
+
+  // Who is there alone learns by the way out where else the circle meets.
+  await ada.engine.act("services", [stub.address, second.address, third.address]);
+  const cleo = await Page.open({ ...(await joinRow(await readInvite(await ada.engine.invite()))), services: [readService(stub.address)], me: "Cleo" });
+  await cleo.until("live");
+  await soon(ada.engine.removeService(readService(stub.address).id));
+  assert.deepEqual(where(ada), [second.url, third.url]);
+  await until(() => where(cleo).length === 3, "that Cleo has learnt of them");
+  await until(() => !stub.presences.get(ada.engine.epoch.hint).get(ada.engine.node.id).sealed, "that Ada has left");
+  await ada.post("elsewhere");
+  await cleo.reads("elsewhere");
+  assert.equal((await readInvite(await ada.engine.invite())).services.length, 2);
+
+  // One that answers nothing is removed too; by who is no founder from here alone.
+  second.spoil = () => ({ status: 502, headers: {}, body: utf8("down") });
+  for (const socket of second.sockets) socket.end();
+  await until(() => ada.heard("state").at(-1).services.some(({ state }) => state === "offline"), "that it is down", HOUR);
+  await soon(ada.engine.removeService(second.address));
+  await soon(cleo.engine.removeService(second.address));
+  assert.deepEqual([where(ada), where(cleo), where(bob).length], [[third.url], [stub.url, third.url], 3]);
+  await assert.rejects(soon(cleo.engine.removeService(second.address)), { reason: "MALFORMED" });
+}));
+
+test("a page that is open for a moment drops what is kept no longer", at(async (stub) => {
+  const ada = await Page.make(stub);
+  await ada.until("live");
+  await ada.post("of today");
+  await ada.untilLeft(stub, "of today");
+  await ada.close();
+  await pass(31 * DAY);
+  const again = await Page.open(ada.row, { store: ada.store });
+  await again.until("live");
+  await until(() => ![...again.engine.log.records()].some(({ kind, text }) => kind === "text" && text.length), "that the text is gone");
+}));
+
 // The same by real HTTP, as an app sees it
 
 test("an app in Node joins, posts, reads and leaves by real HTTP", async () => {
@@ -934,11 +983,33 @@ test("an app in Node joins, posts, reads and leaves by real HTTP", async () => {
     await ada.post("general", "by real HTTP");
     assert.match(ada.invite(), /^http:\/\/127\.0\.0\.1:\d+\/app\/#muster2\./);
     assert.match(ada.invite("https://page.test/x#y"), /^https:\/\/page\.test\/x#muster2\./);
-    const bob = await Circle.join(ada.invite(), options("Bob"));
+    const bobs = options("Bob");
+    const bob = await Circle.join(ada.invite(), bobs);
     const { value } = await bob.messages("general").next();
     assert.equal(value.text, "by real HTTP");
+
+    // What a circle is, and oneself in it, is told whenever it changes, and only then.
+    const told = (circle) => new Promise((resolve) => circle.addEventListener("circle", ({ detail }) => resolve(detail), { once: true }));
+    let changes = 0;
+    bob.addEventListener("circle", () => (changes += 1));
+    const named = told(bob);
+    await ada.act("title", "Cousins");
+    assert.deepEqual([(await named).name, bob.name], ["Cousins", "Cousins"]);
+    await ada.act("create", "garden");
+    const renamed = told(bob);
+    await bob.rename("Robert");
+    assert.deepEqual([(await renamed).me.name, bob.me.name, changes], ["Robert", "Robert", 2]);
+
     await Promise.all([ada.leave(), bob.leave()]);
     await assert.rejects(bob.post("general", "too late"), { reason: "CLOSED" });
+
+    // Who was left out is told so after each start.
+    const store = await openStore(`muster ${bobs.profile}`);
+    await store.put([["circles", bob.id, { ...(await store.get("circles", bob.id)), out: true }]]);
+    const out = await Circle.open(bob.id, bobs);
+    const { detail } = await new Promise((resolve) => out.addEventListener("error", resolve, { once: true }));
+    assert.equal(detail.reason, "LEFT_OUT");
+    await out.leave();
   } finally {
     await end();
   }

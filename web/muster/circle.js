@@ -55,7 +55,7 @@ import { provide } from "./crypto.js";
 
 /**
  * @typedef {object} CircleEvents
- * @property {{state: string, why: string, services: {url: string, state: string, why: string}[]}} state how services are reached has changed
+ * @property {{state: string, why: string, services: {id: string, url: string, state: string, why: string}[]}} state how services are reached has changed
  * @property {Peer} peer somebody is there, or has changed
  * @property {Peer} left somebody has gone
  * @property {Message} message a text that was not here before
@@ -63,6 +63,8 @@ import { provide } from "./crypto.js";
  * @property {{reason: string, message: string}} error what is worth knowing and stops nothing
  * @property {{hash: string, kind: string, author: string, at_ms: number, body: any}} record one of an app's own kind
  * @property {{epoch: number}} rekeyed the founder has given the circle new keys
+ * @property {{name: string, me: {id: string, name: string, node: string, founder: boolean}, services: string[], epoch: number, leads: boolean}} circle what the circle is, or what oneself is in it, has changed
+ * @property {{}} erased it was erased in this browser, here or in another tab
  */
 
 /**
@@ -123,12 +125,14 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   /** @type {Map<string, Peer>} who is there, by node */
   peers = new Map();
   /** How services are reached: connecting, live, polling or offline, and why. */
-  state = { state: "connecting", why: "", services: /** @type {{url: string, state: string, why: string}[]} */ ([]) };
+  state = { state: "connecting", why: "", services: /** @type {{id: string, url: string, state: string, why: string}[]} */ ([]) };
   /** This member and its node here. */
   me = { id: "", name: "", node: "", founder: false };
   id = "";
   name = "";
   #invite = "";
+  #about = "";
+  #out = false;
   #tab;
   #store;
   /** @type {Map<string, Set<Pipe>>} */
@@ -317,6 +321,16 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     return this.#ask("services");
   }
 
+  /**
+   * Meet at a service no longer, from here: the others go on there until each of them removes it. A founder's members who
+   * are there are told first where else the circle meets. The last one stays.
+   * @param {string} service its id, or its address
+   * @returns {Promise<void>}
+   */
+  removeService(service) {
+    return this.#ask("removeService", service);
+  }
+
   /** Everybody who was ever heard of. @returns {Promise<any[]>} */
   people() {
     return this.#ask("people");
@@ -453,14 +467,20 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   again() {
     this.dispatchEvent(new CustomEvent("state", { detail: this.state }));
     for (const detail of this.peers.values()) this.dispatchEvent(new CustomEvent("peer", { detail }));
+    if (this.#out) this.dispatchEvent(new CustomEvent("error", { detail: { reason: "LEFT_OUT", message: "the founder has left this member out of the circle" } }));
   }
 
   /** @param {string} type @param {any} detail @returns {any} @internal */
   hear(type, detail) {
     if (type === "hello") {
-      const { id, name, me, state, invite } = detail;
+      const { id, name, me, state, invite, services, epoch, out } = detail;
+      const about = { name, me, services, epoch, leads: this.leads };
+      const before = this.#about;
+      this.#about = JSON.stringify(about);
       Object.assign(this, { id, name, me });
       this.#invite = invite;
+      this.#out = out;
+      if (before && before !== this.#about) this.dispatchEvent(new CustomEvent("circle", { detail: about }));
       const there = new Set(detail.peers.map((/** @type {Peer} */ peer) => peer.id));
       for (const peer of this.peers.values()) if (!there.has(peer.id)) this.hear("left", peer);
       for (const peer of detail.peers) this.hear("peer", peer);

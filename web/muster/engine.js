@@ -70,6 +70,7 @@ const TEND = 500;
 const MOST_TEXT = 262_144;
 const STALE = 1_800_000;
 const READY = 3000;
+const FAREWELL = 5000;
 const PATIENCE = 5000;
 const MOST_PEERS = 256;
 const MOST_TOLD = 200;
@@ -246,14 +247,15 @@ export class Engine {
   /** Begin to be there. */
   async start() {
     await this.#introduce();
+    for (const { kind, body } of this.log.records()) if (kind === "services") await this.#learnServices(body).catch(() => {}); // a founder's own was once passed over
     this.#attend();
     this.#expiring = setInterval(() => this.#expire(), HOUR);
-    void this.#expire();
     this.#show();
   }
 
+  /** Drop what is kept no longer: by a time that a service has signed, and when it is read for how long. */
   async #expire() {
-    if (!this.attendants.some(({ offset }) => offset !== undefined)) return; // only by a time that a service has signed
+    if (!this.#ready || !this.attendants.some(({ offset }) => offset !== undefined)) return;
     const facts = await this.talk.facts();
     await this.log.expire(this.now(), (channel) => facts.daysOf(channel), this.member.author);
   }
@@ -432,7 +434,7 @@ export class Engine {
       talk.remember(salt, key);
       await this.#keep({ keys: { ...row.keys, [salt]: key } });
     };
-    return { circle: row.id, member, talk, facts: await talk.facts(), now, tip: (author) => log.reach(author)[0], founderSeed: row.founderSeed, remember };
+    return { circle: row.id, member, talk, facts: await talk.facts(), now, tip: (author) => log.reach(author)[0], founderSeed: row.founderSeed, servicesAt: row.servicesAt, remember };
   }
 
   /** Whether a mailbox has a record, and pushes it to a node. @param {string} node @param {string} hash */
@@ -446,14 +448,22 @@ export class Engine {
     const at = integer(body, "at_ms");
     const signed = concat(label("services"), unhex(this.row.id), u64(at), utf8(strict(written)));
     if (at <= this.row.servicesAt || !(await verify(this.row.founder, unb64(body.signature, 64), signed))) return;
-    await this.addServices(written.map(readService), at);
+    const found = written.map(readService);
+    // of one that is known, its founder knows best where it is, and by what code; others stay until they are removed
+    const known = this.row.services.map((one) => {
+      const told = found.find((other) => other.id === one.id);
+      return told ? { ...told, code: told.code || one.code } : one;
+    });
+    const fresh = found.filter((one) => !known.some((other) => other.id === one.id));
+    await this.#meetAt([...known, ...fresh].slice(-8), at);
   }
 
-  /** Meet at these services too. @param {Service[]} found @param {number} [servicesAt] */
-  async addServices(found, servicesAt = this.row.servicesAt) {
-    const fresh = found.filter(({ id: name }) => !this.row.services.some((known) => known.id === name));
-    await this.#keep({ services: [...this.row.services, ...fresh].slice(-8), servicesAt });
-    if (fresh.length) this.#attend();
+  /** Meet at these services from now on. @param {Service[]} services @param {number} [servicesAt] */
+  async #meetAt(services, servicesAt = this.row.servicesAt) {
+    await this.#keep({ services, servicesAt });
+    this.#attend();
+    this.lookRound();
+    this.#show();
     this.#emit("hello", await this.hello());
   }
 
@@ -489,7 +499,7 @@ export class Engine {
     const now = this.now(); // what is said in one millisecond keeps its order
     this.#saidAt = this.#saidAt >= now && this.#saidAt < now + MINUTE ? this.#saidAt + 1 : now;
     const rec = await this.log.append(this.member, { epoch: this.epoch.number, channel, kind, body, at_ms: this.#saidAt });
-    await this.#told(rec);
+    await this.#took(rec);
     for (const one of this.attendants) one.wake();
     return rec;
   }
@@ -658,14 +668,18 @@ export class Engine {
   caughtUp() {
     if (this.attendants.some(({ isRead }) => isRead)) this.#tellChains();
     const now = this.attendants.filter(({ old }) => !old);
-    this.#ready ||= now.length > 0 && now.every(({ isTried }) => isTried) && now.some(({ isRead }) => isRead);
+    const isReady = now.length > 0 && now.every(({ isTried }) => isTried) && now.some(({ isRead }) => isRead);
+    if (isReady && !this.#ready) {
+      this.#ready = true;
+      void this.#expire(); // a page may be open for less than an hour, each time
+    }
     this.#show();
   }
 
   #show() {
     const now = this.attendants.filter(({ old }) => !old);
     const state = ["live", "polling", "connecting"].find((word) => now.some((one) => one.state === word)) ?? "offline";
-    const services = now.map((one) => ({ url: one.address.url, state: one.state, why: plain(one.why) }));
+    const services = now.map((one) => ({ id: one.id, url: one.address.url, state: one.state, why: plain(one.why) }));
     const why = state === "live" ? "" : (services.find((one) => one.why)?.why ?? (now.length ? "" : "the circle has no service"));
     const told = JSON.stringify([state, why, services]);
     if (told === this.#state) return;
@@ -797,7 +811,7 @@ export class Engine {
     const { row, member } = this;
     const state = this.#state ? JSON.parse(this.#state) : ["connecting", "", []];
     return {
-      id: row.id, invite: await this.invite(), name: (await this.talk.facts()).name || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
+      id: row.id, invite: await this.invite(), services: this.services(), epoch: this.epoch.number, out: row.out, name: (await this.talk.facts()).name || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
       state: { state: state[0], why: state[1], services: state[2] }, peers: [...this.peers.keys()].map((node) => this.#peer(node)),
     };
   }
@@ -954,6 +968,23 @@ export class Engine {
     return this.row.services.map(writeService);
   }
 
+  /** Meet at a service no longer, from here; a founder tells who is there first where else the circle meets. @param {string} given its id, or its address */
+  async removeService(given) {
+    const name = ID.test(given) ? given : readService(given).id;
+    const stay = () => this.row.services.filter((one) => one.id !== name);
+    if (stay().length === this.row.services.length) throw new Refused("MALFORMED", "the circle does not meet there");
+    if (!stay().length) throw new Refused("NOT_ALLOWED", "a circle meets somewhere: add another service before you remove the last one");
+    const there = this.attendants.filter((one) => one.id === name);
+    if (this.row.founderSeed && !this.row.out) {
+      const { hash = "" } = await this.act("services", stay().map(writeService));
+      const end = performance.now() + FAREWELL;
+      const isReached = () => there.some(({ old, state }) => !old && /live|polling/.test(state));
+      while (isReached() && !this.log.leftAt(name, hash) && performance.now() < end) await pause(50);
+    }
+    for (const one of there) void one.close(true);
+    await this.#meetAt(stay());
+  }
+
   channels() {
     return this.talk.channels();
   }
@@ -966,6 +997,7 @@ export class Engine {
   async rename(name) {
     checkName(name);
     await this.#keep({ me: name });
+    this.#emit("hello", await this.hello());
     await this.#introduce();
     for (const one of this.attendants) one.wake(true);
   }

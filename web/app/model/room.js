@@ -18,7 +18,7 @@ export const GENERAL = "0".repeat(32);
 const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
 /** Of all channels: what is kept has to leave room for the rest. */
 const MOST_UNREAD_IN_ALL = 2000;
-const SOON_MS = 40, SETTLED_MS = 1500;
+const SOON_MS = 40;
 
 /** Unread messages as they were kept; what has another form counts for nothing. @param {any} found @returns {Record<string, string[]>} */
 const unreadOf = (found) =>
@@ -69,7 +69,7 @@ const soon = (work) => {
 /** A circle that is open. */
 export class Room {
   title = signal("");
-  state = signal({ state: "connecting", why: "", services: /** @type {{url: string, state: string, why: string}[]} */ ([]) });
+  state = signal({ state: "connecting", why: "", services: /** @type {{id: string, url: string, state: string, why: string}[]} */ ([]) });
   /** What the library has said that stops nothing, the last by its reason. */
   troubles = signal(/** @type {{reason: string, message: string}[]} */ ([]));
   peers = signal(/** @type {Peer[]} */ ([]));
@@ -127,12 +127,10 @@ export class Room {
     hear("left", () => this.#readPeers());
     hear("message", (message) => this.#come(message));
     hear("change", ({ channel, kind }) => {
-      // names of the circle and of oneself are the library's own: it settles them a moment later, without a word
-      if (kind === "circle" || kind === "member" || kind === "person") setTimeout(() => until.aborted || this.#readFacts(), SETTLED_MS);
       if (kind !== "call" && (channel === this.channel.value || kind === "circle")) this.#readTalk();
       if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
     });
-    hear("rekeyed", () => this.#readFacts());
+    hear("circle", () => this.#readFacts());
     hear("erased", () => this.#forget());
     addEventListener("pagehide", () => keepDrafts(this.id, this.drafts), { signal: until });
     addEventListener("storage", ({ key }) => {
@@ -314,8 +312,6 @@ export class Room {
   /** @param {string} name */
   async rename(name) {
     await this.circle.rename(name);
-    this.circle.me = { ...this.circle.me, name }; // it says so itself a moment later
-    this.#readFacts();
   }
 
   /** Put an emoji beside a message, or take it away. @param {Message} message @param {string} emoji */

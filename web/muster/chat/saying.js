@@ -29,6 +29,7 @@ import { read } from "./kinds.js";
  * @property {() => number} now
  * @property {(author: string) => number} tip up to where an author is heard (log.js, reach)
  * @property {Uint8Array} [founderSeed]
+ * @property {number} servicesAt when services were told of last
  * @property {(salt: string, key: Uint8Array) => Promise<void>} remember a passphrase's key
  */
 
@@ -305,7 +306,7 @@ export const ops = {
     if (!c.founderSeed) throw notAllowed("only the founder's device can do that");
     const written = [...new Set(addresses.map((/** @type {unknown} */ one) => writeService(readService(one))))];
     if (!written.length || written.length > 8) throw bad("a circle has one to eight services");
-    const at = c.now();
+    const at = Math.max(c.now(), c.servicesAt + 1);
     const text = concat(label("services"), unhex(c.circle), u64(at), utf8(strict(written)));
     return [{ kind: "services", channel: GENERAL, body: { services: written, at_ms: at, signature: b64(await (await signer(c.founderSeed)).sign(text)) } }];
   },
