@@ -58,7 +58,7 @@ def test_without_a_service_one_reads_on_peers_talk_and_it_comes_back_by_itself(
     state(ada, "No service")
 
     # Back: nothing is to be done.
-    with local.running(data, f"--port={port}", websocket_url=""):
+    with local.running(data, f"--port={port}", websocket_url="") as server:
         bert.page.locator(".message", has_text="into the void").wait_for(timeout=60_000)
         state(ada, "Connected")
         expect(banner).to_have_count(0)
@@ -66,3 +66,33 @@ def test_without_a_service_one_reads_on_peers_talk_and_it_comes_back_by_itself(
         dora = joined(pages, ada.link(), "Dora")
         dora.reads("among ourselves")
         dora.reads("into the void")
+
+        # The founder adds another; the first is taken away after a question, and the last stays.
+        with local.running(tmp_path / "second", websocket_url="") as second:
+            services = ada.page.locator("dialog[open] .services li")
+            gone = f"Meet at {server.base} no longer"
+            ada.page.keyboard.press("F3")
+            expect(services).to_have_count(1)
+            expect(services.get_by_role("button")).to_have_count(0)
+            ada.page.get_by_label("Add a service").fill(address(second.base).text)
+            ada.button("Add").click()
+            expect(services).to_contain_text(["Connected", "Connected"])
+            for answer in ("Cancel", "Take it away"):
+                expect(services).to_have_count(2)
+                ada.button(gone).click()
+                dialog = ada.page.locator("dialog[open]", has_text=f"{gone}?")
+                expect(dialog).to_contain_text("they need a new invite link")
+                dialog.get_by_role("button", name=answer).click()
+            ada.note(f"This device meets at {server.base} no longer.")
+            expect(services).to_have_count(1)
+            expect(services).to_contain_text(second.base)
+            expect(services.get_by_role("button")).to_have_count(0)
+            ada.page.keyboard.press("Escape")
+            assert ada.link().startswith(second.base)
+            dora.page.keyboard.press("F3")
+            expect(dora.page.locator("dialog[open] .services li")).to_contain_text(
+                ["Connected", "Connected"]
+            )
+            dora.page.keyboard.press("Escape")
+            ada.say("at the second one")
+            dora.reads("at the second one")

@@ -279,8 +279,7 @@ export const text = {
       addService: "Add a service",
       add: "Add",
       founderOnly: "Only the founder’s device can add a service for everybody.",
-      test: "Test the connection",
-      testing: "Testing…",
+      removeService: (/** @type {string} */ url) => `Meet at ${url} no longer`,
       turn: "STUN and TURN servers of your own",
       turnHint: "For calls through strict networks. The service may give some already; a line each: turn:host:3478 NAME PASSWORD",
       noServer: (/** @type {string} */ urls) => `‘${urls}’ is no server: a line is turn:host:3478 NAME PASSWORD, or stun:host`,
@@ -347,7 +346,16 @@ export const text = {
     help: { title: "Help", keys: "Keys", commands: "Commands", start: "A line that starts with / is a command; // begins a text with a slash." },
     delete: { title: "Take this message back?", lead: "It disappears for everybody who has not copied it.", do: "Take it back" },
     picture: { save: "Save" },
-    service: { title: "Services", test: "Test" },
+    service: {
+      title: (/** @type {string} */ url) => `Meet at ${url} no longer?`,
+      lead: "This device goes there no longer, and new invites of yours do not name it. The others go on there until each of them takes it away too.",
+      founder: "Whoever is there now is told first where else the circle meets.",
+      member: "If the founder names it again, it is back.",
+      only: "Whoever knows this service alone, and was away, hears nothing more of you, nor you of them: they need a new invite link.",
+      doing: "Telling those who are there…",
+      do: "Take it away",
+      done: (/** @type {string} */ url) => `This device meets at ${url} no longer.`,
+    },
   },
 
   keys: [

@@ -10,8 +10,9 @@ import { text } from "../text.js";
 import { html, signal, useEffect, useRef, useSignal } from "../ui.js";
 import { correction, generate, toSvgPath } from "../vendor/qr.js";
 import { readService } from "../library.js";
-import { Avatar, Dialog, Field, Icon, Name, closeDialog, save } from "./parts.js";
+import { Avatar, Dialog, Field, Icon, IconButton, Name, closeDialog, save } from "./parts.js";
 import { jump } from "./log.js";
+import { open } from "./sidebar.js";
 import { words } from "./words.js";
 import { CreateDialog } from "./welcome.js";
 
@@ -273,7 +274,9 @@ const Services = ({ room }) => {
       <p class="hint">${text.dialogs.settings.servicesHint}</p>
       <ul class="services">
         ${state.services.map((one) => html`
-          <li key=${one.url}><span class=${`state ${one.state}`}><i></i>${text.states[one.state]}</span> <bdi>${one.url}</bdi>${one.why && html`<span class="wrong">${one.why}</span>`}</li>`)}
+          <li key=${one.id}><span class=${`state ${one.state}`}><i></i>${text.states[one.state]}</span> <bdi class="grow">${one.url}</bdi>
+            ${state.services.length > 1 && html`<${IconButton} icon="bin" label=${text.dialogs.settings.removeService(one.url)} onClick=${open("service", one)} />`}
+            ${one.why && html`<span class="wrong">${one.why}</span>`}</li>`)}
       </ul>
       <p class="hint">${text.stateLong(state, room.peers.value.length)}</p>
       ${isFounder
@@ -283,6 +286,23 @@ const Services = ({ room }) => {
           </form>`
         : html`<p class="hint">${text.dialogs.settings.founderOnly}</p>`}
     </section>`;
+};
+
+/** Whether a service is to be left. @param {{room: Room, about: {id: string, url: string}}} props */
+const LeaveService = ({ room, about: { id, url } }) => {
+  const back = () => void (session.dialog.value = { name: "settings" });
+  const { run, busy, wrong } = useWork(() => room.circle.removeService(id), () => {
+    session.note(text.dialogs.service.done(url));
+    back();
+  });
+  return html`
+    <${Dialog} title=${html`<${Name}>${text.dialogs.service.title(url)}<//>`} onClose=${back}>
+      <p>${text.dialogs.service.lead} ${room.me.value.founder ? text.dialogs.service.founder : text.dialogs.service.member}</p>
+      <p class="warning">${text.dialogs.service.only}</p>
+      ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
+      <div class="buttons"><button autofocus disabled=${busy} onClick=${back}>${text.cancel}</button>
+        <button class="danger" disabled=${busy} onClick=${run}>${busy.value ? text.dialogs.service.doing : text.dialogs.service.do}</button></div>
+    <//>`;
 };
 
 const used = signal({ text: "", persisted: true });
@@ -435,19 +455,19 @@ const Picture = ({ about }) => html`
 /** @type {Record<string, (props: any) => any>} */
 const DIALOGS = {
   invite: Invite, channel: NewChannel, unlock: Unlock, about: AboutChannel, settings: Settings, leave: Leave, delete: Delete, search: Search, help: Help,
-  picture: Picture, same: Same, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
+  picture: Picture, same: Same, service: LeaveService, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
 };
 const EVERYWHERE = new Set(["help", "create", "bring"]);
 
 /** The dialog that is open. */
 export const Dialogs = () => {
-  const open = session.dialog.value;
+  const shown = session.dialog.value;
   const room = session.screen.value === "talk" ? session.room.value : null;
-  const Shown = open && DIALOGS[open.name];
-  const isShown = Shown && (room || EVERYWHERE.has(open.name));
+  const Shown = shown && DIALOGS[shown.name];
+  const isShown = Shown && (room || EVERYWHERE.has(shown.name));
   useEffect(() => {
-    if (open && !isShown) closeDialog(); // and it does not wait for a circle to come
-  }, [open, isShown]);
-  return isShown ? html`<${Shown} key=${open.name} room=${room} about=${open.about} />` : null;
+    if (shown && !isShown) closeDialog(); // and it does not wait for a circle to come
+  }, [shown, isShown]);
+  return isShown ? html`<${Shown} key=${shown.name} room=${room} about=${shown.about} />` : null;
 };
 
