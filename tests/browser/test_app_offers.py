@@ -61,6 +61,18 @@ def saved(member: Member, where: Locator, folder: Path) -> tuple[str, bytes]:
     return found.value.suggested_filename, path.read_bytes()
 
 
+HELD = """
+const read = Blob.prototype.arrayBuffer;
+const released = new Promise((resolve) => { window.release = resolve; });
+let parts = 0;
+Blob.prototype.arrayBuffer = async function () {
+  if ((parts += 1) > 2) await released;
+  return read.call(this);
+};
+"""
+"""A disk that gives two parts of a file, and the rest when it is told to."""
+
+
 def test_a_file_is_offered_taken_with_progress_and_saved(
     pages: Pages, here: str, tmp_path: Path
 ) -> None:
@@ -114,9 +126,11 @@ def test_a_file_is_offered_taken_with_progress_and_saved(
     card(ada, "back.txt").get_by_role("button", name="Take back").click()
     expect(card(ada, "back.txt")).to_have_count(0)
     expect(card(bert, "back.txt")).to_contain_text("No longer offered")
+    ada.run(HELD)
     chosen(ada, "large.bin", bytes(16 << 20), "application/x-large")
     card(bert, "large.bin").get_by_role("button", name="Take").click()
     card(bert, "large.bin").get_by_role("button", name="Stop").click()
+    ada.run("release()")
     card(bert, "large.bin").get_by_role("button", name="Take").wait_for()
     expect(card(ada, "large.bin").locator("progress")).to_have_count(0)
     expect(card(ada, "large.bin")).not_to_contain_text("Taken by")
@@ -158,9 +172,12 @@ def test_what_a_liar_offers_breaks_nothing(pages: Pages, here: str) -> None:
         """offers.addEventListener("message", async ({ detail: { from, data } }) => {
           const pipe = circle.pipe(`file ${data.id}`, { to: from });
           await circle.pipe(`file ${data.id}`, { to: from, reliable: false }).send({ done: -5 });
-          await pipe.send(new Blob(["longer than four"]));
+          await pipe.send(new Blob(["longer than four"])).catch(() => {}); // it is stopped
         });"""
     )
+    elsewhere = """return circle.pipe("elsewhere", { to: [...circle.peers.keys()][0] })
+        .send(new Blob(["a file"])).then(() => "taken", ({ reason }) => reason)"""
+    assert liar.run(elsewhere) == "TOO_LARGE", "no file comes by what the app does not open"
     card(ada, "wrong size").get_by_role("button", name="Take").click()
     expect(card(ada, "wrong size")).to_contain_text("It did not arrive whole. Try again.")
 

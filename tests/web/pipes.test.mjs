@@ -42,9 +42,10 @@ class Told extends EventTarget {
 
 const listening = (links = { open: async () => assert.fail("a link was opened") }) => {
   const pipes = new Pipes({ links });
-  const come = [];
+  const [come, lost] = [[], []];
   pipes.addEventListener("message", ({ detail }) => come.push(detail));
-  return { pipes, come };
+  pipes.addEventListener("lost", ({ detail }) => lost.push(detail));
+  return { pipes, come, lost };
 };
 
 /** A message as the golden file has it. */
@@ -176,6 +177,22 @@ test("what is too large is stopped, what was cancelled does not come, and the ne
   await assert.rejects(sending, { name: "AbortError" });
   await hers.pipes.send("x", new Blob([new Uint8Array(50_000_000)]).slice(0, 100_000), { to: BOB });
   assert.deepEqual(his.come.map(({ data }) => data.size), [100_000]);
+  assert.deepEqual(his.lost.map(({ name, reason }) => [name, reason]), [["x", "TOO_LARGE"], ["x", "TOO_LARGE"], ["x", "TOO_LARGE"], ["x", "CANCELLED"]]);
+  await end();
+});
+
+test("a pipe with a bound of its own takes that much, whatever is taken by others, until it is taken back", async () => {
+  const { hers, his, end } = await two();
+  his.pipes.most.file = 0;
+  his.pipes.bound("one", "wanted", 50_000);
+  his.pipes.bound("two", "small", 10);
+  const takes = async (pipe, data) => hers.pipes.send(pipe, data, { to: BOB }).then(() => true, ({ reason }) => reason);
+  const file = (size) => new Blob([new Uint8Array(size)]);
+  assert.deepEqual(await Promise.all([takes("wanted", file(30_000)), takes("wanted", file(30_000))]), [true, "TOO_LARGE"], "both at once are too much");
+  assert.deepEqual([await takes("wanted", file(50_000)), await takes("wanted", file(50_001)), await takes("other", file(1))], [true, "TOO_LARGE", "TOO_LARGE"]);
+  assert.deepEqual([await takes("small", "x".repeat(10)), await takes("small", "x".repeat(11)), await takes("other", "x".repeat(11))], [true, "TOO_LARGE", true]);
+  his.pipes.bound("one");
+  assert.equal(await takes("wanted", file(1)), "TOO_LARGE");
   await end();
 });
 

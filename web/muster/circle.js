@@ -27,6 +27,7 @@ import { provide } from "./crypto.js";
  * @property {RTCIceServer[]} [iceServers] beside those that the service gives
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` for TURN alone
  * @property {typeof RTCPeerConnection | null} [RTCPeerConnection] `null` for relay frames alone
+ * @property {number} [most] bytes of files that are taken from a peer at once, by pipes that have no bound of their own; 1 GiB if absent
  * @property {() => Promise<import("./crypto.js").Fallback>} [fallback] Ed25519 and X25519 for older browsers
  */
 
@@ -51,7 +52,7 @@ import { provide } from "./crypto.js";
  * @typedef {{addEventListener<Type extends keyof Events & string>(type: Type, hear: (event: CustomEvent<Events[Type]>) => void, how?: boolean | AddEventListenerOptions): void} & EventTarget} Telling
  */
 
-/** @typedef {{message: {from: Peer, data: any}}} PipeEvents */
+/** @typedef {{message: {from: Peer, data: any}, lost: {from: Peer, reason: string}}} PipeEvents `lost` is of a message that does not come whole */
 
 /**
  * @typedef {object} CircleEvents
@@ -133,6 +134,8 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   #invite = "";
   #about = "";
   #out = false;
+  /** What this tab has said of how much is taken, for who leads next. @type {Map<string, [name: string, most: number]>} */
+  #bounds = new Map();
   #tab;
   #store;
   /** @type {Map<string, Set<Pipe>>} */
@@ -344,15 +347,30 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   /**
    * Open a pipe: named messages to the pages and programs that are there.
    * @param {string} name 1 to 64 bytes
-   * @param {{reliable?: boolean, to?: Peer | string}} [how] not reliable: the newest counts, what is lost is lost
+   * @param {{reliable?: boolean, to?: Peer | string, most?: number}} [how] not reliable: the newest counts, what is lost is lost;
+   *   *most* is how many bytes are taken from a peer: files at once, and each message of JSON, text or bytes
    * @returns {Pipe}
    */
-  pipe(name, how = {}) {
+  pipe(name, { most, ...how } = {}) {
     const pipe = new Pipe(name, how, (...args) => this.#send(...args));
     const known = this.#pipes.get(name) ?? new Set();
     this.#pipes.set(name, known.add(pipe));
-    pipe.closed = () => known.delete(pipe);
+    const by = `${(this.#numbers += 1)} ${Math.random()}`;
+    if (most !== undefined) {
+      this.#bounds.set(by, [name, most]);
+      this.#bound(by, name, most);
+    }
+    pipe.closed = () => {
+      known.delete(pipe);
+      if (!known.size && this.#pipes.get(name) === known) this.#pipes.delete(name);
+      if (this.#bounds.delete(by)) this.#bound(by);
+    };
     return pipe;
+  }
+
+  /** Tell who leads how much is taken by a pipe. @param {string} by @param {string} [name] @param {number} [most] */
+  #bound(by, name, most) {
+    this.#ask("bound", by, name, most).catch(() => {}); // the circle was left
   }
 
   /** @param {string} name @param {any} data @param {any} how */
@@ -480,6 +498,7 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
       Object.assign(this, { id, name, me });
       this.#invite = invite;
       this.#out = out;
+      for (const [by, bound] of this.#bounds) this.#bound(by, ...bound);
       if (before && before !== this.#about) this.dispatchEvent(new CustomEvent("circle", { detail: about }));
       const there = new Set(detail.peers.map((/** @type {Peer} */ peer) => peer.id));
       for (const peer of this.peers.values()) if (!there.has(peer.id)) this.hear("left", peer);
@@ -496,11 +515,10 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     }
     if (type === "left" && !this.peers.delete(detail.id)) return undefined;
     if (type === "erased") void this.leave();
-    if (type === "pipe") {
-      for (const pipe of this.#pipes.get(detail.name) ?? []) {
-        const { from, data } = detail;
-        pipe.dispatchEvent(new CustomEvent("message", { detail: { from: this.peers.get(from) ?? { id: from }, data } }));
-      }
+    if (type === "pipe" || type === "lost") {
+      const { name, from, ...more } = detail;
+      const told = { from: this.peers.get(from) ?? { id: from }, ...more };
+      for (const pipe of this.#pipes.get(name) ?? []) pipe.dispatchEvent(new CustomEvent(type === "lost" ? type : "message", { detail: told }));
       return undefined;
     }
     return this.dispatchEvent(new CustomEvent(type, { detail }));

@@ -202,11 +202,13 @@ export class Engine {
       able: (node) => this.#abilities(node).includes("webrtc"),
     });
     this.pipes = new Pipes({ links: this.links });
+    if (options.most !== undefined) this.pipes.most.file = options.most;
     const on = (/** @type {EventTarget} */ from, /** @type {string} */ type, /** @type {(detail: any) => void} */ hear) =>
       from.addEventListener(type, (event) => hear(/** @type {any} */ (event).detail));
     on(this.links, "link", (detail) => this.#linked(detail));
     on(this.links, "path", ({ node }) => this.#pathChanged(node));
     on(this.pipes, "message", (detail) => emit("pipe", detail));
+    on(this.pipes, "lost", (detail) => emit("lost", detail));
   }
 
   /**
@@ -957,6 +959,11 @@ export class Engine {
   /** @param {string} ticket of what is being sent */
   cancel(ticket) {
     this.#sending.get(ticket)?.abort();
+  }
+
+  /** Take so much by a pipe (pipes.js). @param {string} by @param {string} [pipe] @param {number} [most] */
+  bound(by, pipe, most) {
+    this.pipes.bound(by, pipe, most);
   }
 
   /** What the browser knows of the connection to a node. @param {string} node @returns {Promise<Record<string, any>>} */

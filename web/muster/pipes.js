@@ -17,6 +17,7 @@ import { Refused, malformed } from "./refused.js";
 /**
  * @typedef {object} Coming a message on its way in
  * @property {Header} header
+ * @property {string} group with which files it is counted
  * @property {Uint8Array} buffer
  * @property {number} used how much of the buffer
  * @property {number} got
@@ -30,7 +31,7 @@ import { Refused, malformed } from "./refused.js";
  * @property {Map<number, {stopped?: Refused}>} out
  * @property {Map<number, Coming>} come
  * @property {number} held how much of what comes is in memory
- * @property {number} files how large all files are that come
+ * @property {Map<string, number>} files how large all files are that come: by the pipe that has a bound of its own, the others together
  * @property {Gate} many large messages on their way out
  * @property {Gate} pieces of them that were not taken
  */
@@ -50,6 +51,7 @@ const READ = 262_144;
 const MOST_WAITING = 8;
 const SLOW_MS = 250;
 const MOST_FLYING = 128;
+const MOST_BOUNDS = 1024;
 const WORDS = ["MALFORMED", "TOO_LARGE", "TOO_MANY"];
 const CONTROL = /[\0-\x1f\x7f]/;
 const NO_FILE = /[\0-\x1f\x7f/\\]|^\.{0,2}$/;
@@ -160,14 +162,22 @@ class Gate {
   }
 }
 
-/** All pipes of a node. Event: `message` (detail: `{name, from, data}`; bytes come as `Uint8Array`, a file as `File`). */
+/**
+ * All pipes of a node. Events: `message` (detail: `{name, from, data}`; bytes come as `Uint8Array`, a file as `File`), and `lost`
+ * (`{name, from, reason}`): one does not come whole.
+ */
 export class Pipes extends EventTarget {
   #links;
   /** @type {Map<string, Line>} */
   #lines = new Map();
   #held = 0;
-  /** How much of a message may come: json, text and bytes in memory, a file (all that come over one link together). In bytes. */
+  /**
+   * How much may come, in bytes: a message of json, text or bytes, which is held in memory; all files that come over one link at
+   * once, but for pipes with a bound of their own.
+   */
   most = { memory: 16 * 1_048_576, file: 1024 * 1_048_576 };
+  /** Such bounds, by who has set them. @type {Map<string, {pipe: string, most: number}>} */
+  #bounds = new Map();
 
   /** @param {{links: Pick<import("./links.js").Links, "open">}} how */
   constructor({ links }) {
@@ -185,12 +195,33 @@ export class Pipes extends EventTarget {
     return this.#lines.get(node)?.link.path ?? "none";
   }
 
+  /**
+   * Take so much at once over a link by a pipe, whatever others may send otherwise: all files together, and each message of
+   * json, text or bytes. The largest bound of a pipe counts.
+   * @param {string} by who says so; again with nothing takes it back
+   * @param {string} [pipe]
+   * @param {number} [most] bytes
+   */
+  bound(by, pipe, most) {
+    this.#bounds.delete(by);
+    if (pipe === undefined || most === undefined) return;
+    this.#bounds.set(by, { pipe, most });
+    const [oldest] = this.#bounds.keys();
+    if (this.#bounds.size > MOST_BOUNDS) this.#bounds.delete(oldest); // of a tab that has gone; who is there says it again
+  }
+
+  /** The bound of a pipe, if it has one of its own. @param {string} pipe @returns {number | undefined} */
+  #boundOf(pipe) {
+    const found = [...this.#bounds.values()].filter((one) => one.pipe === pipe).map(({ most }) => most);
+    return found.length ? Math.max(...found) : undefined;
+  }
+
   /** Speak pipes over a link. @param {Link} link */
   attach(link) {
     const known = this.#lines.get(link.other);
     if (known?.link === link) return known;
     /** @type {Line} */
-    const line = { link, id: 0, out: new Map(), come: new Map(), held: 0, files: 0, many: new Gate(MOST_TURNS), pieces: new Gate(16) };
+    const line = { link, id: 0, out: new Map(), come: new Map(), held: 0, files: new Map(), many: new Gate(MOST_TURNS), pieces: new Gate(16) };
     this.#lines.set(link.other, line);
     link.addEventListener("datagram", (event) => this.#loose(link, /** @type {CustomEvent} */ (event).detail));
     void this.#read(line);
@@ -306,7 +337,7 @@ export class Pipes extends EventTarget {
       if (raw[0] === DATAGRAM) this.#loose(link, raw.subarray(1));
       else if (raw.length >= HEAD) this.#take(line, raw[0], readU32(raw, 1), raw.subarray(HEAD));
     }
-    for (const id of come.keys()) this.#end(line, id);
+    for (const [id, { header }] of come) this.#lose(line, id, header.pipe, "CLOSED");
     if (this.#lines.get(link.other) === line) this.#lines.delete(link.other);
   }
 
@@ -315,29 +346,36 @@ export class Pipes extends EventTarget {
     const { link, come, out } = line;
     const sent = out.get(id);
     if (kind === STOP && sent) sent.stopped = new Refused(WORDS[rest[0]] ?? WORDS[0], "the other side took no more");
-    if (kind === CANCEL) this.#end(line, id);
+    let pipe = come.get(id)?.header.pipe;
+    if (kind === CANCEL) this.#lose(line, id, pipe, "CANCELLED");
     try {
-      if (kind === BEGIN) this.#add(line, id, this.#begin(line, id, rest));
+      if (kind === BEGIN) {
+        const { header, data } = readBegin(rest);
+        pipe = header.pipe;
+        this.#begin(line, id, header);
+        this.#add(line, id, data);
+      }
       if (kind === MORE && come.has(id)) this.#add(line, id, rest);
     } catch (error) {
-      this.#end(line, id);
       const { reason } = /** @type {Refused} */ (error);
+      this.#lose(line, id, pipe, WORDS.includes(reason) ? reason : WORDS[0]);
       link.send(piece(STOP, id, Uint8Array.of(Math.max(0, WORDS.indexOf(reason))))).catch(() => {});
     }
   }
 
-  /** @param {Line} line @param {number} id @param {Uint8Array} rest @returns {Uint8Array} the first bytes */
-  #begin(line, id, rest) {
+  /** @param {Line} line @param {number} id @param {Header} header */
+  #begin(line, id, header) {
     const { come } = line;
-    const { header, data } = readBegin(rest);
-    const { as, size } = header;
+    const { as, size, pipe } = header;
     if (come.has(id)) throw malformed("id");
     if (come.size >= MOST_OPEN) throw new Refused("TOO_MANY");
+    const own = this.#boundOf(pipe);
+    const group = own === undefined ? "" : pipe;
     const isFile = as === "file";
-    if (size > this.most[isFile ? "file" : "memory"] || (isFile && line.files + size > this.most.file)) throw new Refused("TOO_LARGE");
-    if (isFile) line.files += size;
-    come.set(id, { header, buffer: new Uint8Array(), used: 0, got: 0, parts: [] });
-    return data;
+    const all = isFile ? size + (line.files.get(group) ?? 0) : size;
+    if (all > (isFile ? (own ?? this.most.file) : Math.min(own ?? Infinity, this.most.memory))) throw new Refused("TOO_LARGE");
+    if (isFile) line.files.set(group, all);
+    come.set(id, { header, group, buffer: new Uint8Array(), used: 0, got: 0, parts: [] });
   }
 
   /** @param {Line} line @param {number} id @param {Uint8Array} data */
@@ -369,6 +407,12 @@ export class Pipes extends EventTarget {
     this.#tell(pipe, line.link, found);
   }
 
+  /** Forget a message that does not come whole, and tell of it. @param {Line} line @param {number} id @param {string | undefined} name @param {string} reason */
+  #lose(line, id, name, reason) {
+    this.#end(line, id);
+    if (name !== undefined) this.dispatchEvent(new CustomEvent("lost", { detail: { name, from: line.link.other, reason } }));
+  }
+
   /** Forget a message that comes. @param {Line} line @param {number} id */
   #end(line, id) {
     const one = line.come.get(id);
@@ -376,7 +420,10 @@ export class Pipes extends EventTarget {
     line.come.delete(id);
     this.#held -= one.buffer.length;
     line.held -= one.buffer.length;
-    if (one.header.as === "file") line.files -= one.header.size;
+    if (one.header.as !== "file") return;
+    const rest = (line.files.get(one.group) ?? 0) - one.header.size;
+    if (rest > 0) line.files.set(one.group, rest);
+    else line.files.delete(one.group);
   }
 
   /** @param {Link} link @param {Uint8Array} raw */

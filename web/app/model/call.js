@@ -62,6 +62,7 @@ const [LOUD, HOLD_MS] = [0.02, 900];
 const [BELIEVED_MS, GOODBYE_MS] = [60_000, 10_000];
 const GLARE_MS = 30_000;
 const MOST_OTHERS = 8;
+const MOST_SAID = 4096;
 const MOST_DECLINED = 50;
 /** So far ahead a clock of another is believed (docs/chat.md). */
 const AHEAD_MS = 600_000;
@@ -158,7 +159,7 @@ export class CallModel {
     this.#circle = circle;
     this.#settings = settings;
     const { signal: until } = this.#closed;
-    this.#pipe = circle.pipe("call");
+    this.#pipe = circle.pipe("call", { most: MOST_SAID });
     this.#pipe.addEventListener("message", ({ detail: { from, data } }) => this.#hear(from, data));
     circle.addEventListener("change", ({ detail: { kind } }) => /^(call|channel|person)$/.test(kind) && this.#later(), { signal: until });
     circle.addEventListener("peer", () => this.#later(), { signal: until });

@@ -17,7 +17,7 @@ const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", 
 const SMALL = 3 * 1024 * 1024;
 const LARGEST = 2 * 1024 ** 3;
 const MOST_OFFERS = 200, MOST_OF_ONE = 20, MOST_AT_ONCE = 32, MOST_TO_ONE = 8;
-const MOST_NAME = 255, MOST_TYPE = 100;
+const MOST_NAME = 255, MOST_TYPE = 100, MOST_SAID = 4096;
 /** Of what came unasked so much is held; the oldest makes room. */
 const MOST_UNASKED = 256 * 1024 * 1024;
 /** A picture of more is a file like others: few bytes may be a wide white plain that stops the page. */
@@ -75,10 +75,10 @@ export class Files {
   constructor(room) {
     this.#room = room;
     const { circle } = room;
-    this.#pipe = circle.pipe("offers");
+    this.#pipe = circle.pipe("offers", { most: MOST_SAID });
     this.#pipe.addEventListener("message", ({ detail: { from, data } }) => this.#hear(from, data));
     // Programs and other pages send files as they are, unasked: they are shown where everybody is.
-    circle.pipe("files").addEventListener("message", ({ detail: { from, data } }) => this.#given(from, data));
+    circle.pipe("files", { most: MOST_UNASKED }).addEventListener("message", ({ detail: { from, data } }) => this.#given(from, data));
     circle.addEventListener("left", (/** @type {any} */ { detail }) => this.#gone(detail.id), { signal: this.#until.signal });
   }
 
@@ -141,13 +141,14 @@ export class Files {
   async take(id) {
     const offer = this.#find(id);
     if (!offer || offer.mine || offer.state === "coming" || offer.state === "here") return;
-    const pipe = this.#room.circle.pipe(`file ${id}`);
+    const pipe = this.#room.circle.pipe(`file ${id}`, { most: offer.size });
     const end = () => {
       pipe.close();
       this.#coming.delete(id);
     };
     this.#coming.set(id, end);
     this.#change(id, { state: "coming", done: 0 });
+    pipe.addEventListener("lost", ({ detail: { from } }) => from.id === offer.node && this.#over(id, "failed"));
     pipe.addEventListener("message", ({ detail: { from, data } }) => {
       if (from.id !== offer.node) return;
       const size = data instanceof Blob ? data.size : (data?.byteLength ?? -1);

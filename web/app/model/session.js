@@ -68,6 +68,7 @@ export const options = () => ({
   profile,
   ...(settings.name.value && { name: settings.name.value }),
   abilities: [],
+  most: 0, // files come by pipes of the app's own alone (files.js)
   iceServers: settings.turn.value,
   ...(settings.relayOnly.value && { iceTransportPolicy: /** @type {const} */ ("relay") }),
 });
