@@ -360,23 +360,58 @@ def test_of_1500_messages_the_newest_are_shown_and_the_others_come_in_their_plac
             )
         )
 
-    for shown in (180, 300):
-        page.evaluate("document.querySelector('#log').scrollTop = 100")
-        before = top()
-        expect(page.locator(".message")).to_have_count(shown)
-        name, at = top()
-        assert name == before[0]
-        assert abs(at - before[1]) < 3
-    expect(page.locator(".jump")).to_have_count(1)
+    def scrolled(to: str, turns: int) -> None:
+        """Scroll to an end of what is shown again and again; what was in sight stays there."""
+        for _ in range(turns):
+            ends = page.evaluate(
+                f"""() => {{
+                  const log = document.querySelector("#log");
+                  log.scrollTop = {to};
+                  return [...document.querySelectorAll(".message")].map(({{ id }}) => id);
+                }}"""
+            )
+            before = top()
+            page.wait_for_function(
+                """([first, last]) => {
+                  const all = [...document.querySelectorAll(".message")];
+                  return all[0].id !== first || all.at(-1).id !== last;
+                }""",
+                arg=[ends[0], ends[-1]],
+            )
+            name, at = top()
+            assert name == before[0]
+            assert abs(at - before[1]) < 3
+            assert page.locator(".message").count() <= 600
+
+    scrolled("100", 2)
+    expect(page.locator(".message")).to_have_count(300)
+    expect(page.locator(".jump")).to_have_text("To the newest")
     before = top()
-    writer.post("the last one")
-    ada.reads("the last one")
+    writer.post("one more")
+    ada.reads("one more")
     name, at = top()
     assert (name, abs(at - before[1]) < 3) == (before[0], True), "what comes below moves nothing"
     expect(badge(ada, "general")).to_have_text("1")
+    below = "(log) => log.scrollHeight - log.scrollTop - log.clientHeight"
     page.locator(".jump").click()
     expect(badge(ada, "general")).to_have_count(0)
-    below = "(log) => log.scrollHeight - log.scrollTop - log.clientHeight"
+    assert log.evaluate(below) < 2
+
+    # Up to the first message and down again, and never more than so many at once.
+    scrolled("100", 10)
+    log.evaluate("(log) => { log.scrollTop = 0; }")
+    expect(page.locator(".beginning")).to_have_count(1)
+    expect(page.locator(".message").first).to_contain_text("line 0")
+    writer.post("the last one")
+    expect(page.locator(".jump")).to_have_text("To the newest (1 unread)")
+    expect(page.locator(".message", has_text="the last one")).to_have_count(0)
+    scrolled("log.scrollHeight", 2)
+    expect(page.locator(".beginning")).to_have_count(0)
+    expect(badge(ada, "general")).to_have_text("1")
+    page.locator(".jump").click()
+    ada.reads("the last one")
+    expect(page.locator(".jump")).to_have_count(0)
+    expect(badge(ada, "general")).to_have_count(0)
     assert log.evaluate(below) < 2
 
     # Search, and go there.
@@ -394,5 +429,17 @@ def test_of_1500_messages_the_newest_are_shown_and_the_others_come_in_their_plac
     page.wait_for_function("document.activeElement.textContent.includes('line 42 ')")
     expect(page.locator("dialog")).to_have_count(0)
     assert log.evaluate(below) > 1000
-    page.locator(".message", has_text="the last one").wait_for(state="attached")
     told(messages_shown=page.locator(".message").count())
+    for line in ("line 41", "line 43"):
+        expect(page.locator(".message", has_text=line).first).to_be_in_viewport()
+
+    # An answer to it quotes it wherever it is; who writes is at the end again.
+    page.keyboard.press("r")
+    ada.say("an answer to that")
+    answered = ada.reads("an answer to that").locator(".answered")
+    expect(answered).to_contain_text("line 42 ")
+    assert log.evaluate(below) < 2
+    answered.click()
+    page.wait_for_function("document.activeElement.textContent.includes('line 42 ')")
+    ada.say("/delete")
+    expect(ada.message("This message was taken back.")).to_be_in_viewport()

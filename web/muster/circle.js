@@ -240,6 +240,11 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
     return this.#ask("history", channel, page);
   }
 
+  /** One message by its hash, if it is here. @param {string} hash @returns {Promise<Message | undefined>} */
+  message(hash) {
+    return this.#ask("message", hash);
+  }
+
   /**
    * What was said in a channel after a message, and then what is said, each once, until the circle is left.
    * @param {string} channel

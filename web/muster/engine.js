@@ -856,6 +856,12 @@ export class Engine {
     return found.map((message) => this.#view(message));
   }
 
+  /** One message, if it is here and counts. @param {string} hash */
+  async message(hash) {
+    const found = await this.talk.message(hash);
+    return found && this.#view(found);
+  }
+
   /** The call that is on in a channel, as records and presences say. @param {string} channel */
   async ongoing(channel) {
     const facts = await this.talk.facts();

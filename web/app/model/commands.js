@@ -60,7 +60,8 @@ const personOf = (room, name) => {
 };
 
 /** The newest message, or one of mine. @param {Room} room @param {boolean} mine */
-const newest = (room, mine) => {
+const newest = async (room, mine) => {
+  await room.newest(); // and not of what one has scrolled to
   const found = room.messages.value.findLast((one) => !one.deleted && (!mine || one.mine));
   if (!found) throw new Unable(text.commands.nothing);
   return found;
@@ -162,15 +163,15 @@ export const COMMANDS = {
     return people.map((one) => `${one.name}: ${one.me ? text.paths.me : text.paths[room.nodesOf(one)[0]?.path ?? "away"]}`).join(", ");
   },
   reply: async (room, rest) => {
-    room.composing.value = { reply: newest(room, false) };
+    room.composing.value = { reply: await newest(room, false) };
     if (rest) await room.say(rest);
   },
   edit: async (room, rest) => {
-    room.composing.value = { edit: newest(room, true) };
+    room.composing.value = { edit: await newest(room, true) };
     if (rest) await room.say(rest);
   },
-  delete: async (room) => void (await room.act("delete", newest(room, true).hash)),
-  react: async (room, rest) => void (await room.react(newest(room, false), needed(rest, "react"))),
+  delete: async (room) => void (await room.act("delete", (await newest(room, true)).hash)),
+  react: async (room, rest) => void (await room.react(await newest(room, false), needed(rest, "react"))),
   device: async (room, rest) => {
     const no = /\sno$/i.test(rest);
     const person = personOf(room, needed(rest.replace(/\sno$/i, ""), "device"));

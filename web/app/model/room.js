@@ -15,7 +15,9 @@ import { announce } from "./notices.js";
 import { PREFIX, forget, recall, remember, settings } from "./settings.js";
 
 export const GENERAL = "0".repeat(32);
-const PAGE = 60, MOST_SHOWN = 3000, MOST_UNREAD = 500;
+/** Of a channel so many messages are shown, and so many more when one scrolls; those beyond the most make room at the other end. */
+const PAGE = 60, MORE = 120, MOST_SHOWN = 600;
+const MOST_UNREAD = 500;
 /** Of all channels: what is kept has to leave room for the rest. */
 const MOST_UNREAD_IN_ALL = 2000;
 const SOON_MS = 40;
@@ -47,6 +49,7 @@ const keepDrafts = (id, drafts) => {
 /** @typedef {import("../muster/circle.js").Message} Message */
 /** @typedef {import("../muster/circle.js").Peer} Peer */
 /** @typedef {import("./names.js").Person} Person */
+/** @typedef {{channel: string, below: string, count: number}} Part of a channel: so many messages before one; the newest, if that is empty */
 /** @typedef {{id: string, name: string, mode: string, topic: string, days: number, creator: string, managers: string[], members: string[], asking: string[], isIn: boolean, manages: boolean}} Channel */
 
 /** Do something soon, once, however often it is asked for; and again if it was asked for meanwhile. @param {() => Promise<void>} work */
@@ -79,8 +82,14 @@ export class Room {
   channel = signal(GENERAL);
   /** The newest messages of that channel, or those around where one has scrolled to. */
   messages = signal(/** @type {Message[]} */ ([]));
-  /** Whether more was said before these. */
+  /** What is answered in these and is not among them, by its hash. */
+  originals = signal(/** @type {Map<string, Message>} */ (new Map()));
+  /** How often the newest were asked for: they are to be seen then. */
+  ends = signal(0);
+  /** Whether more was said before these, ... */
   hasEarlier = signal(false);
+  /** ... and after them. */
+  hasLater = signal(false);
   /** Hashes that were not seen yet, by channel. @readonly */
   unread = signal(/** @type {Record<string, string[]>} */ ({}));
   /** Where unread messages began when the channel was opened. */
@@ -96,8 +105,12 @@ export class Room {
   count = computed(() => Object.values(this.unread.value).reduce((sum, { length }) => sum + length, 0));
   here = computed(() => this.channels.value.find(({ id }) => id === this.channel.value) ?? null);
 
-  #shown = PAGE;
+  /** @type {Part} */
+  #part = { channel: GENERAL, below: "", count: PAGE };
+  /** Whether the end of the channel is in sight, and whether what is in sight is to stay there. */
   #seen = false;
+  #stays = false;
+  #moves = false;
   #left = new AbortController();
 
   /** @param {import("../library.js").Circle} circle */
@@ -107,6 +120,7 @@ export class Room {
     this.drafts = draftsOf(this.id);
     this.unread.value = unreadOf(recall(`unread ${this.id}`, {}));
     this.channel.value = recall(`channel ${this.id}`, GENERAL);
+    this.#part = { ...this.#part, channel: this.channel.value };
     this.divider.value = this.unread.value[this.channel.value]?.[0] ?? "";
     this.files = new Files(this);
     this.calls = new CallModel({
@@ -127,6 +141,7 @@ export class Room {
     hear("left", () => this.#readPeers());
     hear("message", (message) => this.#come(message));
     hear("change", ({ channel, kind }) => {
+      if (/^(edit|delete)$/.test(kind) && this.originals.value.size) this.originals.value = new Map(); // one of them, perhaps
       if (kind !== "call" && (channel === this.channel.value || kind === "circle")) this.#readTalk();
       if (!/^(text|edit|react|delete|left)$/.test(kind)) this.#readFacts();
     });
@@ -166,14 +181,55 @@ export class Room {
   });
 
   #readTalk = soon(async () => {
-    const channel = this.channel.value;
-    const found = await this.circle.history(channel, { limit: this.#shown + 1 });
-    if (channel !== this.channel.value) return;
-    batch(() => {
-      this.hasEarlier.value = found.length > this.#shown;
-      this.#showAll(found.slice(-this.#shown));
-    });
+    if (!(await this.#show(this.#part))) this.#readTalk(); // another part is shown since
   });
+
+  /**
+   * Read a part of the channel and show it, if no other is shown by then.
+   * @param {Part} part @param {string} [wanted] a message without which it is not shown
+   */
+  async #show(part, wanted = "") {
+    const before = this.#part;
+    const { channel, below, count } = part;
+    const found = await this.circle.history(channel, { ...(below && { before: below }), limit: count + 1 });
+    const shown = found.slice(-count);
+    if (before !== this.#part || (wanted && !shown.some(({ hash }) => hash === wanted))) return false;
+    this.#part = part;
+    batch(() => {
+      this.hasEarlier.value = found.length > count;
+      this.hasLater.value = below !== "";
+      this.#showAll(shown);
+    });
+    void this.#readOriginals().catch(() => {}); // it was closed
+    return true;
+  }
+
+  async #readOriginals() {
+    const shown = this.messages.value;
+    const here = new Set(shown.map(({ hash }) => hash));
+    const wanted = [...new Set(shown.flatMap(({ reply }) => (reply && !here.has(reply) ? [reply] : [])))];
+    const known = this.originals.value;
+    if (wanted.every((hash) => known.has(hash)) && wanted.length === known.size) return;
+    const found = await Promise.all(wanted.map(async (hash) => known.get(hash) ?? (await this.circle.message(hash))));
+    if (known !== this.originals.value) return; // another part is shown since
+    this.originals.value = new Map(found.flatMap((one) => (one && one.channel === this.channel.value ? [[one.hash, one]] : [])));
+  }
+
+  /** Show another part, one at a time. @param {() => Promise<Part | null>} next */
+  async #move(next) {
+    if (this.#moves) return;
+    this.#moves = true;
+    try {
+      for (let tries = 0; tries < 3; tries += 1) {
+        const part = await next();
+        if (!part || (await this.#show(part))) return;
+      }
+    } catch (error) {
+      if (/** @type {any} */ (error)?.reason !== "CLOSED") throw error;
+    } finally {
+      this.#moves = false;
+    }
+  }
 
   /** Show these; what is as it was stays the same object, so that the view draws what is new alone. @param {Message[]} found */
   #showAll(found) {
@@ -185,27 +241,60 @@ export class Room {
     if (all.length !== before.size || all.some((one, at) => one !== this.messages.value[at])) this.messages.value = all;
   }
 
-  /** Show more of what was said before. */
+  /** Show more of what was said before; the newest make room. */
   earlier() {
-    if (!this.hasEarlier.value || this.#shown >= MOST_SHOWN) return;
-    this.#shown += PAGE * 2;
-    this.#readTalk();
+    return this.#move(async () => {
+      const shown = this.messages.value;
+      if (!this.hasEarlier.value || !shown.length) return null;
+      const count = Math.min(shown.length + MORE, MOST_SHOWN);
+      const below = shown[count - MORE]?.hash ?? this.#part.below;
+      return { ...this.#part, count, below };
+    });
   }
 
-  /** Show as much as reaches back to a message. @param {string} hash @returns {Promise<boolean>} whether it is there */
-  async reachBack(hash) {
-    for (; ; this.#shown += PAGE * 4) {
-      const found = await this.circle.history(this.channel.value, { limit: this.#shown + 1 });
-      this.#showAll(found.slice(-this.#shown));
-      this.hasEarlier.value = found.length > this.#shown;
+  /** Show more of what was said after; the oldest make room. */
+  later() {
+    return this.#move(async () => {
+      const shown = this.messages.value;
+      const { channel } = this.#part;
+      if (!this.hasLater.value || !shown.length) return null;
+      const found = await this.circle.history(channel, { after: shown[shown.length - 1].hash, limit: MORE + 1 });
+      return { channel, count: Math.min(shown.length + MORE, MOST_SHOWN), below: found[MORE]?.hash ?? "" };
+    });
+  }
+
+  /** Show the newest. */
+  async newest() {
+    while (this.#part.below) await this.#show({ ...this.#part, below: "", count: PAGE });
+    this.ends.value += 1;
+  }
+
+  /** Show a message among those around it, if it is not shown. @param {string} hash @returns {Promise<boolean>} whether it is there */
+  async reach(hash) {
+    const { channel } = this.#part;
+    for (let part; channel === this.#part.channel && part !== this.#part;) {
       if (this.messages.value.some((one) => one.hash === hash)) return true;
-      if (!this.hasEarlier.value || this.#shown >= MOST_SHOWN) return false;
+      part = this.#part;
+      const after = await this.circle.history(channel, { after: hash, limit: PAGE + 1 });
+      if (await this.#show({ channel, below: after[PAGE]?.hash ?? "", count: 2 * PAGE }, hash)) return true;
     }
+    return false;
+  }
+
+  /** Keep what is in sight where it is, when something new comes: it is below what is shown, if that is full. @param {Message} message */
+  #holdOn({ hash, at_ms }) {
+    const { length, [length - 1]: last } = this.messages.value;
+    if (!this.#stays || this.#part.below || !last || at_ms < last.at_ms) return;
+    if (this.#part.count < MOST_SHOWN) this.#part = { ...this.#part, count: this.#part.count + 1 };
+    else this.#part = { ...this.#part, below: hash };
   }
 
   /** @param {Message} message */
   #come(message) {
-    if (message.channel === this.channel.value) this.#readTalk();
+    if (message.channel === this.channel.value) {
+      this.#holdOn(message);
+      this.#readTalk();
+    }
     if (message.mine || this.#isRead(message.channel)) return;
     const before = this.unread.value[message.channel] ?? [];
     if (before.includes(message.hash) || before.length >= MOST_UNREAD) return;
@@ -232,10 +321,17 @@ export class Room {
 
   /** Say whether the end of the channel is in sight: then nothing of it is unread. @param {boolean} seen */
   see(seen) {
-    this.#seen = seen;
+    this.#seen = seen && !this.hasLater.value;
+    this.#stays = !seen;
     if (!this.#isRead(this.channel.value)) return;
     const { [this.channel.value]: read, ...others } = this.unread.value;
     if (read?.length) this.#setUnread(others);
+  }
+
+  /** Nobody looks at it any more: who comes back sees the newest. */
+  unsee() {
+    this.#seen = this.#stays = false;
+    void this.newest().catch(() => {}); // it was closed
   }
 
   /** @param {{reason: string, message: string}} detail */
@@ -273,7 +369,9 @@ export class Room {
         this.channel.value = channel;
         this.messages.value = [];
         this.composing.value = {};
-        this.#shown = PAGE;
+        this.hasEarlier.value = this.hasLater.value = this.#stays = false;
+        this.originals.value = new Map();
+        this.#part = { channel, below: "", count: PAGE };
       });
       remember(`channel ${this.id}`, channel);
     }
@@ -286,7 +384,10 @@ export class Room {
   async say(written) {
     const { reply, edit } = this.composing.value;
     if (edit) await this.circle.act("edit", edit.hash, written);
-    else await this.circle.post(this.channel.value, written, reply && { reply: reply.hash });
+    else {
+      await this.circle.post(this.channel.value, written, reply && { reply: reply.hash });
+      await this.newest();
+    }
     this.composing.value = {};
     this.divider.value = "";
     this.#readTalk();

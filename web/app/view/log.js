@@ -17,7 +17,8 @@ import { words } from "./words.js";
 const CLOSE_MS = 5 * 60_000;
 const LONG = 6000, MOST_LINES = 40;
 const MOST_REACTIONS = 12;
-const NEAR = 120;
+/** So near its end one is at the end of the log; so near an end of what is shown more is. */
+const NEAR = 120, SOON = 400;
 
 /** @param {{room: Room, message: Message}} props */
 const Reactions = ({ room, message }) => {
@@ -91,7 +92,7 @@ const compose = (room, how) => {
 
 /** Go to a message, if it is here. @param {Room} room @param {string} hash */
 export const jump = async (room, hash) => {
-  if (!(await room.reachBack(hash))) return session.note(text.dialogs.search.tooFar);
+  if (!(await room.reach(hash))) return session.note(text.dialogs.search.gone);
   requestAnimationFrame(() => {
     const found = /** @type {HTMLElement | null} */ (document.getElementById(`m-${hash}`));
     found?.scrollIntoView({ block: "center" });
@@ -114,7 +115,7 @@ const Entry = ({ room, message, isFirst, answered, isMe }) => {
     const does = {
       ArrowUp: () => move(all[at - 1]),
       ArrowDown: () => move(all[at + 1] ?? document.querySelector("#compose")),
-      End: () => move(all[all.length - 1]),
+      End: () => void room.newest().then(() => requestAnimationFrame(() => move([...document.querySelectorAll(".message")].pop()))),
       Home: () => move(all[0]),
       r: () => compose(room, { reply: message }),
       "+": () => (choosing.value = true),
@@ -194,13 +195,14 @@ const MOST_SPOKEN = 300;
 const Spoken = ({ room }) => {
   const channel = room.channel.value;
   const messages = room.messages.value;
-  const heard = useRef({ channel: "", isRead: false, hashes: new Set() });
+  const isFar = room.hasLater.value;
+  const heard = useRef({ channel: "", isFar: false, isRead: false, hashes: new Set() });
   const spoken = useSignal(/** @type {{hash: string, words: string}[]} */ ([]));
   useEffect(() => {
     const before = heard.current;
     const isSame = before.channel === channel;
-    const come = isSame && before.isRead ? messages.slice(-5).filter(({ hash, mine, deleted }) => !mine && !deleted && !before.hashes.has(hash)) : [];
-    heard.current = { channel, isRead: isSame || messages.length > 0, hashes: new Set(messages.map(({ hash }) => hash)) };
+    const come = isSame && before.isRead && !before.isFar && !isFar ? messages.slice(-5).filter(({ hash, mine, deleted }) => !mine && !deleted && !before.hashes.has(hash)) : [];
+    heard.current = { channel, isFar, isRead: isSame || messages.length > 0, hashes: new Set(messages.map(({ hash }) => hash)) };
     if (!isSame) spoken.value = [];
     if (come.length) spoken.value = come.map(({ hash, author, text: words }) => ({ hash, words: text.said(room.person(author.id, author.name).name, words.slice(0, MOST_SPOKEN)) }));
   }, [channel, messages]);
@@ -217,8 +219,12 @@ export const Log = ({ room }) => {
   const channel = room.channel.value;
   const here = room.here.value;
   const messages = room.messages.value;
-  const offers = room.files.offers.value.filter((one) => one.channel === channel);
-  const calls = room.calls.cards.value[channel] ?? [];
+  const [hasEarlier, hasLater] = [room.hasEarlier.value, room.hasLater.value];
+  // cards stand among what was said at their time, and not before or after what is shown of it
+  const isShown = (/** @type {{at_ms: number}} */ { at_ms }) =>
+    !(hasEarlier && at_ms < messages[0]?.at_ms) && !(hasLater && at_ms > messages[messages.length - 1]?.at_ms);
+  const offers = room.files.offers.value.filter((one) => one.channel === channel && isShown(one));
+  const calls = (room.calls.cards.value[channel] ?? []).filter(isShown);
   const byHash = new Map(messages.map((one) => [one.hash, one]));
   const mine = new Set([skeleton(room.me.value.name)]);
   const isMe = (/** @type {string} */ name) => mine.has(skeleton(name));
@@ -233,23 +239,29 @@ export const Log = ({ room }) => {
   };
   const look = () => {
     const { scrollTop = 0, scrollHeight = 0, clientHeight = 0 } = ref.current ?? {};
-    if (scrollHeight - scrollTop - clientHeight < NEAR) isAtEnd.current = true;
+    const below = scrollHeight - scrollTop - clientHeight;
+    if (room.hasLater.value) isAtEnd.current = false;
+    else if (below < NEAR) isAtEnd.current = true;
     else if (scrollTop < top.current) isAtEnd.current = false; // and not since a picture has come below
     top.current = scrollTop;
     away.value = !isAtEnd.current;
     hold();
     room.see(isAtEnd.current);
-    if (scrollTop < NEAR) room.earlier();
+    if (scrollTop < SOON) void room.earlier();
+    else if (below < SOON) void room.later();
   };
   const toEnd = () => {
     if (ref.current) ref.current.scrollTop = ref.current.scrollHeight;
   };
+  const ends = room.ends.value;
   useLayoutEffect(() => {
     isAtEnd.current = true;
-  }, [room, channel]);
+  }, [room, channel, ends]);
   useLayoutEffect(() => {
     const log = ref.current;
     if (!log) return;
+    if (hasLater) isAtEnd.current = false;
+    away.value = !isAtEnd.current;
     if (isAtEnd.current) toEnd();
     else {
       const first = document.getElementById(anchor.current.id);
@@ -270,7 +282,7 @@ export const Log = ({ room }) => {
     return () => {
       sized.disconnect();
       grown.disconnect();
-      room.see(false);
+      room.unsee();
       document.removeEventListener("visibilitychange", seen);
     };
   }, [room]);
@@ -293,7 +305,7 @@ export const Log = ({ room }) => {
     before = { day, author, at_ms };
     const key = message?.hash ?? offer?.id ?? call?.hash;
     const dayName = isNewDay && text.day(at_ms);
-    const answered = byHash.get(message?.reply ?? "");
+    const answered = byHash.get(message?.reply ?? "") ?? room.originals.value.get(message?.reply ?? "");
     const of = [room, message, isFirst, dayName, isNew, answered, room.me.value.name];
     const known = message && drawn.current.get(message.hash);
     if (known && known.of.every((one, at) => one === of[at])) {
@@ -317,12 +329,13 @@ export const Log = ({ room }) => {
     <div class="log-frame">
       <${Spoken} room=${room} />
       <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" aria-live="off" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look} onLoadCapture=${() => isAtEnd.current && toEnd()}>
-        ${room.hasEarlier.value
+        ${hasEarlier
           ? html`<button class="quiet earlier" onClick=${() => room.earlier()}>${text.earlier}</button>`
           : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.beginningHint}</p>
               ${isAlone && html`<p>${text.alone} ${text.aloneHint}</p><button class="primary" onClick=${open("invite")}><${Icon} name="share" />${text.inviteSomebody}</button>`}</div>`}
         ${rows}
+        ${hasLater && html`<button class="quiet earlier" onClick=${() => room.later()}>${text.later}</button>`}
       </div>
-      ${away.value && html`<button class="jump" onClick=${toEnd}><${Icon} name="down" />${text.jumpDown}</button>`}
+      ${away.value && html`<button class="jump" onClick=${() => room.newest().catch(session.wrong)}><${Icon} name="down" />${text.jumpDown(room.unread.value[channel]?.length ?? 0)}</button>`}
     </div>`;
 };
