@@ -24,7 +24,10 @@ WEB = library.FOLDER.parent
 
 ENTRY, PAGE, WORKER, LICENCES = "main.js", "index.html", "worker.js", "vendor/LICENSES"
 PACKED, PACKED_ENTRY = "packed", "app.js"
-BESIDE = (PAGE, "manifest.webmanifest", "icon.svg", WORKER, LICENCES)
+ICONS = ("icon-maskable.svg", "apple-touch-icon.png")
+"""What installers alone ask for: no browser has to keep it."""
+
+BESIDE = (PAGE, "manifest.webmanifest", "icon.svg", *ICONS, WORKER, LICENCES)
 """What goes wherever the packed files go."""
 
 ROUTE = f"GET {http.APP}/*"
@@ -105,7 +108,7 @@ def _as_modules(folder: Path, modules: Library) -> dict[str, static.File]:
     found = {
         name: body
         for name, body in static.found(folder, ".js", ".css", ".svg", ".webmanifest")
-        if not name.startswith(f"{PACKED}/") and name != WORKER
+        if not name.startswith(f"{PACKED}/") and name not in (WORKER, *ICONS)
     }
     if ENTRY not in found:
         return {}
@@ -142,14 +145,14 @@ def _as_packed(folder: Path) -> dict[str, static.File]:
 
 
 def _beside(folder: Path) -> dict[str, bytes]:
-    """Read what is beside the code: page, manifest, icon, worker and licences."""
+    """Read what is beside the code: page, manifest, icons, worker and licences."""
     return {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).is_file()}
 
 
 def _around(
     beside: Mapping[str, bytes], names: Iterable[str], version: str
 ) -> dict[str, static.File]:
-    """Make what every form has: the page, its worker and the licences.
+    """Make what every form has: the page, its worker, icons for installers, and the licences.
 
     The worker is told, by a line in front of it, its version and what it is to keep.
     """
@@ -160,8 +163,9 @@ def _around(
         told = {"version": version, "files": ["./", *(f"./{name}" for name in sorted(names))]}
         line = f"const MUSTER = {json.dumps(told, separators=(',', ':'))};\n"
         made["sw.js"] = _file(WORKER, line.encode() + beside[WORKER], REVALIDATE, _PAGE_HEADERS)
-    if LICENCES in beside:
-        made[LICENCES] = _file(LICENCES, beside[LICENCES], REVALIDATE)
+    for name in (*ICONS, LICENCES):
+        if name in beside:
+            made[name] = _file(name, beside[name], REVALIDATE)
     return made
 
 

@@ -58,6 +58,9 @@ SWEEP_S = 8.0
 BELIEVED_S = 60
 """How long a container believes that a circle is let in: so soon a revoked one is refused."""
 
+_BYTES = ("image/png",)
+"""What is no text, even if it is not gzipped."""
+
 _log = logging.getLogger("muster")
 
 
@@ -65,13 +68,16 @@ class Answer(Response):
     """A reply as Chalice wants it; a response that is none was not made by the service."""
 
     def __init__(self, reply: Reply) -> None:
-        self._is_text = "Content-Encoding" not in reply.headers
+        headers = reply.headers
+        self._is_text = (
+            "Content-Encoding" not in headers and headers.get("Content-Type") not in _BYTES
+        )
         body = reply.body if self._is_text else b64encode(reply.body)
         super().__init__(body.decode(), dict(reply.headers), reply.status)
 
     def to_dict(self, binary_types: list[str] | None = None) -> dict[str, Any]:
         """Return what the gateway is told, and whether the body is in base64."""
-        told: dict[str, Any] = super().to_dict(binary_types)
+        told: dict[str, Any] = super().to_dict()  # what is in base64 already is not to be again
         return told if self._is_text else told | {"isBase64Encoded": True}
 
 

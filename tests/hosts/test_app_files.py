@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from chalicelib.app_files import FOR_GOOD, POLICY, WEB, AppFiles
+from chalicelib.app_files import FOR_GOOD, ICONS, POLICY, WEB, AppFiles
 from chalicelib.aws import events
 from chalicelib.library import Library
 from tests.hosts.test_library import Host
@@ -35,7 +35,8 @@ class Site(Host):
 
     def named(self, name: str) -> str:
         """Return the path of a packed file, as the page and the other files name it."""
-        every = [self.page(), *(self.call(path).body.decode() for path in self.linked())]
+        linked = [path for path in self.linked() if not path.endswith(".png")]
+        every = [self.page(), *(self.call(path).body.decode() for path in linked)]
         found = re.search(name.replace(".", DIGEST), "".join(every))
         assert found, name
         return f"/app/{found[0]}"
@@ -94,7 +95,7 @@ def test_the_page_is_served_with_what_it_names(site: Site) -> None:
     else:
         assert re.search(rf'<script type="module" src="\./app{DIGEST}js">', site.page())
         assert re.search(rf'<link rel="stylesheet" href="\./app{DIGEST}css">', site.page())
-    assert len(site.linked()) == 4
+    assert len(site.linked()) == 5
     for path in site.linked():
         assert site.call(path).status == 200, path
 
@@ -123,6 +124,7 @@ def test_the_path_without_its_slash_leads_on_behind_any_prefix(site: Site, prefi
 
 def test_every_file_is_served_as_what_it_is(site: Site) -> None:
     kinds = {"icon.svg": "image/svg+xml", "manifest.webmanifest": "application/manifest+json"}
+    kinds |= {"icon-maskable.svg": "image/svg+xml", "apple-touch-icon.png": "image/png"}
     script, style = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
     if site.form == "modules":
         kinds |= {"main.js": script, "view/log.js": script, "app.css": style}
@@ -170,6 +172,7 @@ def test_the_worker_is_told_its_version_and_everything_that_it_is_to_keep(site: 
             f".{site.named(n).removeprefix('/app')}" for n in ("app.js", "later.js", "app.css")
         }
         assert set(told["files"]) == {"./", "./icon.svg", "./manifest.webmanifest", *packed}
+    assert not {f"./{name}" for name in ICONS} & set(told["files"]), "installers ask for those"
     for name in told["files"]:
         assert site.call(urljoin("/app/", name)).status == 200, name
 
@@ -332,6 +335,16 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert "/app/view/out.js" not in files(web)
 
 
+def test_every_icon_that_the_app_names_is_served_and_as_large_as_it_says() -> None:
+    served = files(WEB)
+    named = json.loads((WEB / "app" / "manifest.webmanifest").read_text())["icons"]
+    size = served["/app/apple-touch-icon.png"].body[16:24]
+
+    assert [int.from_bytes(size[at : at + 4], "big") for at in (0, 4)] == [180, 180]
+    assert {urljoin("/app/", one["src"]) for one in named} <= set(served)
+    assert b" rx=" not in served["/app/icon-maskable.svg"].body, "systems cut their own corners"
+
+
 def test_a_policy_allows_nothing_unsafe_and_no_script_of_others() -> None:
     policy = dict(part.partition(" ")[::2] for part in POLICY.split("; "))
 
@@ -362,11 +375,12 @@ IMPORTED = re.compile(r"""(?:\bfrom|\bimport)\s*\(?\s*["'](\.{1,2}/[^"']+)["']""
 
 def test_whatever_the_app_imports_is_served() -> None:
     """As modules; a packed app is asked what it lacks where it is packed."""
-    served = {path: file.body.decode() for path, file in files(WEB).items()}
+    scripts = {path: file for path, file in files(WEB).items() if path.endswith(".js")}
+    served = {path: file.body.decode() for path, file in scripts.items()}
     library = set(Library(WEB / "muster").modules)
 
     assert "/app/main.js" in served
     for path, text in served.items():
-        if path.endswith(".js") and path != "/app/sw.js":
+        if path != "/app/sw.js":
             for name in IMPORTED.findall(text):
                 assert urljoin(path, name) in {*served, *library}, (path, name)

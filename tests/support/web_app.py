@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from chalicelib.aws.host import AwsHost
@@ -17,6 +17,7 @@ PAGE = """<!doctype html>
 <title>A small app</title>
 <link rel="manifest" href="./manifest.webmanifest">
 <link rel="icon" href="./icon.svg" type="image/svg+xml">
+<link rel="apple-touch-icon" href="./apple-touch-icon.png">
 <link rel="stylesheet" href="./app.css">
 <script type="module" src="./main.js"></script>
 <p id="said">nothing</p>
@@ -25,10 +26,12 @@ WORKER = """self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(MUSTER.version).then((cache) => cache.addAll(MUSTER.files)));
 });
 """
-BESIDE = {
+BESIDE: Mapping[str, str | bytes] = {
     "index.html": PAGE,
     "manifest.webmanifest": '{"name":"A small app","start_url":"./","icons":[]}\n',
     "icon.svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"/>\n',
+    "icon-maskable.svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"/>\n',
+    "apple-touch-icon.png": b"\x89PNG\r\n\x1a\n no text",
     "worker.js": WORKER,
     "vendor/LICENSES": "Somebody's licence\n",
 }
@@ -58,7 +61,7 @@ STRAY = {
 
 def as_modules(web: Path) -> Path:
     """Write the app as a checkout has it, the packed form beside it; return its folder."""
-    return _written(web, BESIDE | MODULES | PACKED | STRAY)
+    return _written(web, {**BESIDE, **MODULES, **PACKED, **STRAY})
 
 
 def as_packed(web: Path, *, random_bytes: int = 0) -> Path:
@@ -69,14 +72,14 @@ def as_packed(web: Path, *, random_bytes: int = 0) -> Path:
     packed = dict(PACKED)
     if random_bytes:  # two digits are a byte
         packed["packed/app.js"] += f"//{random.Random(14).randbytes(random_bytes).hex()}\n"
-    return _written(web, BESIDE | packed | STRAY)
+    return _written(web, {**BESIDE, **packed, **STRAY})
 
 
-def _written(web: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
+def _written(web: Path, files: Mapping[str, str | bytes]) -> Path:
+    for name, body in files.items():
         path = web / "app" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(body.encode() if isinstance(body, str) else body)
     if not (web / "muster").exists():
         shutil.copytree(ROOT / "web" / "muster", web / "muster")
     return web
