@@ -6,6 +6,7 @@ import { deflateSync, inflateSync } from "node:zlib";
 const SIDE = 180;
 /** Points a pixel is looked at, each way. */
 const FINE = 4;
+const KNOWN = new Set(["width", "height", "cx", "cy", "r", "fill", "stroke", "stroke-width", "stroke-opacity"]);
 
 /** What an SVG says, in its order, with what groups say for those in them. @param {string} svg */
 const shapes = (svg) => {
@@ -13,6 +14,8 @@ const shapes = (svg) => {
   const found = [];
   for (const [, close, name, said, alone] of svg.matchAll(/<(\/?)(\w+)((?:\s+[\w:-]+="[^"]*")*)\s*(\/?)>/g)) {
     const own = Object.fromEntries([...said.matchAll(/([\w:-]+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
+    const strange = name === "svg" ? undefined : Object.keys(own).find((key) => !KNOWN.has(key));
+    if (strange) throw new Error(`the icon has ${strange} of a ${name}, which is not drawn`);
     if (name === "g" && close) groups.pop();
     else if (name === "g") groups.push({ ...groups.at(-1), ...own });
     else if (name === "rect" || name === "circle") found.push({ name, ...groups.at(-1), ...own });
