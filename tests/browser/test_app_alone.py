@@ -80,7 +80,8 @@ def test_without_a_service_one_reads_on_peers_talk_and_it_comes_back_by_itself(
             for answer in ("Cancel", "Take it away"):
                 expect(services).to_have_count(2)
                 ada.button(gone).click()
-                dialog = ada.page.locator("dialog[open]", has_text=f"{gone}?")
+                dialog = ada.page.locator("dialog[open]", has_text="Take this service away?")
+                expect(dialog).to_contain_text(server.base)
                 expect(dialog).to_contain_text("they need a new invite link")
                 dialog.get_by_role("button", name=answer).click()
             ada.note(f"This device meets at {server.base} no longer.")

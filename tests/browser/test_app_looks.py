@@ -192,7 +192,6 @@ def welcome(member: Member) -> Iterator[str]:
     page.get_by_role("heading", name="This invite link is not whole").wait_for()
     yield "damaged link"
     member.button("To the beginning").click()
-    member.button("Back").click()
     show(page, "session.home.value = { ...session.home.value, open: false }")
     member.button("Make a circle").click()
     yield "closed service"

@@ -58,6 +58,8 @@ def test_a_first_visit_makes_a_circle_takes_links_and_says_what_is_wrong_with_on
 
     # A second one, and back, and the same after a reload.
     ada.button("Make or join another circle").click()
+    ada.button("I have an invite link").click()
+    ada.button("Back").click()
     ada.button("Make a circle").click()
     page.get_by_label("Name of the circle").fill("Chess")
     page.locator("dialog").get_by_role("button", name="Make a circle").click()

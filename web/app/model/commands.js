@@ -96,7 +96,7 @@ export const COMMANDS = {
   },
   "circle keep": async (room, rest) => {
     await room.act("keep", GENERAL, days(rest, "circle keep"));
-    return text.commands.kept(Number(rest));
+    return text.kept(Number(rest));
   },
   "circle leave": () => show("leave"),
   channels: (room) => room.channels.value.map(({ name, mode, isIn }) => `#${name}${mode === "public" ? "" : ` (${text.modes[mode]})`}${isIn ? "" : ` – ${text.outside}`}`).join(", "),
@@ -138,7 +138,7 @@ export const COMMANDS = {
   "channel name": async (room, rest) => void (await room.act("rename", room.channel.value, needed(rest, "channel name"))),
   "channel keep": async (room, rest) => {
     await room.act("keep", room.channel.value, days(rest, "channel keep"));
-    return text.commands.kept(Number(rest));
+    return text.kept(Number(rest));
   },
   "channel invite": async (room, rest) => {
     const person = personOf(room, needed(rest, "channel invite"));

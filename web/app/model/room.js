@@ -150,8 +150,8 @@ export class Room {
     addEventListener("pagehide", () => keepDrafts(this.id, this.drafts), { signal: until });
     addEventListener("storage", ({ key }) => {
       if (key !== `${PREFIX}unread ${this.id}`) return;
-      this.unread.value = unreadOf(recall(`unread ${this.id}`, {})); // another tab has read them
-      this.see(this.#seen); // or has not, and this one has
+      this.#hearUnread(unreadOf(recall(`unread ${this.id}`, {})));
+      this.see(this.#seen); // this tab may have read them
     }, { signal: until });
     this.#readPeers();
     this.#readFacts();
@@ -312,6 +312,16 @@ export class Room {
   #setUnread(unread) {
     this.unread.value = unread;
     remember(`unread ${this.id}`, unread);
+  }
+
+  /**
+   * Hear what another tab counts: it has read all of a channel, or has counted at the same moment as this one, and then
+   * what either has counts. @param {Record<string, string[]>} theirs
+   */
+  #hearUnread(theirs) {
+    const both = Object.fromEntries(Object.entries(theirs).map(([channel, hashes]) => [channel, [...new Set([...hashes, ...(this.unread.value[channel] ?? [])])].slice(0, MOST_UNREAD)]));
+    if (JSON.stringify(both) === JSON.stringify(theirs)) this.unread.value = theirs;
+    else this.#setUnread(both);
   }
 
   /** @param {string} channel */

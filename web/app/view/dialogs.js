@@ -12,7 +12,7 @@ import { correction, generate, toSvgPath } from "../vendor/qr.js";
 import { readService } from "../library.js";
 import { Avatar, Dialog, Field, Icon, IconButton, Name, closeDialog, save } from "./parts.js";
 import { jump } from "./log.js";
-import { open } from "./sidebar.js";
+import { open, undraw } from "./sidebar.js";
 import { words } from "./words.js";
 import { CreateDialog } from "./welcome.js";
 
@@ -20,6 +20,12 @@ import { CreateDialog } from "./welcome.js";
 
 /** @param {Event} event */
 const stay = (event) => event.preventDefault();
+
+/** Another channel is shown: on a small screen it is behind the column that the dialog was opened from. */
+const toChannel = () => {
+  closeDialog();
+  undraw();
+};
 
 /** A form that does something once, says what is wrong, and closes. @param {() => Promise<any>} work @param {() => void} [done] */
 const useWork = (work, done = closeDialog) => {
@@ -89,7 +95,7 @@ const NewChannel = ({ room }) => {
     const { channel } = await room.act("create", name.value.trim(), mode.value, mode.value === "key" ? passphrase.value : undefined);
     room.enter(channel);
     session.address();
-  });
+  }, toChannel);
   return html`
     <${Dialog} title=${text.dialogs.channel.title}>
       <form class="form" onSubmit=${run}>
@@ -115,7 +121,7 @@ const Unlock = ({ room, about }) => {
     const { channel } = await room.act("unlock", about?.id ?? name.value.trim(), passphrase.value);
     room.enter(channel);
     session.address();
-  });
+  }, toChannel);
   return html`
     <${Dialog} title=${text.dialogs.channel.unlockTitle}>
       <form class="form" onSubmit=${run}>
@@ -146,7 +152,7 @@ const AboutChannel = ({ room }) => {
   return html`
     <${Dialog} title=${html`<${Name}>${text.dialogs.about.title(here.name)}<//>`}>
       <p>${text.modesLong[here.mode]} ${here.manages && text.dialogs.about.manage}</p>
-      <p class="hint">${text.dialogs.about.keep} ${text.dialogs.about.days(here.days)}.</p>
+      <p class="hint">${text.kept(here.days)}</p>
       ${here.manages && !isGeneral
         ? html`<form class="form" onSubmit=${run}>
             <${Field} label=${text.dialogs.about.name} value=${name} required maxlength="64" onInput=${(event) => (name.value = event.target.value)} />
@@ -296,7 +302,8 @@ const LeaveService = ({ room, about: { id, url } }) => {
     back();
   });
   return html`
-    <${Dialog} title=${html`<${Name}>${text.dialogs.service.title(url)}<//>`} onClose=${back}>
+    <${Dialog} title=${text.dialogs.service.title} onClose=${back}>
+      <p><strong><${Name}>${url}<//></strong></p>
       <p>${text.dialogs.service.lead} ${room.me.value.founder ? text.dialogs.service.founder : text.dialogs.service.member}</p>
       <p class="warning">${text.dialogs.service.only}</p>
       ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}

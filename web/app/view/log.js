@@ -331,7 +331,8 @@ export const Log = ({ room }) => {
       <div class="log" ref=${ref} id="log" style=${{ overflowAnchor: "none" }} role="log" aria-live="off" tabindex="0" aria-label=${text.log(here?.name ?? "")} onScroll=${look} onLoadCapture=${() => isAtEnd.current && toEnd()}>
         ${hasEarlier
           ? html`<button class="quiet earlier" onClick=${() => room.earlier()}>${text.earlier}</button>`
-          : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.beginningHint}</p>
+          : html`<div class="beginning"><h2>#<${Name}>${here?.name}<//></h2><p>${text.beginning(here?.name ?? "")} ${here?.topic}</p><p class="hint">${text.kept(here?.days ?? 0)}</p>
+              ${here?.mode === "invite" && here.manages && here.members.length < 2 && html`<p>${text.onlyYou}</p>`}
               ${isAlone && html`<p>${text.alone} ${text.aloneHint}</p><button class="primary" onClick=${open("invite")}><${Icon} name="share" />${text.inviteSomebody}</button>`}</div>`}
         ${rows}
         ${hasLater && html`<button class="quiet earlier" onClick=${() => room.later()}>${text.later}</button>`}

@@ -7,8 +7,9 @@ import { plainName } from "../model/names.js";
 import { isName, settings } from "../model/settings.js";
 import * as session from "../model/session.js";
 import { text } from "../text.js";
-import { html, signal, useSignal } from "../ui.js";
+import { html, useSignal } from "../ui.js";
 import { Dialog, Field, Icon, Name, closeDialog } from "./parts.js";
+import { undraw } from "./sidebar.js";
 
 /** A name without what stands around it; whoever reads it learns what is wrong with it. @param {string} typed */
 const named = (typed) => {
@@ -50,6 +51,7 @@ export const Create = ({ name: given = "" }) => {
     try {
       await session.create({ name: named(name.value), circle: named(circle.value), services: await servicesOf(service.value) });
       closeDialog();
+      undraw();
     } catch (error) {
       wrong.value = error instanceof TypeError ? error.message : text.reason(error);
     }
@@ -81,6 +83,7 @@ export const Paste = () => {
       return;
     }
     closeDialog();
+    undraw();
     void session.openInvite(link.value.trim());
   };
   return html`
@@ -91,13 +94,15 @@ export const Paste = () => {
     </form>`;
 };
 
-const chosen = signal("");
-
 /** Make one, paste one, or bring them from another device. */
 export const Ways = ({ name = "" }) => {
-  if (chosen.value === "make" || name) return html`<${Create} name=${name} />`;
-  if (chosen.value === "paste") return html`<${Paste} />`;
+  const chosen = useSignal(name && "make");
   const choose = (/** @type {string} */ way) => () => (chosen.value = way);
+  if (chosen.value) {
+    return html`
+      ${chosen.value === "make" ? html`<${Create} name=${name} />` : html`<${Paste} />`}
+      <button class="quiet" onClick=${choose("")}><${Icon} name="back" />${text.back}</button>`;
+  }
   return html`
     <div class="ways">
       <button class="primary" onClick=${choose("make")}><${Icon} name="plus" />${text.welcome.make}</button>
@@ -113,7 +118,6 @@ export const Welcome = () => html`
     <h1>${text.welcome.title}</h1>
     <p class="lead">${text.welcome.lead}</p>
     <${Ways} />
-    ${chosen.value && html`<button class="quiet" onClick=${() => (chosen.value = "")}><${Icon} name="back" />${text.back}</button>`}
     <p class="hint">${text.welcome.terms}</p>
   <//>`;
 
