@@ -172,7 +172,7 @@ def test_no_more_probes_fly_than_there_may() -> None:
     assert threading.active_count() - before <= probing.MOST_PROBES
     assert sum(flight.done() for flight in flights.values()) == 1_000 - probing.MOST_PROBES
     hanging.set()
-    assert all(flight.result(timeout=5).tries == 0 for flight in flights.values())
+    assert all(flight.result(timeout=20).tries == 0 for flight in flights.values())
 
 
 def test_a_thread_that_cannot_be_started_is_a_path_not_probed(
@@ -185,7 +185,7 @@ def test_a_thread_that_cannot_be_started_is_a_path_not_probed(
     target = Target("a.example.org", 443, "x", tls=False)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        assert prober.start([target])[target].result(timeout=1).tries == 0
+        assert prober.start([target])[target].result(timeout=20).tries == 0
 
 
 def test_results_are_shared_for_a_while_and_then_measured_again() -> None:
@@ -199,10 +199,10 @@ def test_results_are_shared_for_a_while_and_then_measured_again() -> None:
     prober = probing.SocketProber(resolve=resolve, clock=lambda: clock[0])
     target = Target("a.example.org", 443, "x", tls=False)
     for _ in range(5):
-        prober.start([target])[target].result(timeout=5)
+        prober.start([target])[target].result(timeout=20)
     assert len(looked) == 1
     clock[0] += probing.FRESH_S + 1
-    prober.start([target])[target].result(timeout=5)
+    prober.start([target])[target].result(timeout=20)
     assert len(looked) == 2
 
 

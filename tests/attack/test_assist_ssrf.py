@@ -117,7 +117,7 @@ class Listener:
     def heard(self, count: int) -> int:
         """Wait for so many, as who connects may not be accepted yet; return how many came."""
         with self._changed:
-            self._changed.wait_for(lambda: self.came >= count, timeout=5)
+            self._changed.wait_for(lambda: self.came >= count, timeout=20)
             return self.came
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def listener() -> Iterator[Listener]:
 
 def probe(prober: probing.SocketProber, host: str, port: int, *, tls: bool = False) -> Probe:
     target = Target(host, port, host, tls)
-    return prober.start([target])[target].result(timeout=5)
+    return prober.start([target])[target].result(timeout=20)
 
 
 def resolving(**table: list[str]) -> Any:

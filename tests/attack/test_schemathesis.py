@@ -60,7 +60,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pinned = requests.Request("POST", f"{url}/v1/register", json=body).prepare()
         assert requests.Session().send(_sign(pinned, NODE)).ok
         yield url
-        assert requests.get(f"{url}/v1/health", timeout=5).ok
+        assert requests.get(f"{url}/v1/health", timeout=20).ok
         assert running.end() == 0
         assert [line for line in running.seen if "unforeseen" in line] == []
 

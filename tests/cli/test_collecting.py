@@ -103,7 +103,7 @@ def asked(rules: Rules = RULES, **answers: Any) -> dict[str, Answer]:
             now_ms=NOW_MS,
             rules=rules,
             transport=Beacons(**answers),
-            within_s=0.3,
+            within_s=1,
         )
     )
     return dict(zip(answers, found, strict=True))
@@ -112,8 +112,8 @@ def asked(rules: Rules = RULES, **answers: Any) -> dict[str, Answer]:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (hang, "did not answer within 0.3 s"),
-        (drip, "did not answer within 0.3 s"),
+        (hang, "did not answer within 1 s"),
+        (drip, "did not answer within 1 s"),
         (endless, f"more than {MOST_BYTES} bytes"),
         (unreachable, "nobody there"),
         (said({"peers": []}, 503), "status 503"),
@@ -131,7 +131,7 @@ def test_a_beacon_that_fails_says_why_and_the_others_count(answer: Any, reason: 
 
     assert reason in found["bad"].error
     assert (len(found["good"].tickets), found["good"].error) == (1, "")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_only_tickets_that_every_client_believes_are_taken() -> None:

@@ -58,7 +58,7 @@ def announce(base: str, *names: str, community: str = "mainnet") -> None:
             data=json.dumps({"ticket": ticket(name)}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             assert json.load(answer)["ok"] is True
 
 
@@ -253,7 +253,7 @@ def base_of(running: Running) -> str:
 
 def fetch(url: str, **headers: str) -> Any:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
-    return urllib.request.urlopen(request, timeout=5)  # noqa: S310
+    return urllib.request.urlopen(request, timeout=20)  # noqa: S310
 
 
 def wait_for(url: str) -> Any:

@@ -155,6 +155,6 @@ def test_what_the_system_says_becomes_a_hint(error: OSError, said: str) -> None:
 
 
 def _info(base: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{base}/v1/info", timeout=5) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(f"{base}/v1/info", timeout=20) as answer:  # noqa: S310 - our own
         told: dict[str, Any] = json.load(answer)
         return told

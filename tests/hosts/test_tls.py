@@ -237,7 +237,7 @@ def test_a_stop_says_goodbye_to_sockets_and_ends_handshakes(
             assert time.monotonic() - started < 8
             assert ended(shaking)
             with contextlib.suppress(Exception):
-                hers.recv(timeout=5)
+                hers.recv(timeout=20)
             assert hers.close_code == 1001
         assert server.errors() == ""
 
@@ -294,6 +294,6 @@ def test_whoever_has_sent_more_than_was_read_still_hears_why_a_socket_is_closed(
         while data := wire.socket.recv(65536):
             said += data
         assert (1003).to_bytes(2, "big") + b"text frames only" in said
-        wire.socket.settimeout(5)
+        wire.socket.settimeout(20)
         for _ in range(50):
             wire.send(binary)  # which is read and dropped, and no reset
