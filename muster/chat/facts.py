@@ -161,6 +161,8 @@ class Facts:
         self.managers: frozenset[bytes] = frozenset()
         self.standing: frozenset[bytes] = frozenset()
         self.calls: dict[bytes, Call] = {}
+        self._calls_in: dict[bytes, list[Call]] = {}
+        """By channel, the calls that somebody is in: a member is in one at a time."""
         self._person_of: dict[bytes, bytes] = {}
         self._used: dict[bytes, int] = {}
         self._member: dict[bytes, Latest] = {}
@@ -517,6 +519,9 @@ class Facts:
                 ended=(host + hashed) in self._call_ends,
                 heard_ms=max(fact.at_ms, heard.get(hashed, 0)),
             )
+        for call in self.calls.values():
+            if call.participants and not call.ended:
+                self._calls_in.setdefault(call.channel, []).append(call)
 
     def _all_standing(self) -> Iterable[bytes]:
         registers: list[Mapping[Any, Latest]] = [
@@ -687,14 +692,19 @@ class Facts:
         """
         live = [
             call
-            for call in self.calls.values()
-            if call.channel == channel and self.is_live(call, now_ms=now_ms, words=words)
+            for call in self._calls_in.get(channel, ())
+            if self.is_live(call, now_ms=now_ms, words=words)
         ]
         return min(
             live,
             key=lambda call: (len(call.participants) < 2, call.at_ms, call.hash),
             default=None,
         )
+
+    def calls_on(self, *, now_ms: int, words: Words) -> list[Call]:
+        """Return the calls that are on, one of each channel."""
+        found = (self.call_in(one, now_ms=now_ms, words=words) for one in self._calls_in)
+        return [call for call in found if call is not None]
 
     def snapshot(self) -> dict[str, Any]:
         """Return all of it as JSON: two nodes with the same records have the same."""

@@ -329,6 +329,12 @@ class Talk:
         """Return the call that is on in a channel."""
         return self.facts.call_in(channel, now_ms=self.now_ms(), words=self.words())
 
+    def calls(self) -> list[Call]:
+        """Return the calls that are on, one of each channel that this member can read."""
+        shown = {GENERAL} | {one.id for one in self.facts.shown()}
+        found = self.facts.calls_on(now_ms=self.now_ms(), words=self.words())
+        return [call for call in found if call.channel in shown]
+
     def channel(self, name: str) -> Channel:
         """Return a channel by its name, or by the beginning of its id; raises `BadValue`."""
         wanted = name.removeprefix("#").casefold()

@@ -18,12 +18,15 @@ from muster.circle import Circle
 from muster.cli.home import Home
 from muster.cli.output import Misuse
 from muster.cli.screen import transferring
-from muster.cli.screen.commands import complete, run
+from muster.cli.screen.commands import JOINED_BY, complete, run
+from muster.cli.screen.plain import Calls
 from muster.cli.screen.session import Session
 from muster.errors import BadValue, Hinted
 from muster.felund.circle import Circle as FelundCircle
 from muster.felund.invite import Invite as FelundInvite
+from muster.invites import ServiceAddress
 from muster.records import GENERAL
+from tests.support.chatting import circle_of, meet
 from tests.support.profiles import listening, room_of, until
 
 NOWHERE = "http://127.0.0.1:9"
@@ -348,6 +351,35 @@ def test_messages_are_named_by_their_place_or_key(tmp_path: Path) -> None:
             await run(session, "/call end")
 
     among_two(tmp_path, scene)
+
+
+def test_a_line_tells_when_a_call_begins_and_when_it_is_over_and_one_who_floods_has_a_few() -> None:
+    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
+    ada.circle.file.add_services([ServiceAddress(NOWHERE, b"s" * 16)])
+    tea = eve.talk.create_channel("tea\x1b[2J")
+    meet(ada, bob, eve)
+    room, calls = Room("friends", ada.circle, ada.talk.store, Options()), Calls()
+    bob.talk.start_call(GENERAL, "video")
+    eve.talk.start_call(tea)
+    meet(ada, bob, eve)
+    assert sorted(calls.lines(room, now=0)) == [
+        f"Bob calls in friends#general (video); {JOINED_BY}: {NOWHERE}/app/",
+        f"Eve calls in friends#tea\\x1b[2J (audio); {JOINED_BY}: {NOWHERE}/app/",
+    ]
+    assert calls.lines(room, now=1) == []
+    on = bob.talk.call_in(GENERAL)
+    assert on is not None
+    bob.talk.end_call(on)
+    told = []
+    for second in range(20):
+        eve.forge("call", {"op": "create", "media": "audio"}, channel=(GENERAL, tea)[second % 2])
+        meet(ada, bob, eve)
+        told += calls.lines(room, now=2 + 5 * second)
+    assert "the call in friends#general is over" in told
+    assert len(told) <= 4
+    ada.talk.start_call(GENERAL)
+    meet(ada, bob, eve)
+    assert calls.lines(room, now=1000)[1:] == []  # one's own is told by nobody
 
 
 def test_names_that_several_have_are_told_apart_by_keys(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -521,6 +521,9 @@ async def _read(session: Session, rest: str) -> Answer:
 # --- calls ----------------------------------------------------------------------------------
 
 
+JOINED_BY = "a terminal cannot join it, the app can"
+
+
 @command("call", "", "say whether a call is on in this channel")
 async def _call(session: Session, rest: str) -> Answer:
     room = session.ours
@@ -529,9 +532,7 @@ async def _call(session: Session, rest: str) -> Answer:
         return Answer(("no call is on here",))
     shown = looks.names(room.people())
     inside = ", ".join(shown.get(one, one.hex()[:6]) for one in sorted(call.participants))
-    return Answer(
-        (f"a call is on ({call.media}): {inside}; a terminal cannot join it, the app can",)
-    )
+    return Answer((f"a call is on ({call.media}): {inside}; {JOINED_BY}",))
 
 
 @command("call end", "", "end the call that you began, for all")
@@ -600,6 +601,3 @@ def _count(rest: str, usual: int) -> int:
 def problem(error: Hinted) -> tuple[str, ...]:
     """Return what went wrong, and what to do, as lines."""
     return tuple(output.line(one) for one in (error.message, error.hint) if one)
-
-
-HELP_ORDER: Sequence[str] = tuple(COMMANDS)

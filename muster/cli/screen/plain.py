@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from contextlib import suppress
 
+from muster.chat.facts import GENERAL_NAME
+from muster.chat.node import Room
 from muster.chat.room import AnyRoom
 from muster.chat.store import Message
 from muster.cli import output
@@ -14,11 +17,54 @@ from muster.cli.listening import stopping
 from muster.cli.screen import commands, drawing, looks
 from muster.cli.screen.session import Session
 from muster.errors import Hinted
+from muster.records import GENERAL
 
 SHOWN = 20
 """How many messages are shown at the start."""
 
 LOOK_S = 0.2
+
+CALL_REST_S = 60.0
+"""How long nothing is told of another call of the same person: one may begin any number."""
+
+
+class Calls:
+    """What is told of the calls of one circle: a line when one begins, and one when it is over."""
+
+    def __init__(self) -> None:
+        self._told: dict[bytes, bool] = {}
+        """By channel in which a call is on, whether a line has told of it."""
+        self._rest_until: dict[bytes, float] = {}
+
+    def lines(self, room: Room, *, now: float) -> list[str]:
+        """Return what is new of them; *now* by a steady clock."""
+        on = {call.channel: call for call in room.talk.calls()}
+        found = [
+            f"the call in {_place(room, channel)} is over"
+            for channel, told in self._told.items()
+            if told and channel not in on
+        ]
+        self._told = {one: told for one, told in self._told.items() if one in on}
+        self._rest_until = {one: at for one, at in self._rest_until.items() if at > now}
+        mine = room.talk.facts.devices(room.talk.me)
+        for channel, call in on.items():
+            host = room.person_of(call.host)
+            if channel in self._told or host in self._rest_until:
+                continue
+            self._told[channel] = not mine & {call.host, *call.participants, *call.viewers}
+            if self._told[channel]:
+                self._rest_until[host] = now + CALL_REST_S
+                who = looks.names(room.people()).get(host) or host.hex()[:6]
+                found.append(
+                    f"{who} calls in {_place(room, channel)} ({call.media}); {commands.JOINED_BY}"
+                    + "".join(f": {one.url}/app/" for one in room.circle.services[:1])
+                )
+        return found
+
+
+def _place(room: Room, channel: bytes) -> str:
+    known = None if channel == GENERAL else room.talk.facts.channels.get(channel)
+    return f"{room.name}#{output.name(known.name if known else GENERAL_NAME)}"
 
 
 class Plain:
@@ -29,6 +75,7 @@ class Plain:
         self._after = 0
         self._day = ""
         self._told: dict[str, str] = {}
+        self._calls: dict[bytes, Calls] = {}
 
     async def run(self) -> None:
         """Talk until /quit, Ctrl-C or the end of the input."""
@@ -127,6 +174,10 @@ class Plain:
                 if self._told.get(room.name, status) != status:
                     output.say(f"* {room.name}: {output.line(status)}")
                 self._told[room.name] = status
+                if isinstance(room, Room):
+                    calls = self._calls.setdefault(room.id, Calls())
+                    for line in calls.lines(room, now=time.monotonic()):
+                        output.say(f"* {output.line(line)}")
             self._after = max(self._after, self.session.store.newest())
             await asyncio.sleep(LOOK_S)
 
