@@ -78,6 +78,9 @@ class Channel:
     mode: str = "public"
     name: str = ""
     topic: str = ""
+    named_under: bytes = b""
+    """The record that made the key under which the name was said, in a private channel."""
+    topic_under: bytes = b""
     days: int | None = None
     managers: frozenset[bytes] = frozenset()
     members: frozenset[bytes] = frozenset()
@@ -265,9 +268,9 @@ class Facts:
                 if channels.is_closed(fact.body):
                     later.append(fact)
             case kinds.Rename():
-                self._keep(author, channel.said_names, author, fact, (said.name, True), said.n)
+                self._keep(author, channel.said_names, author, fact, (said.name, b""), said.n)
             case kinds.Topic():
-                self._keep(author, channel.said_topics, author, fact, (said.topic, True), said.n)
+                self._keep(author, channel.said_topics, author, fact, (said.topic, b""), said.n)
             case kinds.Keep():
                 self._keep(author, channel.said_days, author, fact, said.days, said.n)
             case kinds.Join():
@@ -334,14 +337,15 @@ class Facts:
             said = kinds.read(fact.kind, body)
         except Refused:
             return
+        under = channels.source_of(fact.body, fact.hash) if private else b""
         match said:
             case kinds.Create() if channel is not None:
                 if channel.created is not None and channel.created.hash == fact.hash:
-                    channel.name = said.name
+                    channel.name, channel.named_under = said.name, fact.hash
             case kinds.Rename() if channel is not None:
-                self._keep(author, channel.said_names, author, fact, (said.name, False), said.n)
+                self._keep(author, channel.said_names, author, fact, (said.name, under), said.n)
             case kinds.Topic() if channel is not None:
-                self._keep(author, channel.said_topics, author, fact, (said.topic, False), said.n)
+                self._keep(author, channel.said_topics, author, fact, (said.topic, under), said.n)
             case kinds.CallCreate():
                 if self._room(author):
                     self._call_creates[fact.hash] = (fact, said)
@@ -448,19 +452,14 @@ class Facts:
         self.name = self._decided(self._circle_names, self.managers, "")
         self.days = self._decided(self._circle_days, self.managers, kinds.KEEP_DAYS)
         for channel in self.channels.values():
-            may = channel.managers
-            spoken = {
-                author: latest
-                for author, latest in channel.said_names.items()
-                if latest.value[1] != channel.is_private
-            }
-            topics = {
-                author: latest
-                for author, latest in channel.said_topics.items()
-                if latest.value[1] != channel.is_private
-            }
-            channel.name = self._decided(spoken, may, (channel.name, True))[0]
-            channel.topic = self._decided(topics, may, ("", True))[0]
+            may, private = channel.managers, channel.is_private
+            spoken, topics = (
+                {one: latest for one, latest in said.items() if bool(latest.value[1]) == private}
+                for said in (channel.said_names, channel.said_topics)
+            )
+            created = (channel.name, channel.named_under)
+            channel.name, channel.named_under = self._decided(spoken, may, created)
+            channel.topic, channel.topic_under = self._decided(topics, may, ("", b""))
             who = self.managers if channel.id == GENERAL else may
             channel.days = self._decided(channel.said_days, who, None)
         self._settle_persons()

@@ -73,6 +73,8 @@ class Talk:
         self._facts_at = -1
         self._facts_s, self._folded_at = 0.0, 0.0
         self._tried: dict[bytes, int] = {}
+        self._mended: set[tuple[bytes, bytes]] = set()
+        """What was done about keys: once each, whether or not it counts."""
         store.know(circle.id, "muster")
 
     @property
@@ -780,7 +782,8 @@ class Talk:
         """Before drafts are said: close them under the keys that are, and mend keys.
 
         Who manages a channel gives members the key who lack it, and makes the next one where
-        somebody has it who was removed: two managers may have acted at once.
+        somebody has it who was removed: two managers may have acted at once. Who has made the
+        key says under it how the channel is called: who comes later has no other.
         """
         self._facts_s = 0.0  # what is said now is closed under what is true now
         drafts = self.circle.file.drafts()
@@ -789,7 +792,7 @@ class Talk:
                 self._renew(draft)
         busy = {draft.channel for draft in drafts if draft.kind == "channel"}
         for channel in self.facts.channels.values():
-            if channel.mode == "invite" and channel.id not in busy and channel.may_manage(self.me):
+            if channel.is_private and channel.id not in busy and channel.may_manage(self.me):
                 self._mend(channel)
 
     def _renew(self, draft: Draft) -> None:
@@ -806,15 +809,28 @@ class Talk:
         if source is None or found is None:
             return
         has = channel.invited.get(source.hash, frozenset())
-        if (has - channel.members) & channel.cuts.keys():
-            with suppress(BadValue):
-                self.renew_key(channel)
+        if channel.mode == "invite" and (has - channel.members) & channel.cuts.keys():
+            if self._is_first(source, b"renewed"):
+                with suppress(BadValue):
+                    self.renew_key(channel)
             return
-        for member in sorted(channel.members - has):
-            if member in self.facts.boxes and member != self.me:
+        lack = sorted(channel.members - has - {self.me}) if channel.mode == "invite" else []
+        for member in lack:
+            if member in self.facts.boxes and self._is_first(source, member):
                 with suppress(BadValue):
                     said = self._invitation(channel, member, approve=False)
                     self._post(channel.id, "channel", kinds.write(said))
+        if source.author == self.me and self._is_first(source, b"named"):
+            if channel.name and channel.named_under != source.hash:
+                self.rename_channel(channel, channel.name)
+            if channel.topic and channel.topic_under != source.hash:
+                self.set_topic(channel, channel.topic)
+
+    def _is_first(self, source: KeySource, what: bytes) -> bool:
+        """Say whether something is done about a key for the first time here."""
+        first = (source.hash, what) not in self._mended
+        self._mended.add((source.hash, what))
+        return first
 
     # --- calls ------------------------------------------------------------------------------
 

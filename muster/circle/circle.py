@@ -6,7 +6,8 @@ in, by whichever service or link, the same is believed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -242,6 +243,27 @@ class Circle:
                 self._delete(record)
         self.file.mark()
         return self._told(Kept(place, hashed, said, record))
+
+    def speak(self, prepare: Callable[[], None]) -> Iterator[tuple[Draft, events.Said]]:
+        """Say all drafts, in their order; *prepare* is called before, and when that is due again.
+
+        It is where something lasting was said, a private channel's next key, say: what comes
+        after it is closed under that one.
+        """
+        prepare()
+        waiting = deque(self.file.drafts())
+        while waiting:
+            draft = waiting.popleft()
+            try:
+                said = self.record(draft)
+            except (NotBelieved, BadValue, ValueError, TypeError):
+                self.file.give_up(draft.id)
+                continue
+            yield draft, said
+            if draft.kind in LASTING:
+                prepare()
+                numbers = {one.id for one in waiting}
+                waiting = deque(one for one in self.file.drafts() if one.id in numbers)
 
     def introduce(self, name: str) -> bool:
         """Say who this member is, if that was not said yet or has changed; say whether it was."""

@@ -107,7 +107,7 @@ class Connection:
         self.standing: Callable[[], frozenset[bytes] | None] = lambda: None
         """The lasting records that still count, where somebody knows; else all do."""
         self.before_speaking: Callable[[], None] = lambda: None
-        """What is done before drafts are said."""
+        """What is done before drafts are said, and when something lasting was."""
         self.links = Links(self, lambda link: self.tell(events.Linked(link)))
         self.meetings = Meetings(self)
         self._direct = Direct(self)
@@ -391,13 +391,7 @@ class Connection:
         async with self._speaking:
             if self.circle.is_out or not (read or self._knows_itself()):
                 return None  # what others have of our chain is not known: drafts stay drafts
-            self.before_speaking()
-            for draft in self.circle.file.drafts():
-                try:
-                    said = self.circle.record(draft)
-                except (NotBelieved, BadValue, ValueError, TypeError):
-                    self.circle.file.give_up(draft.id)
-                    continue
+            for draft, said in self.circle.speak(self.before_speaking):
                 self.tell(said)
                 self._pass_on([said.hash])
                 found = said if draft.id == wanted else found

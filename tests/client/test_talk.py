@@ -109,6 +109,43 @@ def test_a_draft_that_waits_is_closed_under_the_key_that_is_when_it_is_said() ->
     assert cleo.texts(board) == []
 
 
+def test_what_is_written_right_after_a_removal_is_closed_to_the_one_who_was_removed() -> None:
+    ada, bob, cleo = circle_of("Ada", "Bob", "Cleo")
+    board = ada.talk.create_channel("board", "invite")
+    meet(ada, bob, cleo)
+    for who in (bob, cleo):
+        ada.talk.invite(ada.talk.channel("board"), who.talk.me)
+    meet(ada, bob, cleo)
+    ada.talk.remove(ada.talk.channel("board"), cleo.talk.me)
+    ada.talk.say("at last", channel=board)  # both are drafts: Ada's node is away
+    meet(ada, bob, cleo)
+    assert bob.texts(board) == ["at last"]
+    assert cleo.texts(board) == []
+
+
+@pytest.mark.parametrize("mode", ["invite", "key"])
+def test_who_comes_after_a_removal_reads_what_a_private_channel_is_called(mode: str) -> None:
+    ada, bob, cleo, dan = circle_of("Ada", "Bob", "Cleo", "Dan")
+    first, second = ("a first passphrase", "a second passphrase") if mode == "key" else ("", "")
+    board = ada.talk.create_channel("board", mode, passphrase=first)
+    meet(ada, bob, cleo, dan)
+    ada.talk.invite(ada.talk.channel("board"), bob.talk.me)
+    ada.talk.set_topic(ada.talk.channel("board"), "what we plan")
+    meet(ada, bob, cleo, dan)
+    for removed in (bob, cleo):
+        ada.talk.remove(ada.talk.channel("board"), removed.talk.me, passphrase=second)
+        meet(ada, bob, cleo, dan)
+    ada.talk.invite(ada.talk.channel("board"), dan.talk.me)
+    meet(ada, bob, cleo, dan)
+    if mode == "key":
+        dan.talk.join_channel("board", passphrase=second)
+    found = dan.talk.channel("board")
+    assert (found.id, found.topic) == (board, "what we plan")
+    assert bob.talk.facts.channels[board].name == ("board" if mode == "invite" else "")
+    said = [kept for kept in ada.all_said if kept.record.body.get("op") in ("rename", "topic")]
+    assert len(said) == 5  # the topic, and both under each new key
+
+
 def test_a_manager_who_is_removed_with_two_devices_manages_no_more_and_has_no_key() -> None:
     ada, bob, phone, cleo = circle_of("Ada", "Bob", "Phone", "Cleo")
     meet(ada, bob, phone, cleo)

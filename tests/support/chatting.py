@@ -31,10 +31,12 @@ class Chatter:
 
     def speak(self) -> None:
         """Say what is drafted, as a connection does."""
-        self.talk.catch_up()
-        self.talk.tend()
-        for draft in self.circle.file.drafts():
-            self.circle.record(draft)
+
+        def prepare() -> None:
+            self.talk.catch_up()
+            self.talk.tend()
+
+        for _ in self.circle.speak(prepare):
             self.now_ms += 1000
         self.talk.catch_up()
 
