@@ -37,6 +37,9 @@ AT_ONCE = 2
 ALONE = ("attack",)
 """They fill disks and memory and count the time of others."""
 
+UNCOUNTED = ("contract", "property", "attack")
+"""They run many times over what others run too; counting lines would double their time."""
+
 JAVASCRIPT = BUILD / "coverage" / "js"
 PAGES = "browser"
 """What only a browser can run of the library is run by this suite."""
@@ -114,7 +117,7 @@ def main(arguments: list[str]) -> int:
         subprocess.run(["make", "--no-print-directory", need], cwd=ROOT, check=True)
     results = run_all(chosen or existing, extra, measured=measured)
     covered = True
-    if measured:
+    if measured and set(chosen or existing) - set(UNCOUNTED):
         complete = not (chosen or extra)
         seen = not any(result.skips for result in results if result.suite == PAGES)
         python, library = _coverage(complete=complete), _library(complete=complete and seen)
@@ -167,7 +170,8 @@ def run(suite: str, extra: list[str], *, measured: bool, later: bool = False) ->
     """Run one suite in a process of its own; its output is shown as it comes, or *later*."""
     print(f"\n==> {suite}{': begins' if later else ''}", flush=True)
     file = REPORTS / f"{suite}.xml"
-    python = [sys.executable, "-m", *(["coverage", "run", "-m"] if measured else [])]
+    counted = measured and suite not in UNCOUNTED
+    python = [sys.executable, "-m", *(["coverage", "run", "-m"] if counted else [])]
     command = [*python, "pytest", "-q", f"tests/{suite}", f"--junit-xml={file}", *extra]
     started = time.monotonic()
     environment = os.environ | ({javascript.VARIABLE: str(JAVASCRIPT)} if measured else {})
