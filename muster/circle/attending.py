@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from capsules.errors import Refused as NotBelieved
 from muster import base64url, errors, keys, presences, records, rekeys, shapes, signals
@@ -73,6 +73,17 @@ LIVED_S = 30.0
 """How long a socket must have lived, so that the next is opened without a wait."""
 
 MESSAGES = 200
+MOST_LISTED = 1024
+"""How many nodes a service lists at the most."""
+
+
+class _Signal(NamedTuple):
+    """A signal that is to be left, unless it is too late for it."""
+
+    to: bytes
+    sealed: bytes
+    ttl_s: int
+    until: float
 
 
 class Attendant:
@@ -97,7 +108,8 @@ class Attendant:
         self._file = connection.circle.file
         self._socket: ServiceSocket | None = None
         self._wake = asyncio.Event()
-        self._signals: deque[tuple[bytes, bytes, int]] = deque(maxlen=256)
+        self._signals: deque[_Signal] = deque(maxlen=256)
+        self._sending: list[_Signal] = []
         self._signals_after = 0
         self._seen_signals: deque[bytes] = deque(maxlen=1024)
         self._next_s = 30.0
@@ -140,7 +152,7 @@ class Attendant:
 
     def signal(self, to: bytes, sealed: bytes, *, ttl_s: int) -> None:
         """Leave a signal soon."""
-        self._signals.append((to, sealed, ttl_s))
+        self._signals.append(_Signal(to, sealed, ttl_s, self._connection.rim.steady() + ttl_s))
         self._wake.set()
 
     async def frame(self, to: bytes, payload: bytes) -> None:
@@ -282,6 +294,7 @@ class Attendant:
 
     def _fail(self, error: Exception) -> None:
         self.trouble = error
+        self._presence_due = True  # it may not have come there, or is told to be gone
         if isinstance(error, Forged):
             self._connection.tell(events.Distrusted(self.url, str(error)))
         if self.there:
@@ -355,16 +368,20 @@ class Attendant:
             more = set(answer.more or ())
             before = self._place()
             self._take_entries(answer.entries or (), to="page")
+            if "signals" in answer.refused:
+                self._signals_after = 0  # of a clock that was set back
             self._take_signals(answer.signals or ())
             self._has_come = self._has_come or "signals" not in (answer.more or ())
             if self._place() == before:
                 more -= {"messages", "signals"}  # it names a page, and gives none
+            if "peers" in answer.refused:
+                listed = None  # who was there is
             if listed is not None:
                 found = answer.peers or ()
                 listed |= {bytes.fromhex(peer.node_id) for peer in found}
                 self._take_peers(found)
                 after, page = page, found[-1].node_id if found and "peers" in more else ""
-                if page <= after:
+                if page <= after or len(listed) >= MOST_LISTED:
                     page = ""
                     more.discard("peers")
                     self._keep_only(listed)
@@ -382,7 +399,13 @@ class Attendant:
 
     async def _leave(self, asked: dict[str, Any], names: list[bytes]) -> Synced:
         """Make a sync that leaves something, and note what was taken."""
-        answer = await self._sync(asked)
+        try:
+            answer = await self._sync(asked)
+        except (Closed, Unreachable, Refused):
+            self._signals.extendleft(reversed(self._sending))
+            raise
+        finally:
+            self._sending = []
         refused = answer.refused
         if "presence" in refused:
             self._presence_refused(refused["presence"])
@@ -418,12 +441,16 @@ class Attendant:
             self._presence_due = True
             self._wake.set()
         else:
+            self._presence_due = True
             self._connection.tell(events.State(self.url, self.state, str(error)))
 
     async def _by_http(self, asked: dict[str, Any]) -> Synced:
-        """Read by HTTP what no frame can hold."""
+        """Read by HTTP what no frame can hold; raises what is refused there too."""
         reading: dict[str, Any] = {name: asked[name] for name in ("want", "after") if name in asked}
-        return await self.service.sync(reading)
+        answer = await self.service.sync(reading)
+        if "messages" in answer.refused:
+            raise _error(answer.refused["messages"])
+        return answer
 
     async def _sync(self, asked: dict[str, Any]) -> Synced:
         if self._socket is not None and fits(asked):
@@ -444,14 +471,14 @@ class Attendant:
         if self._connection.circle.is_out:
             return {}, []
         leaving, names = ({}, []) if self._is_held else self._leaving_messages()
-        sent = [
-            {"to": to.hex(), "sealed": encode(sealed), "ttl_s": ttl_s}
-            for to, sealed, ttl_s in (
-                self._signals.popleft() for _ in range(min(len(self._signals), 16))
-            )
-        ]
-        if sent:
-            leaving["signals"] = sent
+        now = self._connection.rim.steady()
+        found = [self._signals.popleft() for _ in range(min(len(self._signals), 16))]
+        self._sending = [one for one in found if one.until > now]
+        if self._sending:
+            leaving["signals"] = [
+                {"to": one.to.hex(), "sealed": encode(one.sealed), "ttl_s": one.ttl_s}
+                for one in self._sending
+            ]
         return leaving, names
 
     @property

@@ -133,6 +133,44 @@ def test_whatever_a_proxy_answers_the_client_comes_back(server: local.Server, bo
     play(scene())
 
 
+class Cut(Odd):
+    """A line that is cut when a presence is on its way for the first time, and when a signal is."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+        self.cuts = {"presence", "send"}
+        self.tells: list[bool] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/v2/sync"):
+            asked = json.loads(await request.aread())
+            if asked.get("presence"):
+                self.tells.append(asked["presence"]["tell"])
+            if cut := self.cuts & asked.keys():
+                self.cuts -= cut
+                raise httpx2.ReadError("cut")
+        return await self.through.handle_async_request(request)
+
+
+def test_what_was_on_its_way_when_the_line_was_cut_is_told_again(server: local.Server) -> None:
+    async def scene() -> None:
+        line = Cut()
+        ann = Circle.new(services=[address(server.base)])
+        async with (
+            present(joined(ann), "Bob") as his,
+            present(ann, "Ann", transport=lambda _: line) as hers,
+        ):
+            poke, to = b"p" * 16, his.here.node.id
+            await hers.here.signal(to, "poke", {}, session=poke)
+            await his.until(
+                lambda _: any(one.signal.session == poke for one in his.of(events.Signalled)),
+                "the signal",
+            )
+        assert (line.cuts, line.tells[:2]) == (set(), [True, True])
+
+    play(scene())
+
+
 def test_a_full_mailbox_holds_messages_back_and_nothing_else(tmp_path: Path) -> None:
     async def scene(few: local.Server) -> None:
         ann = Circle.new(services=[address(few.base)])

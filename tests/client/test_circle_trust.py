@@ -451,6 +451,41 @@ def test_a_service_that_names_more_pages_for_ever_is_asked_no_more_than_usual(
     play(scene())
 
 
+def test_a_part_that_is_refused_is_not_taken_for_an_empty_one(server: local.Server) -> None:
+    """Of peers: nobody has gone. Of messages that no frame holds: not everything was read."""
+    key, asked = service_key(server), []
+    refused: dict[str, Any] = {}
+
+    def lie(told: dict[str, Any]) -> None:
+        asked.append(1)
+        told["refused"] = told["refused"] | refused
+        for part in refused:
+            told.pop("entries" if part == "messages" else part, None)
+
+    async def scene() -> None:
+        ann = Circle.new(services=[address(server.base)])
+        bob, cleo = joined(ann), joined(ann)
+
+        def transport(service: ServiceAddress) -> httpx2.AsyncBaseTransport:
+            return Liar(service.url, lie, key)
+
+        async with present(ann, "Ann"), present(bob, "Bob", transport=transport) as his:
+            await his.sees("Ann")
+            refused["peers"] = {"code": "RATE_LIMITED", "message": "later"}
+            for _ in range(2):  # when the second is asked for, the first was taken
+                before = len(asked)
+                his.here.moved()
+                while len(asked) == before:
+                    await asyncio.sleep(0.02)
+            assert [one.name for one in his.here.peers] == ["Ann"]
+        refused.clear()
+        refused["messages"] = {"code": "PAYLOAD_TOO_LARGE", "message": "by HTTP"}
+        async with present(cleo, "Cleo", transport=transport) as hers:
+            assert not await hers.here.ready(3)
+
+    play(scene())
+
+
 def test_an_entry_of_the_future_moves_nobody_s_place(server: local.Server) -> None:
     def lie(told: dict[str, Any]) -> None:
         for entry in entries(told)[-1:]:
