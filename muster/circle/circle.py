@@ -160,10 +160,35 @@ class Circle:
         """Where the invite says that members can be reached themselves: host and port."""
         return tuple(self.file.fact("peers").decode().split())
 
-    def take_invite(self, invite: Invite) -> None:
-        """Take from another invite to this circle what is new in it; raises `BadValue`."""
+    def news_of(self, invite: Invite) -> tuple[str, ...]:
+        """Return what another invite to this circle would change; raises `BadValue`.
+
+        Nobody has signed it: anybody who was ever in the circle can make one that leads away from
+        the others, so a person is asked first. Who was left out has nothing to be led away from.
+        """
+        self._check_ours(invite)
+        if self.is_out:
+            return ()
+        known = {service.id: service.url for service in self.services}
+        found = [
+            f"another service, {one.url}" if one.id not in known else f"a service at {one.url} now"
+            for one in invite.services
+            if known.get(one.id) != one.url
+        ]
+        later = invite.epoch.number > self.epoch.number
+        return (*found, *([f"new keys (epoch {invite.epoch.number})"] if later else []))
+
+    def _check_ours(self, invite: Invite) -> None:
         if keys.circle_id(invite.founder) != self.id:
             raise BadValue("the invite is another circle's")
+
+    def take_invite(self, invite: Invite) -> None:
+        """Take from another invite to this circle what is new in it; raises `BadValue`.
+
+        See `news_of`. For as long as the old mailbox is read, the founder's next rekey that keeps
+        this member leads back from a lie.
+        """
+        self._check_ours(invite)
         self.file.add_services(invite.services)
         if invite.epoch.number > self.epoch.number:
             self.file.enter(invite.epoch, now_ms=self.clock_ms())

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from muster.cli.screen.session import Session
 from muster.errors import BadValue, Hinted
 from muster.felund.circle import Circle as FelundCircle
 from muster.felund.invite import Invite as FelundInvite
-from muster.invites import ServiceAddress
+from muster.invites import Invite, ServiceAddress
 from muster.records import GENERAL
 from tests.support.chatting import circle_of, meet
 from tests.support.profiles import listening, room_of, until
@@ -114,6 +115,12 @@ def test_the_same_circle_is_joined_once_by_whatever_word(tmp_path: Path) -> None
     assert (session.here.name, len(session.rooms)) == ("friends", 2)
     other = session_in(tmp_path / "b", name="Bob")
     assert typed(other, f"/join {code}") == ["you are in 'friends'"]
+    moved = replace(Invite.parse(code), services=(ServiceAddress(NOWHERE, b"s" * 16),)).code
+    with pytest.raises(Misuse, match=f"brings another service, {NOWHERE}"):
+        typed(other, f"/join {moved}")
+    assert other.ours.circle.services == []
+    typed(other, f"/join {moved} yes")
+    assert [one.url for one in other.ours.circle.services] == [NOWHERE]
     assert other.ours.id == session.ours.id
     for one in (session, other):
         one.close()

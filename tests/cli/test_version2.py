@@ -335,6 +335,7 @@ def test_a_new_invite_that_leads_to_an_old_service_is_kept_and_said(
     moved = Invite(
         invite.founder, invite.epoch, (type(service)(old_service, service.id),), name="old"
     )
+    assert f"a service at {old_service} now" in ann.fails("circle", "join", moved.code, expect=2)
     friend = terminal("friend")
     said = friend.run("circle", "join", moved.code)
     assert "no service has answered" in said.stderr

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from muster.circle import Circle
 from muster.circle.circle import TEXT_BYTES
 from muster.circle.file import LASTING, MOST_FORKS, Unusable
 from muster.errors import BadValue
+from muster.invites import ServiceAddress
 from muster.records import GENERAL
 from muster.rekeys import Rekey
 from tests.support.chatting import Chatter, circle_of, meet, retold
@@ -224,6 +226,28 @@ def test_an_invite_to_another_circle_teaches_nothing() -> None:
     with pytest.raises(BadValue, match="another circle"):
         ada.circle.take_invite(eve.circle.invite())
     assert (ada.circle.services, ada.circle.epoch.number) == before
+
+
+def test_an_invented_invite_is_asked_about_and_the_founder_s_next_rekey_leads_back() -> None:
+    ada, bob = circle_of("Ada", "Bob")
+    meet(ada, bob)
+    true = ada.circle.invite()
+    assert bob.circle.news_of(true) == ()
+    elsewhere = ServiceAddress("https://elsewhere.example", b"e" * 16)
+    made_up = replace(
+        true, epoch=replace(true.epoch, number=7, secret=bytes(32)), services=(elsewhere,)
+    )
+    news = bob.circle.news_of(made_up)
+    assert news == ("another service, https://elsewhere.example", "new keys (epoch 7)")
+    bob.circle.take_invite(made_up)
+    assert bob.circle.news_of(made_up) == ()
+    assert bob.circle.epoch.number == 7
+    before = ada.circle.epoch
+    bob.circle.take_rekey(before, ada.circle.rekey())
+    assert bob.circle.epoch == ada.circle.epoch
+    bob.circle.take_rekey(ada.circle.epoch, ada.circle.rekey([bob.talk.me]))
+    assert bob.circle.is_out
+    assert bob.circle.news_of(ada.circle.invite()) == ()
 
 
 def test_a_channel_is_written_in_before_it_is_said_and_a_call_is_left_again() -> None:

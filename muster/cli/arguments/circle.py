@@ -78,6 +78,9 @@ def _add_join(verbs: Any) -> None:
         help="muster2.…, a link with it or felund1.…; or - to read it from stdin",
     )
     join.add_argument("--name", metavar="NAME", help=NAME_HERE)
+    join.add_argument(
+        "--yes", action="store_true", help="take what it changes in a circle of yours, unasked"
+    )
     add_base(join, "where it meets, if not where the code says")
     add_json(join)
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import io
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 from muster.circle import Circle
@@ -122,7 +123,7 @@ def join(arguments: argparse.Namespace) -> int:
     if known is not None and arguments.name not in (None, known):
         raise Misuse(f"you are in this circle already, as '{known}'", "omit --name")
     if known is not None:
-        return _again(home, known, found, as_json=arguments.json)
+        return _again(home, known, found, arguments)
     own = NAME.fullmatch(found.name) and found.name not in home.names()
     name = check_name(arguments.name or (found.name if own else home.free_name()))
     circle = Circle.join(found, home.place_for(name))
@@ -159,12 +160,16 @@ def _known(home: Home, found: Invite) -> str | None:
     return None
 
 
-def _again(home: Home, name: str, found: Invite, *, as_json: bool) -> int:
+def _again(home: Home, name: str, found: Invite, arguments: argparse.Namespace) -> int:
     """Take from a newer invite what is new in it: services, and an epoch after being left out."""
     with opened(home, name) as circle:
+        news = circle.news_of(found)
+        if news and not (arguments.yes or _trusted(name, news)):
+            output.say("Nothing was changed.")
+            return output.FAILED
         fresh = found.epoch.number > circle.epoch.number
         circle.take_invite(found)
-        if as_json:
+        if arguments.json:
             output.dump(told(circle, name))
             return output.OK
         output.show(
@@ -172,6 +177,12 @@ def _again(home: Home, name: str, found: Invite, *, as_json: bool) -> int:
             f"listen with: {next_command('listen', name, option='--circle')}"
         )
     return output.OK
+
+
+def _trusted(name: str, news: Iterable[str]) -> bool:
+    brings = f"you are in '{name}' already, and the invite brings {', '.join(news)}"
+    unasked = Misuse(brings, "if you trust who gave it to you with that, add --yes")
+    return reading.agreed(f"{brings[:1].upper()}{brings[1:]}.\nTake it?", unasked=unasked)
 
 
 async def _introduce(circle: Circle) -> bool:

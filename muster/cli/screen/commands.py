@@ -178,13 +178,15 @@ async def _circle_create(session: Session, rest: str) -> Answer:
     return Answer((f"you have a circle '{room.name}'; /invite lets somebody in",))
 
 
-@command("join", "LINK", "join a circle by a link or a code")
+@command("join", "LINK [yes]", "join a circle by a link or a code; yes: take what it changes")
 async def _join(session: Session, rest: str) -> Answer:
-    room = session.join(rest)
+    link, _, word = rest.partition(" ")
+    sure = word.strip().lower() == "yes"
+    room = session.join(link if sure else rest, sure=sure)
     return Answer((f"you are in '{output.name(room.title)}'",))
 
 
-@command("circle join", "LINK", "the same as /join")
+@command("circle join", "LINK [yes]", "the same as /join")
 async def _circle_join(session: Session, rest: str) -> Answer:
     return await _join(session, rest)
 

@@ -198,20 +198,23 @@ class Session:
         self.go(room)
         return room
 
-    def join(self, text: str) -> AnyRoom:
-        """Join by a link or a code, of either kind; raises `Misuse`."""
+    def join(self, text: str, *, sure: bool = False) -> AnyRoom:
+        """Join by a link or a code, of either kind; raises `Misuse`.
+
+        *sure*: what it brings to a circle that one is in is to be taken.
+        """
         code = text.strip()
         if not code:
             raise Misuse("there is no link or code", "/join LINK")
         if f"#{PREFIX}" in code or code.startswith(PREFIX):
-            return self._join_ours(code)
+            return self._join_ours(code, sure=sure)
         try:
             invite = FelundInvite.parse(code)
         except BadValue as error:
             raise Misuse(error.message, error.hint) from None
         return self._join_felund(invite)
 
-    def _join_ours(self, code: str) -> AnyRoom:
+    def _join_ours(self, code: str, *, sure: bool) -> AnyRoom:
         try:
             invite = Invite.parse(code)
         except InvalidInvite as error:
@@ -219,6 +222,12 @@ class Session:
         circle_id = keys.circle_id(invite.founder)
         for room in self.rooms:
             if room.id == circle_id and isinstance(room, Room):
+                news = room.circle.news_of(invite)
+                if news and not sure:
+                    raise Misuse(
+                        f"you are in '{room.name}' already, and the link brings {', '.join(news)}",
+                        "if you trust who gave it to you with that: /join LINK yes",
+                    )
                 room.circle.take_invite(invite)
                 self.go(room)
                 return room

@@ -86,7 +86,7 @@ def _take_in(session: Session, found: list[dict[str, Any]], taken: Taken) -> Non
 
     for value in found:
         if value["t"] == "circle":
-            ours = session.join(transfer.invite_of(value).code)
+            ours = session.join(transfer.invite_of(value).code, sure=True)
             if isinstance(ours, Room):
                 transfer.take(ours, found, taken)
                 taken.circles.append(ours.name)
