@@ -14,6 +14,7 @@ from typing import Any
 
 from capsules.errors import Refused
 from muster import base64url
+from muster.chat import age
 from muster.chat.felund import FelundRoom
 from muster.chat.node import Room
 from muster.chat.room import AnyRoom
@@ -24,7 +25,7 @@ from muster.seals import Said
 
 VERSION = 1
 BATCH = 500
-AGE = b"age-encryption.org/v1\n"
+AGE = age.BEGIN
 LEAST_PASSPHRASE = 8
 
 
@@ -95,21 +96,18 @@ def write(found: Iterable[dict[str, Any]]) -> bytes:
 
 def encrypt(content: bytes, passphrase: str) -> bytes:
     """Return a file under a passphrase (age, scrypt); raises `BadValue` for one that is short."""
-    from pyrage import passphrase as age  # type: ignore[attr-defined]
-
     if len(passphrase) < LEAST_PASSPHRASE:
         raise BadValue(f"the passphrase has fewer than {LEAST_PASSPHRASE} characters")
-    encrypted: bytes = age.encrypt(content, passphrase)
-    return encrypted
+    return age.sealed(content, passphrase)
 
 
 def decrypt(content: bytes, passphrase: str) -> bytes:
     """Open a file under a passphrase; raises `NotAnExport`."""
     import pyrage
-    from pyrage import passphrase as age  # type: ignore[attr-defined]
+    from pyrage import passphrase as under  # type: ignore[attr-defined]
 
     try:
-        plain: bytes = age.decrypt(content, passphrase)
+        plain: bytes = under.decrypt(content, passphrase)
     except pyrage.DecryptError:  # type: ignore[attr-defined]
         raise NotAnExport(
             "the file does not open with this passphrase, or is damaged", "case counts"

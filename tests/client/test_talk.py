@@ -12,6 +12,7 @@ import pytest
 
 from muster import base64url
 from muster.chat import channels, kinds
+from muster.chat.age import CHUNK_BYTES
 from muster.chat.facts import MOST_REGISTERS, RING_S
 from muster.chat.node import Options, Room
 from muster.chat.store import MOST_EMOJI, PresentNode, Store, StoreFailed
@@ -816,7 +817,11 @@ def test_what_is_no_export_is_refused_by_one_sentence(content: bytes) -> None:
 
 
 def test_an_encrypted_export_opens_with_its_passphrase_alone() -> None:
+    chunk = b"x" * CHUNK_BYTES
+    for content in (b"", chunk, chunk + b"y"):  # as the format's own library reads it
+        assert decrypt(encrypt(content, "correct horse"), "correct horse") == content
     closed = encrypt(b"content", "correct horse")
+    assert re.search(rb"^-> scrypt \S{22} 18$", closed, re.MULTILINE)  # a phone opens it
     with pytest.raises(NotAnExport):
         decrypt(closed, "wrong horse")
     with pytest.raises(NotAnExport):
