@@ -30,6 +30,8 @@ RING_S = 90.0
 
 GENERAL_NAME = "general"
 
+_TURNED = bytes(range(255, -1, -1))
+
 _T = TypeVar("_T")
 
 
@@ -167,6 +169,7 @@ class Facts:
         self._calls_in: dict[bytes, list[Call]] = {}
         """By channel, the calls that somebody is in: a member is in one at a time."""
         self._person_of: dict[bytes, bytes] = {}
+        self._devices: dict[bytes, frozenset[bytes]] = {}
         self._used: dict[bytes, int] = {}
         self._member: dict[bytes, Latest] = {}
         self._persons: dict[tuple[bytes, bytes], Latest] = {}
@@ -179,6 +182,8 @@ class Facts:
         self._call_ends: dict[bytes, Latest] = {}
         self._call_revokes: dict[tuple[bytes, bytes], Latest] = {}
         self._keys: dict[bytes, tuple[bytes, ...]] = {}
+        self._given_me: dict[tuple[bytes, bytes], list[kinds.Invite]] = {}
+        """By channel and the record that made a key, who has given this member a box of it."""
 
     @classmethod
     def of(
@@ -439,8 +444,10 @@ class Facts:
         }
         channel.given = {name: latest for name, latest in channel.given.items() if name[0] in once}
         given: dict[bytes, set[bytes]] = {}
-        for _, about, target, _ in channel.given:
+        for (_, about, target, _), latest in channel.given.items():
             given.setdefault(about, set()).add(target)
+            if self._me is not None and target == self._me.id:
+                self._given_me.setdefault((channel.id, about), []).append(latest.value)
         for source in channel.sources.values():
             channel.invited[source.hash] = source.boxes | given.get(source.hash, set())
 
@@ -480,11 +487,15 @@ class Facts:
         for (one, other), latest in self._persons.items():
             back = self._persons.get((other, one))
             if latest.value and back is not None and back.value and one < other:
-                joined = groups.get(one, {one}) | groups.get(other, {other})
-                for member in joined:
-                    groups[member] = joined
-        for member, joined in groups.items():
-            self._person_of[member] = min(joined)
+                both = (groups.setdefault(one, {one}), groups.setdefault(other, {other}))
+                less, joined = sorted(both, key=len)
+                if less is not joined:
+                    joined |= less
+                    groups |= dict.fromkeys(less, joined)
+        for group in {id(group): group for group in groups.values()}.values():
+            person = min(group)
+            self._devices[person] = frozenset(group)
+            self._person_of |= dict.fromkeys(group, person)
         newest: dict[bytes, Latest] = {}
         for member, latest in self._member.items():
             person = self.person(member)
@@ -558,11 +569,8 @@ class Facts:
         boxed = source.fact.body.get("boxes")
         own = source.fact.body.get("box") if source.author == me.id else None
         found = [boxed.get(me.id.hex(), own) if isinstance(boxed, dict) else own]
-        found += [
-            latest.value.box
-            for name, latest in channel.given.items()
-            if name[1:3] == (source.hash, me.id) and latest.value.key == source.number
-        ]
+        given = self._given_me.get((channel.id, source.hash), ())
+        found += [said.box for said in given if said.key == source.number]
         for box in found:
             if isinstance(box, str):
                 key = channels.box_opened(self.circle, channel.id, source.number, box, me.box_key)
@@ -624,9 +632,7 @@ class Facts:
 
     def devices(self, member: bytes) -> frozenset[bytes]:
         """Return all members that are the same person."""
-        person = self.person(member)
-        found = {one for one, other in self._person_of.items() if other == person}
-        return frozenset(found | {member})
+        return self._devices.get(self.person(member)) or frozenset({member})
 
     def asks(self, member: bytes) -> frozenset[bytes]:
         """Return the members that say they are the same person, and are not believed so far."""
@@ -760,4 +766,4 @@ def _later(one: Latest, other: Latest) -> bool:
 
 def _falling(hashed: bytes) -> bytes:
     """Return a hash so that the smaller one comes later."""
-    return bytes(255 - byte for byte in hashed)
+    return hashed.translate(_TURNED)

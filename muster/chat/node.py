@@ -192,14 +192,14 @@ class Room:
 
     async def _tend(self, here: Connection) -> None:
         """Write down who is there, drop what is too old, mend keys."""
-        expire_at, changes = 0.0, -1
+        expire_at, before = 0.0, None
         rim = self.options.rim
         while True:
             with suppress(Hinted, sqlite3.Error):
                 self.talk.catch_up()
                 self._show_present(here)
-                if changes != (changes := self.circle.file.changes):
-                    self.changed()
+                if before != (before := (self.circle.file.changes, self.talk.facts)):
+                    self.changed()  # facts may have waited
                 if rim.steady() >= expire_at:
                     expire_at = rim.steady() + EXPIRE_S
                     self.talk.expire()
@@ -225,12 +225,13 @@ class Room:
     async def _look_on(self) -> None:
         """Read what another process brings, until it ends."""
         until = asyncio.get_running_loop().time() + TRY_AGAIN_S
-        present = None
+        before = None
         while asyncio.get_running_loop().time() < until:
-            found = self._store.present(self.circle.id)
-            if self.talk.catch_up() or found != present:
+            came = self.talk.catch_up()
+            now = (self._store.present(self.circle.id), self.talk.facts)
+            if came or now != before:
                 self.changed()
-            present = found
+            before = now
             await asyncio.sleep(LOOK_S)
 
     # --- what a screen asks -----------------------------------------------------------------------

@@ -486,6 +486,13 @@ class Store:
             "INSERT OR IGNORE INTO closed VALUES (?, ?, ?, ?)", (circle, hashed, channel, source)
         )
 
+    def closing(self, circle: bytes, channel: bytes) -> set[bytes]:
+        """Return the records that made the keys of what could not be opened so far."""
+        rows = self._db.execute(
+            "SELECT DISTINCT source FROM closed WHERE circle = ? AND channel = ?", (circle, channel)
+        )
+        return {bytes(row[0]) for row in rows}
+
     def closed_under(self, circle: bytes, channel: bytes, source: bytes) -> list[bytes]:
         """Return what could not be opened so far of those that name a key."""
         rows = self._db.execute(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,8 +31,8 @@ DAY_MS = 24 * 3600 * 1000
 FLOOR_MS = 1_577_836_800_000
 """The year 2020: who tells of an earlier time has no clock, and is shown when it came."""
 
-SLOW_S, REST = 0.25, 10
-"""Facts that take longer to fold rest ten times as long: one member can say a great many."""
+BURST_S, SHARE = 0.5, 0.1
+"""So long facts are folded at once, then for this part of the time: one can say a great many."""
 
 MOST_KEYS = 2**32 - 1
 
@@ -65,13 +65,19 @@ class Talk:
     """The chat of one circle, as one member has it."""
 
     def __init__(
-        self, store: Store, circle: Circle, *, now_ms: Callable[[], int] | None = None
+        self,
+        store: Store,
+        circle: Circle,
+        *,
+        now_ms: Callable[[], int] | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.circle = store, circle
         self.now_ms = now_ms or (lambda: circle.clock_ms())
+        self._steady = steady
         self._facts: Facts | None = None
         self._facts_at = -1
-        self._facts_s, self._folded_at = 0.0, 0.0
+        self._spent_s, self._spent_at = 0.0, 0.0
         self._tried: dict[bytes, int] = {}
         self._mended: set[tuple[bytes, bytes]] = set()
         """What was done about keys: once each, whether or not it counts."""
@@ -94,20 +100,30 @@ class Talk:
         Where somebody has said so much that it takes long, it is looked at anew now and then.
         """
         _, version = self.store.place(self.id)
-        now = time.monotonic()
-        rests = self._facts_s > SLOW_S and now < self._folded_at + REST * self._facts_s
-        if self._facts is None or (version != self._facts_at and not rests):
-            began = time.process_time()
-            self._facts = Facts.of(
-                self.id,
-                self.circle.file.founder,
-                self.store.facts(self.id),
-                me=self.circle.member,
-                passphrases=self._typed(),
-            )
+        if self._facts is None or (version != self._facts_at and not self._rests()):
+            with self._spending():
+                self._facts = Facts.of(
+                    self.id,
+                    self.circle.file.founder,
+                    self.store.facts(self.id),
+                    me=self.circle.member,
+                    passphrases=self._typed(),
+                )
             self._facts_at = version
-            self._folded_at, self._facts_s = now, time.process_time() - began
         return self._facts
+
+    def _rests(self) -> bool:
+        """Say whether so much time has gone into facts that the new ones wait."""
+        now = self._steady()
+        self._spent_s = max(0.0, self._spent_s - SHARE * (now - self._spent_at))
+        self._spent_at = now
+        return self._spent_s >= BURST_S
+
+    @contextmanager
+    def _spending(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self._spent_s += time.process_time() - began
 
     # --- taking -----------------------------------------------------------------------------
 
@@ -233,7 +249,7 @@ class Talk:
             for channel in facts.channels.values()
             for member, last in channel.cuts.items()
         }
-        with self.store.writing():
+        with self._spending(), self.store.writing():
             self.store.cut(self.id, cuts)
             for channel in facts.channels.values():
                 if channel.is_private:
@@ -247,7 +263,7 @@ class Talk:
         if known is None:
             return
         with self.store.writing():
-            for name in sources:
+            for name in self.store.closing(self.id, channel).intersection(sources):
                 source = known.sources.get(name)
                 tried = len(facts.keys_of(known, source)) if source is not None else 0
                 if tried:
@@ -770,7 +786,7 @@ class Talk:
 
     def _keys_changed(self) -> None:
         """Read what a key opens that has come otherwise than by a record."""
-        self._facts_at, self._facts_s = -1, 0.0
+        self._facts_at, self._spent_s = -1, 0.0
         self._facts_changed()
 
     def _remember(self, salt: bytes, key: bytes) -> None:
@@ -785,7 +801,7 @@ class Talk:
         somebody has it who was removed: two managers may have acted at once. Who has made the
         key says under it how the channel is called: who comes later has no other.
         """
-        self._facts_s = 0.0  # what is said now is closed under what is true now
+        self._spent_s = 0.0  # what is said now is closed under what is true now
         drafts = self.circle.file.drafts()
         for draft in drafts:
             if CLOSING in draft.body and not _makes_key(draft):

@@ -16,7 +16,7 @@ from muster.chat.age import CHUNK_BYTES
 from muster.chat.facts import MOST_REGISTERS, RING_S
 from muster.chat.node import Options, Room
 from muster.chat.store import MOST_EMOJI, PresentNode, Store, StoreFailed
-from muster.chat.talk import DAY_MS, NotAllowed, Talk
+from muster.chat.talk import BURST_S, DAY_MS, SHARE, NotAllowed, Talk
 from muster.chat.transfer import NotAnExport, Taken, decrypt, encrypt, lines, read, take, write
 from muster.circle import Circle
 from muster.circle.circle import TEXT_BYTES
@@ -626,6 +626,25 @@ def test_a_call_whose_people_have_crashed_ends_by_itself() -> None:
 
 
 # --- the store ----------------------------------------------------------------------------------
+
+
+def test_facts_wait_where_one_has_said_a_great_many_and_none_is_left_out() -> None:
+    ada, bob = circle_of("Ada", "Bob")
+    clock = [0.0]
+    talk = Talk(Store.open(None), ada.circle, steady=lambda: clock[0])
+    tea = bob.talk.create_channel("tea")
+    meet(ada, bob)
+    talk.catch_up()
+    talk._spent_s = 2 * BURST_S  # so much time has gone into them
+    bob.talk.set_topic(bob.talk.channel("tea"), "green or black")
+    bob.talk.say("which?", channel=tea)
+    meet(ada, bob)
+    talk.catch_up()
+    assert [one.text for one in talk.page(tea)] == ["which?"]
+    assert talk.channel("tea").topic == ""
+    clock[0] += 2 * BURST_S / SHARE
+    talk.catch_up()
+    assert talk.channel("tea").topic == "green or black"
 
 
 def test_a_store_that_is_gone_is_made_again_from_the_circles(tmp_path: Path) -> None:

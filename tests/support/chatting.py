@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from muster.backoff import Rim
@@ -17,6 +18,11 @@ from muster.seals import Said
 START_MS = 1_790_000_000_000
 
 
+def _leaping() -> Iterator[float]:
+    """A clock by which facts never rest, however many there are."""
+    return itertools.count(1e6, 1e6)
+
+
 class Chatter:
     """A member, with a clock of its own that a test turns."""
 
@@ -24,7 +30,12 @@ class Chatter:
         self.name, self.circle = name, circle
         self.now_ms = START_MS
         circle.clock_ms = lambda: self.now_ms
-        self.talk = Talk(store or Store.open(None), circle, now_ms=lambda: self.now_ms)
+        self.talk = Talk(
+            store or Store.open(None),
+            circle,
+            now_ms=lambda: self.now_ms,
+            steady=_leaping().__next__,
+        )
         if not circle.is_out:
             circle.introduce(name)
         self.speak()
@@ -126,7 +137,9 @@ def retold(by: Chatter, said: Iterable[Kept]) -> Chatter:
     again = Chatter.__new__(Chatter)
     again.name, again.circle, again.now_ms = by.name, circle, by.now_ms
     circle.clock_ms = lambda: again.now_ms
-    again.talk = Talk(Store.open(None), circle, now_ms=lambda: again.now_ms)
+    again.talk = Talk(
+        Store.open(None), circle, now_ms=lambda: again.now_ms, steady=_leaping().__next__
+    )
     again.hear(said)
     return again
 

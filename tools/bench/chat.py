@@ -62,6 +62,7 @@ def measure(*, messages: int, members: int) -> dict[str, Any]:
             "said_per_s": round(messages / said_s),
         }
         found |= _store(home, path)
+        found |= _facts(messages * 3 // 10)
         found |= _command(home)
         found["newcomer_from_peer_s"] = round(asyncio.run(_from_peer(path, messages)), 2)
         with servers.muster() as server:
@@ -132,6 +133,33 @@ def _store(home: Path, path: Path) -> dict[str, Any]:
         "found": found,
         "page_of_100_ms": round(page_ms, 2),
         "on_disk_mib": round(size / 2**20, 1),
+    }
+
+
+def _facts(count: int) -> dict[str, Any]:
+    """Take facts of a channel that one member has said, all at once; then one more."""
+    first = Circle.new(None)
+    member = Circle.join(first.invite(), None)
+    channel = Talk(Store.open(None), member).create_channel("plans")
+    talk = Talk(Store.open(None), first)
+    taken_ms = []
+    for some in (count, 1):
+        with member.file.writing():
+            for number in range(some):
+                member.file.draft(channel, "channel", {"op": "topic", "topic": f"{number}"})
+            said = [member.record(draft).hash for draft in member.file.drafts()]
+        with first.file.writing():
+            for kept in filter(None, map(member.file.record, said)):
+                first.take_record(kept.said, 0)
+        began = time.perf_counter()
+        talk.catch_up()
+        taken_ms.append((time.perf_counter() - began) * 1000)
+    for one in (first, member):
+        one.close()
+    return {
+        "facts": count,
+        "facts_at_once_ms": round(taken_ms[0]),
+        "one_more_fact_ms": round(taken_ms[1], 1),
     }
 
 
