@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 from muster import keys
@@ -240,6 +240,10 @@ class FelundRoom:
     def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
         """Return messages with these words, the oldest first."""
         return self.store.search(View(self.id, channel), words, most=most)
+
+    def since(self, after: int, *, until: int) -> Iterator[Message]:
+        """Yield messages in the order in which they came, between two numbers of them."""
+        return self.store.since(self.id, after, until=until)
 
     def message(self, hashed: bytes) -> Message | None:
         """Return one message."""

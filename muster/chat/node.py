@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
@@ -328,6 +328,10 @@ class Room:
     def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
         """Return messages with these words, the oldest first."""
         return self.talk.search(channel, words, most=most)
+
+    def since(self, after: int, *, until: int) -> Iterator[Message]:
+        """Yield messages in the order in which they came, between two numbers of them."""
+        return self.talk.since(after, until=until)
 
     def message(self, hashed: bytes) -> Message | None:
         """Return one message."""

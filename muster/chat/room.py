@@ -7,7 +7,7 @@ fares, and says things in it. `muster.chat.node.Room` is one of our circles,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -97,6 +97,9 @@ class AnyRoom(Protocol):
 
     def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
         """Return messages with these words, the oldest first."""
+
+    def since(self, after: int, *, until: int) -> Iterator[Message]:
+        """Yield messages in the order in which they came, between two numbers of them."""
 
     def message(self, hashed: bytes) -> Message | None:
         """Return one message."""

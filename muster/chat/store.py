@@ -143,6 +143,7 @@ class Message:
     edited: bool
     deleted: bool
     reply: bytes | None
+    closed: bool
     reactions: Mapping[str, tuple[bytes, ...]]
 
 
@@ -564,13 +565,21 @@ class Store:
         ).fetchall()
         return self._messages(rows)[0] if rows else None
 
-    def since(self, circle: bytes, number: int, *, most: int = 500) -> list[Message]:
-        """Return messages in the order in which they came, after a number."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE circle = ? AND id > ? ORDER BY id LIMIT ?",
-            (circle, number, most),
-        ).fetchall()
-        return self._messages(rows)
+    def since(self, circle: bytes, after: int, *, until: int) -> Iterator[Message]:
+        """Yield messages in the order in which they came, between two numbers of them.
+
+        Whether what is closed, or is not, counts in its channel is left to be seen.
+        """
+        while True:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM messages AS m WHERE circle = ? AND id > ? AND id <= ? "
+                f"AND deleted = 0 AND {_HEARD} ORDER BY id LIMIT ?",
+                (circle, after, until, PAGE),
+            ).fetchall()
+            yield from self._messages(rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][0]
 
     def newest(self) -> int:
         """Return the number of the message that came last."""
@@ -613,6 +622,7 @@ class Store:
                     edited=bool(edited),
                     deleted=bool(deleted),
                     reply=reply,
+                    closed=bool(closed),
                     reactions={emoji: tuple(by) for emoji, by in reactions.items()},
                 )
             )

@@ -303,6 +303,12 @@ class Talk:
         """Return messages of a channel; see `Store.page`."""
         return self.store.page(self.view(channel), **place)
 
+    def since(self, after: int, *, until: int) -> Iterator[Message]:
+        """Yield the messages that count, in the order in which they came; see `Store.since`."""
+        for one in self.store.since(self.id, after, until=until):
+            if one.closed == self.view(one.channel).private:
+                yield one
+
     def search(self, channel: bytes, words: str, *, most: int = 50) -> list[Message]:
         """Return the newest messages of a channel with these words."""
         return self.store.search(self.view(channel), words, most=most)

@@ -15,7 +15,7 @@ from muster.chat import channels, kinds
 from muster.chat.age import CHUNK_BYTES
 from muster.chat.facts import MOST_REGISTERS, RING_S
 from muster.chat.node import Options, Room
-from muster.chat.store import MOST_EMOJI, PresentNode, Store, StoreFailed
+from muster.chat.store import MOST_EMOJI, PAGE, PresentNode, Store, StoreFailed
 from muster.chat.talk import BURST_S, DAY_MS, SHARE, NotAllowed, Talk
 from muster.chat.transfer import NotAnExport, Taken, decrypt, encrypt, lines, read, take, write
 from muster.circle import Circle
@@ -147,6 +147,25 @@ def test_who_comes_after_a_removal_reads_what_a_private_channel_is_called(mode: 
     assert bob.talk.facts.channels[board].name == ("board" if mode == "invite" else "")
     said = [kept for kept in ada.all_said if kept.record.body.get("op") in ("rename", "topic")]
     assert len(said) == 5  # the topic, and both under each new key
+
+
+def test_what_came_since_is_all_that_counts_and_nothing_else() -> None:
+    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
+    board = ada.talk.create_channel("board", "invite")
+    tea = ada.talk.create_channel("tea")
+    meet(ada, bob, eve)
+    for number in range(2 * PAGE + 1):
+        bob.talk.say(f"{number}", channel=tea)
+    ada.talk.remove(ada.talk.channel("tea"), eve.talk.me)
+    meet(ada, bob, eve)
+    for channel in (board, tea):
+        eve.forge("text", {"text": "I am in"}, channel=channel)
+    ada.talk.say("just us", channel=board)
+    meet(ada, bob, eve)
+    newest = ada.talk.store.newest()
+    said = [one.text for one in ada.talk.since(0, until=newest)]
+    assert sorted(said) == sorted([*(f"{number}" for number in range(2 * PAGE + 1)), "just us"])
+    assert list(ada.talk.since(newest, until=newest + 1)) == []
 
 
 def test_a_manager_who_is_removed_with_two_devices_manages_no_more_and_has_no_key() -> None:

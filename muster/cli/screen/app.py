@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import ClassVar
 
 from rich.text import Text
@@ -47,6 +48,9 @@ MOST_WAITING = 20
 """How many texts that were not said so far are shown."""
 
 MOST_KEPT = 200
+
+MOST_RUNG = 5
+"""For how many messages of a circle that have come at once it rings."""
 
 
 class Log(OptionList, can_focus=True):
@@ -439,7 +443,7 @@ class ChatApp(App[None]):
         if newest <= self._seen:
             return
         for other in self.session.rooms:
-            for one in self.session.store.since(other.id, self._seen, most=50):
+            for one in islice(other.since(self._seen, until=newest), MOST_RUNG):
                 if other.is_mine(one) or self.session.name.casefold() not in one.text.casefold():
                     continue
                 if other is not room or one.channel != self.session.channel or not self.app_focus:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from itertools import islice
 
 from muster.chat.facts import GENERAL_NAME
 from muster.chat.node import Room
@@ -23,6 +24,7 @@ SHOWN = 20
 """How many messages are shown at the start."""
 
 LOOK_S = 0.2
+PAGE = 50
 
 CALL_REST_S = 60.0
 """How long nothing is told of another call of the same person: one may begin any number."""
@@ -115,8 +117,7 @@ class Plain:
             output.say("* you are in no circle yet: /circle create NAME, or /join LINK")
             return
         output.say(f"* '{output.name(room.title)}'; /help lists commands, /quit ends")
-        for one in room.page(self.session.channel, most=SHOWN):
-            self._show(room, one)
+        self._show(room, room.page(self.session.channel, most=SHOWN))
         self._after = self.session.store.newest()
 
     def _read(self, lines: asyncio.Queue[str | None]) -> None:
@@ -150,8 +151,7 @@ class Plain:
                 output.show(answer.about)
             case "search":
                 room = self.session.here
-                for found in room.search(self.session.channel, answer.about):
-                    self._show(room, found)
+                self._show(room, room.search(self.session.channel, answer.about))
             case "settings":
                 output.show(f"* you are called {self.session.name}: /name, /circle keep, /circles")
             case "debug":
@@ -166,10 +166,14 @@ class Plain:
     async def _follow(self) -> None:
         """Show what comes, and how circles are reached."""
         while True:
+            newest = self.session.store.newest()
             for room in self.session.rooms:
-                for one in self.session.store.since(room.id, self._after):
-                    self._show(room, one)
-                    room.read(one.channel, one.id)
+                found = room.since(self._after, until=newest)
+                while page := list(islice(found, PAGE)):
+                    self._show(room, page)
+                    for channel, number in {one.channel: one.id for one in page}.items():
+                        room.read(channel, number)
+                    await asyncio.sleep(0)  # a long history lets others have their turn
                 status = room.trouble or room.status
                 if self._told.get(room.name, status) != status:
                     output.say(f"* {room.name}: {output.line(status)}")
@@ -178,7 +182,7 @@ class Plain:
                     calls = self._calls.setdefault(room.id, Calls())
                     for line in calls.lines(room, now=time.monotonic()):
                         output.say(f"* {output.line(line)}")
-            self._after = max(self._after, self.session.store.newest())
+            self._after = max(self._after, newest)
             await asyncio.sleep(LOOK_S)
 
     async def _drain(self) -> None:
@@ -195,16 +199,23 @@ class Plain:
             await asyncio.sleep(LOOK_S)
         await asyncio.sleep(LOOK_S * 2)
 
-    def _show(self, room: AnyRoom, one: Message) -> None:
+    def _show(self, room: AnyRoom, found: list[Message]) -> None:
+        if found:
+            places = {place.id: place.name for place in room.places()}
+            names = looks.names(room.people())
+            for one in found:
+                self._show_one(room, one, places, names)
+
+    def _show_one(
+        self, room: AnyRoom, one: Message, places: dict[bytes, str], names: dict[bytes, str]
+    ) -> None:
         day = drawing.day(one.shown_ms)
         if day != self._day:
             self._day = day
             output.show(f"-- {day} --")
-        places = {place.id: place.name for place in room.places()}
         where = ""
         if room is not self.session.room or one.channel != self.session.channel:
             where = f"{room.name}#{output.name(places.get(one.channel, '?'))} "
-        names = looks.names(room.people())
         who = names.get(room.person_of(one.author)) or output.name(room.author(one))
         if room.is_mine(one):
             who = f"{who} (you)"
