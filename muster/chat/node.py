@@ -105,8 +105,8 @@ class Room:
                 self.here = None
                 with suppress(Hinted, sqlite3.Error):
                     await self._look_on()
-            except (Hinted, OSError, sqlite3.Error) as error:  # the disk is full, say
-                self.here, self.trouble = None, str(error)
+            except Exception as error:  # the disk is full, say: it is shown, and tried again
+                self.here, self.trouble = None, str(error) or type(error).__name__
                 self.changed()
                 await asyncio.sleep(TRY_AGAIN_S)
             finally:
@@ -195,7 +195,7 @@ class Room:
         expire_at, before = 0.0, None
         rim = self.options.rim
         while True:
-            with suppress(Hinted, sqlite3.Error):
+            with suppress(Exception):  # once more, then
                 self.talk.catch_up()
                 self._show_present(here)
                 if before != (before := (self.circle.file.changes, self.talk.facts)):

@@ -262,6 +262,9 @@ class Attendant:
                         raise Closed("the service has closed the socket") from None
                     if await self._hear(frame):
                         confirm_at = min(confirm_at, steady() + CONFIRM_S)
+                    if socket.lost:
+                        socket.lost = False
+                        keep_up_at = min(keep_up_at, steady() + CONFIRM_S)
                     hearing = asyncio.ensure_future(anext(socket))
                 if waking.done():
                     self._wake.clear()

@@ -55,7 +55,8 @@ LOOK_S = 0.25
 PLACE_S = 1.0
 """How often it looks whether this machine is elsewhere."""
 
-MOST_PEERS = 1024
+MOST_PEERS, MOST_NODES = 1024, 4
+"""How many nodes are seen, and how many of one member: it can make any number."""
 
 MOST_WAITING = 10_000
 """How many events wait to be read at the most; older ones are in the circle's file."""
@@ -483,8 +484,10 @@ class Connection:
         before = self._peers.get(found.node_id)
         if before is not None and before.at_ms > found.at_ms:
             return True  # there, as the newer one says
-        if before is None and len(self._peers) >= MOST_PEERS:
-            return False  # one member can make any number of nodes
+        if before is None:
+            nodes = sum(one.member_id == found.member_id for one in self._peers.values())
+            if nodes >= MOST_NODES or len(self._peers) >= MOST_PEERS:
+                return False
         self.circle.file.meet(found, epoch.number)
         if found.at_ms < now_ms - presences.STALE_MS:
             return False

@@ -133,10 +133,10 @@ class Link:
         if self._closed:
             return
         if not self.session.ended:
-            async with self._sending:
-                await self._pass(self.session.put(b"", kind=Kind.END))
             with suppress(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(1):  # the other side may read nothing any more
+                    async with self._sending:
+                        await self._pass(self.session.put(b"", kind=Kind.END))
                     while self.session.waits and self._paths:
                         self._room.clear()
                         await self._room.wait()

@@ -195,6 +195,8 @@ class ServiceSocket:
         self._numbers = 0
         self._waiting: dict[int, asyncio.Future[shapes.FromService]] = {}
         self._came: asyncio.Queue[shapes.FromService | None] = asyncio.Queue(MOST_WAITING)
+        self.lost = False
+        """Whether so much has come at once that not all of it was heard."""
         self._one_at_a_time = asyncio.Lock()
         self._hearing = asyncio.create_task(self._hear())
 
@@ -292,7 +294,7 @@ class ServiceSocket:
                     continue  # of a newer version, or not for us
                 waiting = self._waiting.get(getattr(frame, "n", 0))
                 if waiting is None:
-                    await self._came.put(frame)
+                    self._push(frame)
                 elif not waiting.done():
                     waiting.set_result(frame)
         except ConnectionClosed:
@@ -305,6 +307,13 @@ class ServiceSocket:
             if self._came.full():
                 self._came.get_nowait()
             self._came.put_nowait(None)
+
+    def _push(self, frame: shapes.FromService) -> None:
+        """Let what is oldest go where nobody keeps up: an answer that is waited for comes after."""
+        if self._came.full():
+            self._came.get_nowait()
+            self.lost = True
+        self._came.put_nowait(frame)
 
 
 def fits(asked: Mapping[str, Any]) -> bool:

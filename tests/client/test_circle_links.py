@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from capsules.keys import SigningKey
 from muster import certificates, keys
 from muster.circle import Circle, events
+from muster.circle.connection import MOST_NODES
 from muster.circle.direct import MOST_FROM_ONE
-from muster.circle.links import Link, NoLink
+from muster.circle.links import Link, NoLink, PathKind
 from muster.circle.session import Session
 from muster.frames import Kind, LinkFrame
+from muster.presences import Presence
 from tests.support import local
 from tests.support.members2 import Present, address, joined, play, present, state
 
@@ -77,6 +80,51 @@ def test_what_was_never_sent_cannot_be_taken() -> None:
 
 
 # --- links ----------------------------------------------------------------------------------
+
+
+class Stuck:
+    """A path to a node that reads nothing any more."""
+
+    kind: PathKind = "tcp"
+
+    async def send(self, frame: LinkFrame) -> None:
+        if frame.kind is not Kind.TOOK:
+            await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_a_link_ends_though_the_other_side_reads_nothing() -> None:
+    async def scene() -> None:
+        link = Link(bytes(16), bytes(16))
+        await link.attach(Stuck())
+        sending = asyncio.create_task(link.send(b"hello"))
+        await asyncio.sleep(0)
+        await link.aclose()
+        sending.cancel()
+
+    play(scene(), seconds=10)
+
+
+def test_of_one_member_a_few_nodes_are_seen_and_of_others_theirs() -> None:
+    async def scene() -> None:
+        ann = Circle.new()
+        bob, eve = joined(ann), joined(ann)
+        here = ann.connect()
+
+        def told(circle: Circle) -> Presence:
+            node = circle.member.node(circle.epoch)
+            return Presence.of(node, name="", at_ms=ann.clock_ms(), endpoints=(), abilities=())
+
+        for number in range(20):
+            made_up = SigningKey(number.to_bytes(32, "big")).verify_key
+            here.believe(replace(told(eve), node=made_up), ann.epoch)
+        assert here.believe(told(bob), ann.epoch)
+        seen = [peer.member_id for peer in here.peers]
+        assert (seen.count(eve.member.id), seen.count(bob.member.id)) == (MOST_NODES, 1)
+
+    play(scene())
 
 
 async def linked(hers: Present, his: Present) -> tuple[Link, Link]:

@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
+import msgspec
 import pytest
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from muster import errors
+from muster import errors, shapes
+from muster.circle import Circle
+from muster.circle.service import MOST_WAITING, Service, ServiceSocket
 from muster.felund import frames, sockets
 from muster.felund.sockets import Closed, Socket, Unreachable
+from muster.invites import ServiceAddress
 
 Answer = Callable[[ServerConnection, Request], Response | None]
 
@@ -48,6 +53,29 @@ def test_frames_of_a_newer_version_and_nonsense_are_passed_over() -> None:
         assert await found.receive() == frames.Pong()
         with pytest.raises(Closed):
             await found.receive()
+
+    play(server, client)
+
+
+def test_a_flood_of_what_nobody_reads_holds_no_answer_back() -> None:
+    told = shapes.PassedFrame(from_="0" * 32, payload="AAAA")
+
+    async def server(connection: ServerConnection) -> None:
+        await connection.recv()
+        for _ in range(MOST_WAITING + 10):
+            await connection.send(msgspec.json.encode(told).decode())
+        await connection.send('{"t":"TAKEN","n":1}')
+        await connection.wait_closed()
+
+    async def client(url: str) -> None:
+        circle = Circle.new()
+        node = circle.member.node(circle.epoch)
+        service = Service(ServiceAddress("http://127.0.0.1:9", b"s" * 16), node)
+        socket = ServiceSocket(service, await connect(url))
+        await socket.frame(node.id, b"hello")
+        assert socket.lost  # what is not certain is asked for
+        assert await anext(socket) == told
+        await socket.aclose()
 
     play(server, client)
 
