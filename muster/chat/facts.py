@@ -384,6 +384,10 @@ class Facts:
         where[name] = Latest(n, fact.at_ms, fact.hash, value)
         return True
 
+    def has_plenty(self, author: bytes) -> bool:
+        """Say whether less than half of the facts that count of an author are said."""
+        return self._used.get(author, 0) < MOST_REGISTERS // 2
+
     def _room(self, author: bytes) -> bool:
         used = self._used.get(author, 0)
         self._used[author] = used + 1

@@ -828,8 +828,8 @@ class Talk:
 
     def _mend(self, channel: Channel) -> None:
         source, found = channel.standing_source(), self.facts.writing(channel)
-        if source is None or found is None:
-            return
+        if source is None or found is None or not self.facts.has_plenty(self.me):
+            return  # another manager may make any number of keys, to be boxed to everybody
         has = channel.invited.get(source.hash, frozenset())
         if channel.mode == "invite" and (has - channel.members) & channel.cuts.keys():
             if self._is_first(source, b"renewed"):

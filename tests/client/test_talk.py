@@ -96,6 +96,24 @@ def test_a_manager_who_uses_the_last_number_of_a_key_is_named_and_stops_nothing_
     assert eve.texts(board) == []
 
 
+def test_a_manager_who_makes_many_keys_cannot_use_up_what_another_may_say() -> None:
+    ada, bob, eve = circle_of("Ada", "Bob", "Eve")
+    board = ada.talk.create_channel("board", "invite")
+    meet(ada, bob, eve)
+    for who in (bob, eve):
+        ada.talk.invite(ada.talk.channel("board"), who.talk.me)
+    ada.talk.manage_channel(ada.talk.channel("board"), [eve.talk.me])
+    meet(ada, bob, eve)
+    boxed = eve.talk._next_key(eve.talk.channel("board"), frozenset({bob.talk.me}), "")
+    eve.forge("channel", {"op": "key", **boxed}, channel=board)
+    ada.hear(kept for kept in eve.all_said if not ada.circle.file.has(kept.hash))
+    used = ada.talk.facts._used
+    for count, drafts in ((MOST_REGISTERS // 2, 0), (0, 1)):
+        used[ada.talk.me] = count
+        ada.talk.tend()
+        assert len(ada.circle.file.drafts()) == drafts
+
+
 def test_a_draft_that_waits_is_closed_under_the_key_that_is_when_it_is_said() -> None:
     ada, bob, cleo = circle_of("Ada", "Bob", "Cleo")
     board = ada.talk.create_channel("board", "invite")
