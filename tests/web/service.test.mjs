@@ -8,7 +8,7 @@ import { label, sha256, signer } from "../../web/muster/crypto.js";
 import { Engine, joinRow, makeRow } from "../../web/muster/engine.js";
 import { readInvite, readService } from "../../web/muster/invites.js";
 import { Epoch, Member } from "../../web/muster/keys.js";
-import { GENERAL, sealPresence, sealRecord, sealSignal, unsealRecord, writeRecord } from "../../web/muster/seals.js";
+import { GENERAL, sealPresence, sealRecord, sealSignal, readRekey, unsealRecord, writeRecord } from "../../web/muster/seals.js";
 import { Waker } from "../../web/muster/service.js";
 import { openStore } from "../../web/muster/store.js";
 import { Stub, inTime, pass, soon, until } from "./stub.mjs";
@@ -910,6 +910,87 @@ test("an old epoch's mailbox is read, and nothing is left or said there", at(asy
   const old = syncs(stub, from).filter(({ node }) => node === id);
   assert.ok(old.length >= 2);
   assert.deepEqual([old.filter(({ asked }) => asked.presence || asked.send).length, [...stub.presences.get(hint).keys()].includes(id)], [0, false]);
+}));
+
+// New keys
+
+test("a founder gives the circle new keys: whoever is left out is told and reads no more, and whoever was away follows", at(async (stub) => {
+  const ada = await Page.make(stub);
+  await ada.until("live");
+  const [bob, cleo, eve] = [await ada.join("Bob"), await ada.join("Cleo"), await ada.join("Eve")];
+  for (const one of [bob, cleo, eve]) await one.until("live");
+  await eve.post("before");
+  for (const one of [ada, bob, cleo]) await one.reads("before");
+  const id = ({ engine }) => engine.member.id;
+  await until(async () => (await ada.engine.people()).length === 4, "that all have said who they are");
+  await cleo.close();
+  await assert.rejects(soon(bob.engine.rekey({ without: [id(eve)] })), { reason: "NOT_ALLOWED" });
+  for (const without of [[id(ada)], ["0".repeat(32)]]) await assert.rejects(soon(ada.engine.rekey({ without })), { reason: "MALFORMED" });
+  const old = await ada.engine.invite();
+  assert.deepEqual(await soon(ada.engine.rekey({ without: [id(eve)] })), { epoch: 1, left: 1, weak: [] });
+  await until(() => bob.engine.epoch.number === 1 && eve.reasons.includes("LEFT_OUT"), "that Bob has followed, and Eve was told");
+  assert.equal(eve.heard("hello").at(-1).me.out, true);
+  await ada.post("without Eve");
+  await bob.reads("without Eve");
+  await assert.rejects(soon(eve.engine.post("general", "me too")), { reason: "LEFT_OUT" });
+  const back = await Page.open(cleo.row, { store: cleo.store });
+  await back.reads("before", "without Eve");
+  assert.deepEqual((await bob.engine.people()).filter(({ out }) => out).map(({ name }) => name), ["Eve"]);
+  assert.equal(eve.known.includes("without Eve"), false);
+
+  // An invite of before leads to where nobody is; whoever was left out stays so by the next keys.
+  const late = await Page.open({ ...(await joinRow(await readInvite(old))), me: "Late" });
+  await late.until("live");
+  assert.equal(late.known.includes("without Eve"), false);
+  await soon(ada.engine.rekey());
+  await until(() => bob.engine.epoch.number === 2, "that Bob has followed again");
+  const second = await readRekey(ada.row.founder, ada.row.epochs.at(-1).rekey);
+  assert.deepEqual(Object.keys(second.keep).sort(), [ada, bob, back].map(id).sort());
+  assert.deepEqual((await ada.engine.people()).filter(({ out }) => out).map(({ name }) => name), ["Eve"]);
+
+  // By a new invite it is in again, and stays by the next keys.
+  const again = await Page.open({ ...eve.row, out: false, introduced: "", epochs: [{ number: 2, secret: ada.engine.epoch.secret, began: Date.now() }] });
+  await eve.close();
+  await again.reads("without Eve"); // as a newcomer does, from those who keep it
+  await until(async () => !(await ada.engine.people()).some(({ out }) => out), "that Eve is back");
+}));
+
+test("a rekey is left again every twenty days for a year, and not by who has no founder's key", at(async (stub) => {
+  const ada = await Page.make(stub);
+  await ada.until("live");
+  const { hint } = ada.engine.epoch;
+  await soon(ada.engine.rekey());
+  const [{ id }, { order }] = [readService(stub.address), ada.row.epochs[1]];
+  const again = async () => {
+    const before = stub.mail.get(hint).length;
+    await ada.engine.log.noteLeft(id, hint, [order], Date.now() - 21 * DAY, true);
+    await pass(16 * MINUTE);
+    return stub.mail.get(hint).length - before;
+  };
+  assert.deepEqual([await again(), ada.engine.epoch.number], [1, 1]);
+  ada.row.epochs[1].began -= 366 * DAY;
+  assert.equal(await again(), 0);
+  ada.row.epochs[1].began += 366 * DAY;
+  ada.row.founderSeed = undefined;
+  assert.equal(await again(), 0);
+}));
+
+test("the founder's key is handed on, and of two that both use it the smaller word stands for all", at(async (stub) => {
+  const ada = await Page.make(stub);
+  await ada.until("live");
+  const [bob, cleo] = [await ada.join("Bob"), await ada.join("Cleo")];
+  for (const one of [bob, cleo]) await one.until("live");
+  await until(async () => (await ada.engine.people()).length === 3 && (await bob.engine.people()).length === 3, "that all have said who they are");
+  await assert.rejects(soon(bob.engine.act("founder", cleo.engine.member.id)), { reason: "NOT_ALLOWED" });
+  await assert.rejects(soon(ada.engine.act("founder", ada.engine.member.id)), { reason: "MALFORMED" });
+  await soon(ada.engine.act("founder", bob.engine.member.id));
+  await until(() => bob.heard("hello").at(-1)?.me.founder, "that Bob has the key");
+  assert.equal(cleo.heard("hello").some(({ me }) => me.founder), false);
+  await soon(Promise.all([ada.engine.rekey(), bob.engine.rekey()]));
+  await until(() => new Set([ada, bob, cleo].map(({ engine }) => engine.epoch.hint)).size === 1, "one epoch", HOUR);
+  await ada.post("from Ada");
+  await bob.post("from Bob");
+  for (const one of [ada, bob, cleo]) await one.reads("from Ada", "from Bob");
 }));
 
 test("a waker that was woken before it sleeps does not sleep", inTime(async () => {

@@ -64,7 +64,7 @@ import { provide } from "./crypto.js";
  * @property {{reason: string, message: string}} error what is worth knowing and stops nothing
  * @property {{hash: string, kind: string, author: string, at_ms: number, body: any}} record one of an app's own kind
  * @property {{epoch: number}} rekeyed the founder has given the circle new keys
- * @property {{name: string, me: {id: string, name: string, node: string, founder: boolean}, services: string[], epoch: number, leads: boolean}} circle what the circle is, or what oneself is in it, has changed
+ * @property {{name: string, me: {id: string, name: string, node: string, founder: boolean, out: boolean}, services: string[], epoch: number, leads: boolean}} circle what the circle is, or what oneself is in it, has changed
  * @property {{}} erased it was erased in this browser, here or in another tab
  */
 
@@ -128,7 +128,7 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   /** How services are reached: connecting, live, polling or offline, and why. */
   state = { state: "connecting", why: "", services: /** @type {{id: string, url: string, state: string, why: string}[]} */ ([]) };
   /** This member and its node here. */
-  me = { id: "", name: "", node: "", founder: false };
+  me = { id: "", name: "", node: "", founder: false, out: false };
   id = "";
   name = "";
   #invite = "";
@@ -169,7 +169,7 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
       if (!row.out || found.epoch.number < last) return { ...row, services };
       const others = row.epochs.filter(({ number }) => number !== found.epoch.number);
       const epochs = [...others, { number: found.epoch.number, secret: found.epoch.secret, began: Date.now() }];
-      return { ...row, services, epochs, out: false };
+      return { ...row, services, epochs, out: false, introduced: "" }; // it says who it is in this epoch
     });
   }
 
@@ -342,6 +342,17 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   /** Everybody who was ever heard of. @returns {Promise<any[]>} */
   people() {
     return this.#ask("people");
+  }
+
+  /**
+   * Give the circle new keys, as its founder (`me.founder`): everybody follows but the members that are named, who read nothing
+   * that is said after it. Invites of before lead in no longer.
+   * @param {{without?: string[]}} [how] members: of a person with several devices, each
+   * @returns {Promise<{epoch: number, left: number, weak: string[]}>} *left* with how many services; members who could not stay, as
+   *   their key for secrets is none
+   */
+  rekey(how = {}) {
+    return this.#ask("rekey", how);
   }
 
   /** Be called otherwise. @param {string} name @returns {Promise<void>} */

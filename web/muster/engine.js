@@ -62,6 +62,7 @@ import { Talk } from "./chat/talk.js";
 
 const MAIL = 30 * 86_400_000;
 const AGAIN = 20 * 86_400_000;
+const YEAR = 365 * 86_400_000;
 const OTHERS = 8 * 86_400_000;
 const NEVER = 600_000;
 const MINUTE = 60_000;
@@ -151,6 +152,10 @@ export class Engine {
   #filling = true;
   #saidAt = 0;
   #introducing = "";
+  /** @type {Promise<any>} one rekey after the other */
+  #rekeying = Promise.resolve();
+  /** @type {Map<string, import("./seals.js").Rekey>} that were read, by their order */
+  #rekeys = new Map();
   #carries = false;
   /** @type {Map<string, number>} */
   #lookAgain = new Map();
@@ -311,7 +316,7 @@ export class Engine {
       for (const epoch of this.#epochs.values()) {
         const old = epoch !== this.epoch;
         const ended = this.row.epochs.find(({ number }) => number === epoch.number + 1)?.began ?? Infinity;
-        if (!old || Date.now() < ended + MAIL) wanted.push([service, epoch, old]);
+        if (!old || Date.now() < ended + (this.row.founderSeed ? YEAR : MAIL)) wanted.push([service, epoch, old]);
       }
     }
     this.attendants = this.attendants.filter((one) => {
@@ -336,14 +341,18 @@ export class Engine {
     const closed = rekey.keep[this.member.id];
     if (!closed && this.epoch.number >= rekey.epoch && !known) return rekey.order; // a later invite has let us in again
     const secret = closed ? await unbox(closed, this.member.box, forRekey(this.row.id, rekey.epoch)) : null;
-    const others = this.row.epochs.filter(({ number }) => number !== rekey.epoch);
-    const epochs = [...others, { number: rekey.epoch, secret, began: this.now(), rekey: said, order: rekey.order }];
+    const before = this.row.epochs.filter(({ number }) => number < rekey.epoch);
+    const epochs = [...before, { number: rekey.epoch, secret, began: this.now(), rekey: said, order: rekey.order }];
     await this.#keep({ epochs, out: !closed });
+    for (const number of this.#epochs.keys()) if (number >= rekey.epoch) this.#epochs.delete(number);
+    if (known) await this.log.again(rekey.epoch, epoch.hint); // what the other one left out is read, and what was said there left anew
     if (!closed) {
+      if (known) await this.#enter();
       this.trouble("LEFT_OUT", "the founder has left this member out of the circle");
+      this.#emit("hello", await this.hello());
+      this.#attend();
       return rekey.order;
     }
-    this.#epochs.delete(rekey.epoch);
     for (const { author, member } of this.log.records()) {
       const [seq] = rekey.out[member] ?? [];
       if (seq !== undefined && this.log.tip(author)[0] > seq) await this.log.dropBeyond(author, seq);
@@ -361,14 +370,79 @@ export class Engine {
 
   /** Whether a record is heard: of who was left out, only what came before. @param {Rec} rec */
   async #counts(rec) {
-    for (const { number, rekey: said } of this.row.epochs) {
+    for (const { number, rekey: said, order } of this.row.epochs) {
       if (number <= rec.epoch || !said) continue;
-      const { keep, out } = await readRekey(this.row.founder, said);
+      const { keep, out } = await this.#read(said, order);
       if (keep[rec.member]) continue;
       const [seq, hash] = out[rec.member] ?? [0, ""];
       if (rec.seq > seq || (rec.seq === seq && rec.hash !== hash)) return false;
     }
     return true;
+  }
+
+  /** A rekey that was followed. @param {Said} said @param {string} [order] */
+  async #read(said, order = "") {
+    const found = this.#rekeys.get(order) ?? (await readRekey(this.row.founder, said));
+    this.#rekeys.set(found.order, found);
+    return found;
+  }
+
+  /** Who was left out by the rekey to this epoch, and has not come back since. @param {Iterable<string>} members @returns {Promise<Set<string>>} */
+  async #gone(members) {
+    const { rekey: said, order } = this.row.epochs.find(({ number }) => number === this.epoch.number) ?? {};
+    if (!said) return new Set();
+    const { keep } = await this.#read(said, order);
+    const back = new Set([...this.peers.values()].map(({ presence }) => presence.member));
+    for (const { epoch, member } of this.log.records()) if (epoch >= this.epoch.number) back.add(member);
+    return new Set([...members].filter((one) => !keep[one] && !back.has(one) && one !== this.member.id));
+  }
+
+  /**
+   * Begin a new epoch for all members but these, as the founder; resolves when services have it, or have not answered.
+   * @param {{without?: string[]}} [how]
+   */
+  rekey({ without = [] } = {}) {
+    const work = this.#rekeying.then(() => this.#rekey(without));
+    this.#rekeying = work.catch(() => {});
+    return work;
+  }
+
+  /** @param {string[]} without */
+  async #rekey(without) {
+    const { row, member, log } = this;
+    if (!row.founderSeed || row.out) throw new Refused("NOT_ALLOWED", "only the founder's device can do that");
+    if (without.includes(member.id)) throw new Refused("MALFORMED", "this device gives the new keys: it cannot be left out");
+    // who has said what, and who has come, is to be known before
+    const unread = () => this.attendants.find(({ old, isRead }) => !old && !isRead);
+    for (const end = performance.now() + READY; unread() && performance.now() < end && !this.#stopped;) await pause(50);
+    const silent = unread();
+    if (silent) throw new Refused("UNREACHABLE", `${silent.address.url} cannot be read: try again when it is up, or remove it`);
+    const { members } = await this.talk.facts();
+    const boxes = new Map([...members].map(([name, { box }]) => [name, box]));
+    for (const { presence } of this.peers.values()) boxes.set(presence.member, b64(presence.box));
+    if (without.some((one) => !boxes.has(one))) throw new Refused("MALFORMED", "this is no member of the circle");
+    for (const one of [...without, ...(await this.#gone(boxes.keys()))]) boxes.delete(one);
+    boxes.set(member.id, b64(member.box.public));
+    const { epoch } = this;
+    const { rekeying } = await import("./founding.js");
+    const { said, weak } = await rekeying({
+      circle: row.id, founderSeed: row.founderSeed, epoch: epoch.number + 1, at_ms: this.now(),
+      stays: boxes, records: log.records(), reach: (author) => log.reach(author),
+    });
+    const order = await this.#takeRekey(epoch, said);
+    const left = () => row.services.filter(({ id: service }) => log.leftAt(service, order)).length;
+    for (const end = performance.now() + READY; left() < row.services.length && performance.now() < end && !this.#stopped;) await pause(50);
+    return { epoch: epoch.number + 1, left: left(), weak };
+  }
+
+  /** The rekey that ended an epoch, where the founder is to leave it in that one's mailbox, now or again. @param {Attendant} one */
+  async #leavingRekey(one) {
+    const { epoch } = one.node;
+    const { rekey: said, order = "", began } = this.row.epochs.find(({ number }) => number === epoch.number + 1) ?? { began: 0 };
+    if (!one.old || !said || !this.row.founderSeed) return [];
+    const [at, now] = [this.log.leftAt(one.id, order), this.now()];
+    if ((at !== undefined && now < at + AGAIN) || now > began + YEAR) return [];
+    return [{ sealed: await sealRecord(epoch, said), hash: order }]; // in other bytes each time: no copy of the last
   }
 
   // Records
@@ -542,6 +616,8 @@ export class Engine {
   /** @param {Attendant} one @param {{count: number, bytes: number, each: number}} most */
   async leaving(one, { count, bytes, each }) {
     if (this.row.out) return [];
+    const rekey = await this.#leavingRekey(one);
+    if (rekey.length) return rekey;
     const { epoch } = one.node; // of an old one, what was said before its end was known
     const leaving = [];
     let size = 0;
@@ -813,7 +889,7 @@ export class Engine {
     const { row, member } = this;
     const state = this.#state ? JSON.parse(this.#state) : ["connecting", "", []];
     return {
-      id: row.id, invite: await this.invite(), services: this.services(), epoch: this.epoch.number, out: row.out, name: (await this.talk.facts()).name || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed) },
+      id: row.id, invite: await this.invite(), services: this.services(), epoch: this.epoch.number, out: row.out, name: (await this.talk.facts()).name || row.name, me: { id: member.id, name: row.me, node: this.node.id, founder: Boolean(row.founderSeed), out: row.out },
       state: { state: state[0], why: state[1], services: state[2] }, peers: [...this.peers.keys()].map((node) => this.#peer(node)),
     };
   }
@@ -1002,8 +1078,11 @@ export class Engine {
     return this.talk.channels();
   }
 
-  people() {
-    return this.talk.people();
+  /** Who was left out is told as `out`. */
+  async people() {
+    const people = await this.talk.people();
+    const gone = await this.#gone(people.map((one) => one.id));
+    return people.map((one) => ({ ...one, out: gone.has(one.id) }));
   }
 
   /** @param {string} name */

@@ -356,6 +356,19 @@ export class Log {
   }
 
   /**
+   * An epoch has lost its place to another of its number: what was said since is left anew, and the mailbox before it read anew.
+   * @param {number} epoch
+   * @param {string} hint of the epoch before
+   */
+  again(epoch, hint) {
+    const hashes = new Set([...this.records()].filter((rec) => rec.epoch >= epoch).map((rec) => rec.hash));
+    for (const id of this.#seals.keys()) if (hashes.has(id.split(" ")[0])) this.#seals.delete(id);
+    const isStale = (/** @type {string} */ kind, /** @type {string} */ id) => (kind === "place" ? id.endsWith(` ${hint}`) : hashes.has(id.split(" ")[1]));
+    return this.#put(["left", "place"].flatMap((kind) =>
+      [...this.#rows[kind].keys()].filter((id) => isStale(kind, id)).map((id) => /** @type {[string, string, any]} */ ([kind, id, undefined]))));
+  }
+
+  /**
    * What an author has said in an epoch and a service has not yet, the first said first.
    * @param {string} author
    * @param {string} service

@@ -10,7 +10,7 @@ import { label, pbkdf2, signer } from "../crypto.js";
 import { readService, writeService } from "../invites.js";
 import { strict } from "../json.js";
 import { Refused } from "../refused.js";
-import { GENERAL, ID, box, closeBody, forBody, forChannelKey } from "../seals.js";
+import { GENERAL, ID, box, closeBody, forBody, forChannelKey, forFounder } from "../seals.js";
 import { channelId, managersText } from "./facts.js";
 import { read } from "./kinds.js";
 
@@ -309,6 +309,13 @@ export const ops = {
     const at = Math.max(c.now(), c.servicesAt + 1);
     const text = concat(label("services"), unhex(c.circle), u64(at), utf8(strict(written)));
     return [{ kind: "services", channel: GENERAL, body: { services: written, at_ms: at, signature: b64(await (await signer(c.founderSeed)).sign(text)) } }];
+  },
+  /** Give another member the founder's key; this device keeps it too, and it cannot be taken back. */
+  founder: async (c, member) => {
+    if (!c.founderSeed) throw notAllowed("only the founder's device can do that");
+    const to = c.facts.members.get(member)?.box;
+    if (!to || member === c.member.id) throw bad("this is no other member of the circle");
+    return [{ kind: "founder", channel: GENERAL, body: { to: member, box: b64(await box(c.founderSeed, unb64(to, 32), forFounder(c.circle))) } }];
   },
   /** Say that another member is the same person, on another device: it counts when both say so. */
   device: async (c, member, on = true) => {
