@@ -160,7 +160,7 @@ export const COMMANDS = {
   },
   who: (room) => {
     const people = [...new Map([...room.people.value.values()].map((one) => [one.id, one])).values()];
-    return people.map((one) => `${one.name}: ${one.me ? text.paths.me : text.paths[room.nodesOf(one)[0]?.path ?? "away"]}`).join(", ");
+    return people.filter(({ out }) => !out).map((one) => `${one.name}: ${one.me ? text.paths.me : text.paths[room.nodesOf(one)[0]?.path ?? "away"]}`).join(", ");
   },
   reply: async (room, rest) => {
     room.composing.value = { reply: await newest(room, false) };
@@ -236,7 +236,7 @@ export const suggestions = (room, before) => {
   if (!mark) return [];
   const from = before.length - typed.length - 1;
   const all = mark === "#" ? room.channels.value.map(({ name }) => name)
-    : [...new Set([...room.people.value.values()].filter(({ me }) => !me).map(({ name }) => name))];
+    : [...new Set([...room.people.value.values()].filter(({ me, out }) => !me && !out).map(({ name }) => name))];
   return all.filter((name) => name.toLowerCase().startsWith(typed.toLowerCase())).slice(0, 8)
     .map((name) => ({ insert: `${mark}${name} `, label: `${mark}${name}`, what: "", from }));
 };

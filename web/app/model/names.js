@@ -23,15 +23,19 @@ export const fileName = (name) => plainName(name).replace(/[\\/:*?"<>|]+/g, "_")
 /**
  * @typedef {object} Person
  * @property {string} id of the first of its devices
- * @property {string[]} devices member ids
+ * @property {string[]} devices member ids; of those that were left out none, while another is in
  * @property {string} name as it is shown
  * @property {boolean} me
  * @property {boolean} asks whether it says that it is this person, on another device, and waits for an answer
+ * @property {boolean} out whether the founder has left it out of the circle
  */
+
+/** A member's key, short enough to compare. @param {string} id */
+export const keyOf = (id) => (id.slice(0, 16).match(/.{4}/g) ?? []).join(" ");
 
 /**
  * Persons by each of their member ids; the second of two names that look alike has a short key behind it.
- * @param {{id: string, name: string, person: string, key: string, asks?: boolean}[]} people @param {string} me
+ * @param {{id: string, name: string, person: string, key: string, asks?: boolean, out?: boolean}[]} people @param {string} me
  * @returns {Map<string, Person>}
  */
 export const persons = (people, me) => {
@@ -43,16 +47,18 @@ export const persons = (people, me) => {
     if (known) {
       known.devices.push(id);
       known.asks ||= asks;
-    } else found.set(person, { id, devices: [id], name: plainName(name), me: id === me || person === mine, key, asks });
+    } else found.set(person, { id, devices: [id], name: plainName(name), me: id === me || person === mine, key, asks, out: false });
   }
   const taken = new Set();
   /** @type {Map<string, Person>} */
   const byMember = new Map();
+  const gone = new Set(people.flatMap(({ id, out }) => (out ? [id] : [])));
   for (const { key, ...one } of found.values()) {
     const look = skeleton(one.name);
     const name = !look ? key : taken.has(look) || KEYED.test(look) ? `${one.name} (${key})` : one.name;
     taken.add(look);
-    for (const id of one.devices) byMember.set(id, { ...one, name });
+    const still = one.devices.filter((id) => !gone.has(id));
+    for (const id of one.devices) byMember.set(id, { ...one, name, out: !still.length, devices: still.length ? still : one.devices });
   }
   return byMember;
 };

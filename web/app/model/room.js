@@ -100,7 +100,7 @@ export class Room {
   composing = signal(/** @type {{reply?: Message, edit?: Message}} */ ({}));
   /** Whether this browser is in it no longer. */
   isErased = signal(false);
-  me = signal({ id: "", name: "", node: "", founder: false });
+  me = signal({ id: "", name: "", node: "", founder: false, out: false });
 
   count = computed(() => Object.values(this.unread.value).reduce((sum, { length }) => sum + length, 0));
   here = computed(() => this.channels.value.find(({ id }) => id === this.channel.value) ?? null);
@@ -356,7 +356,7 @@ export class Room {
 
   /** Who a member is; somebody who has said nothing of themselves yet is called by the message. @param {string} member @param {string} [name] @returns {Person} */
   person(member, name = "") {
-    return this.people.value.get(member) ?? { id: member, devices: [member], name: plainName(name) || member.slice(0, 6), me: member === this.me.value.id, asks: false };
+    return this.people.value.get(member) ?? { id: member, devices: [member], name: plainName(name) || member.slice(0, 6), me: member === this.me.value.id, asks: false, out: false };
   }
 
   /** The nodes of a person that are there. @param {Person} person */

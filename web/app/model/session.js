@@ -116,6 +116,11 @@ const drop = (gone) => {
 /** A circle that is open, until it is erased, here or in another tab. @param {Circle} circle */
 const opened = (circle) => {
   const made = new Room(circle);
+  let led = true;
+  made.me.subscribe(({ id, founder }) => {
+    if (id && founder && !led) note(text.dialogs.handOn.given(made.title.value));
+    led = !id || founder;
+  });
   made.isErased.subscribe((isErased) => isErased && drop(made));
   return made;
 };
@@ -229,7 +234,7 @@ export const openInvite = async (given) => {
 /** Whether an invite to a circle that one is in says where else it meets, or lets one in anew. @param {Room} known @param {{id: string}[]} services */
 const isNews = async (known, services) => {
   const met = (await known.circle.services()).map((address) => readService(address).id);
-  return services.some(({ id }) => !met.includes(id)) || known.troubles.value.some(({ reason }) => reason === "LEFT_OUT");
+  return services.some(({ id }) => !met.includes(id)) || known.circle.me.out;
 };
 
 /** Go into the circle of the invite. @param {string} name how one is called */

@@ -144,6 +144,7 @@ export const Composer = ({ room }) => {
     event.preventDefault();
     void offer(files);
   };
+  if (room.me.value.out) return html`<div class="gate"><span class="grow">${text.compose.leftOut}</span></div>`;
   if (here && !here.isIn && (here.mode !== "public")) return html`<${Gate} room=${room} />`;
   const name = here?.name ?? "";
   const about = edit ? text.compose.changing : reply && text.compose.answering(room.person(reply.author.id, reply.author.name).name);

@@ -2,6 +2,7 @@
  * What opens over the talk: invite, channel, settings, search, help, and what is asked twice.
  * @module
  */
+import { keyOf } from "../model/names.js";
 import { askPermission, permission } from "../model/notices.js";
 import { GENERAL } from "../model/room.js";
 import { settings } from "../model/settings.js";
@@ -10,7 +11,8 @@ import { text } from "../text.js";
 import { html, signal, useEffect, useRef, useSignal } from "../ui.js";
 import { correction, generate, toSvgPath } from "../vendor/qr.js";
 import { readService } from "../library.js";
-import { Avatar, Dialog, Field, Icon, IconButton, Name, closeDialog, save } from "./parts.js";
+import { Avatar, Dialog, Field, Icon, IconButton, Name, closeDialog, save, useWork } from "./parts.js";
+import { HandOn, Remove } from "./founder.js";
 import { jump } from "./log.js";
 import { open, undraw } from "./sidebar.js";
 import { words } from "./words.js";
@@ -25,25 +27,6 @@ const stay = (event) => event.preventDefault();
 const toChannel = () => {
   closeDialog();
   undraw();
-};
-
-/** A form that does something once, says what is wrong, and closes. @param {() => Promise<any>} work @param {() => void} [done] */
-const useWork = (work, done = closeDialog) => {
-  const busy = useSignal(false), wrong = useSignal("");
-  const run = async (/** @type {Event | undefined} */ event) => {
-    event?.preventDefault();
-    if (busy.value) return;
-    busy.value = true;
-    wrong.value = "";
-    try {
-      await work();
-      done();
-    } catch (error) {
-      wrong.value = error instanceof TypeError ? error.message : text.reason(error);
-    }
-    busy.value = false;
-  };
-  return { run, busy, wrong };
 };
 
 /** @param {{link: string}} props */
@@ -76,6 +59,7 @@ const Invite = ({ room }) => {
   return html`
     <${Dialog} title=${html`<${Name}>${text.dialogs.invite.title(room.title.value)}<//>`}>
       <p>${text.dialogs.invite.lead}</p>
+      ${room.me.value.out && html`<p class="warning">${text.dialogs.invite.out}</p>`}
       ${!isLink && html`<p class="warning">${text.dialogs.invite.noService}</p>`}
       ${isLocal && html`<p class="warning">${text.dialogs.invite.local}</p>`}
       <${Code} link=${link} />
@@ -243,9 +227,6 @@ const Import = () => {
     </form>`;
 };
 
-/** A member's key, short enough to compare. @param {string} id */
-const keyOf = (id) => (id.slice(0, 16).match(/.{4}/g) ?? []).join(" ");
-
 /** Whether somebody is oneself, on another device. @param {{room: Room, about: import("../model/names.js").Person}} props */
 const Same = ({ room, about }) => {
   const yes = useWork(() => room.act("device", about.id));
@@ -378,6 +359,7 @@ const Settings = ({ room }) => {
             <${Field} label=${text.dialogs.settings.circleName} value=${title} required maxlength="64" onInput=${(event) => (title.value = event.target.value)} wrong=${titled.wrong.value} />
             <button disabled=${titled.busy}>${text.dialogs.settings.save}</button>
           </form>`}
+        ${room.me.value.founder && !room.me.value.out && html`<p class="hint">${text.dialogs.handOn.hint}</p><button onClick=${open("handOn")}>${text.dialogs.handOn.open}</button>`}
         <button class="danger" onClick=${() => (session.dialog.value = { name: "leave" })}>${text.dialogs.settings.leave}</button>
       </section>
       <section>
@@ -397,7 +379,9 @@ const Leave = ({ room }) => {
       <p>${text.dialogs.leave.lead}</p>
       ${room.me.value.founder && html`<p class="warning">${text.dialogs.leave.founder}</p>`}
       ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
-      <div class="buttons"><button autofocus onClick=${closeDialog}>${text.cancel}</button><button class="danger" disabled=${busy} onClick=${run}>${text.dialogs.leave.do}</button></div>
+      <div class="buttons"><button autofocus onClick=${closeDialog}>${text.cancel}</button>
+        ${room.me.value.founder && !room.me.value.out && html`<button onClick=${open("handOn")}>${text.dialogs.handOn.open}</button>`}
+        <button class="danger" disabled=${busy} onClick=${run}>${text.dialogs.leave.do}</button></div>
     <//>`;
 };
 
@@ -462,7 +446,7 @@ const Picture = ({ about }) => html`
 /** @type {Record<string, (props: any) => any>} */
 const DIALOGS = {
   invite: Invite, channel: NewChannel, unlock: Unlock, about: AboutChannel, settings: Settings, leave: Leave, delete: Delete, search: Search, help: Help,
-  picture: Picture, same: Same, service: LeaveService, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
+  picture: Picture, same: Same, service: LeaveService, remove: Remove, handOn: HandOn, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
 };
 const EVERYWHERE = new Set(["help", "create", "bring"]);
 

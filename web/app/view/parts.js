@@ -5,7 +5,7 @@
 import { hue, initials } from "../model/names.js";
 import { dialog, room } from "../model/session.js";
 import { text } from "../text.js";
-import { html, useEffect, useLayoutEffect, useRef } from "../ui.js";
+import { html, useEffect, useLayoutEffect, useRef, useSignal } from "../ui.js";
 
 /** Drawn in a square of 24 with a line of 2. @type {Record<string, string>} */
 const ICONS = {
@@ -93,6 +93,25 @@ export const Dialog = ({ title, children, wide, onClose = closeDialog }) => {
         <div class="dialog-body">${children}</div>
       </div>
     </dialog>`;
+};
+
+/** A form that does something once, says what is wrong, and closes. @param {() => Promise<any>} work @param {() => void} [done] */
+export const useWork = (work, done = closeDialog) => {
+  const busy = useSignal(false), wrong = useSignal("");
+  const run = async (/** @type {Event | undefined} */ event) => {
+    event?.preventDefault();
+    if (busy.value) return;
+    busy.value = true;
+    wrong.value = "";
+    try {
+      await work();
+      done();
+    } catch (error) {
+      wrong.value = error instanceof TypeError ? error.message : text.reason(error);
+    }
+    busy.value = false;
+  };
+  return { run, busy, wrong };
 };
 
 let fields = 0;

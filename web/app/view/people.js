@@ -7,6 +7,7 @@ import { wrong } from "../model/session.js";
 import { text } from "../text.js";
 import { html } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
+import { othersOf } from "./founder.js";
 import { open } from "./sidebar.js";
 
 /** @type {Record<string, string>} */
@@ -20,7 +21,8 @@ const bare = (name) => name.replace(/ \([0-9a-f]{6}\)$/, "");
 export const People = ({ room }) => {
   const here = room.here.value;
   const all = [...new Map([...room.people.value.values()].map((one) => [one.id, one])).values()];
-  const withPath = all.map((person) => {
+  const { founder, out } = room.me.value;
+  const withPath = all.filter((one) => !one.out || one.me).map((person) => {
     const nodes = room.nodesOf(person);
     return { person, path: person.me ? "me" : (BEST.find((path) => nodes.some((one) => one.path === path)) ?? "away"), nodes };
   });
@@ -45,6 +47,8 @@ export const People = ({ room }) => {
         ${isPrivate && !person.me && (isIn
           ? html`<${IconButton} icon="close" label=${`${text.peoplePanel.remove}: ${person.name}`} onClick=${() => room.act("remove", here.id, person.id).catch(wrong)} />`
           : html`<${IconButton} icon="plus" label=${`${text.peoplePanel.letIn}: ${person.name}`} onClick=${() => room.act("invite", here.id, person.id).catch(wrong)} />`)}
+        ${founder && !out && othersOf(room, person).length > 0 && html`
+          <${IconButton} icon="bin" label=${person.me ? text.peoplePanel.outDevice : text.peoplePanel.out(person.name)} onClick=${open("remove", person)} />`}
       </li>`;
   };
   return html`
