@@ -225,5 +225,5 @@ export class Tab {
 
 /** What of an engine may be asked for. */
 const COMMANDS = new Set(
-  "hello post act record records history message channels channelId ongoing calls inCall people rename search services removeService bound send cancel stats copy takeIn erase".split(" "),
+  "hello post act record records history message channels channelId ongoing calls inCall people rename search services removeService rekey bound send cancel stats copy takeIn erase".split(" "),
 );
