@@ -1,4 +1,4 @@
-"""What a founder does in the app: somebody is removed, and the circle is handed on, to a terminal."""
+"""What a founder does in the app: somebody is removed, and the circle is handed on."""
 
 from __future__ import annotations
 

@@ -103,7 +103,11 @@ const SUBJECTS = {
   rekey: async (given) => {
     const epoch = await epochOf(given);
     const founder = unhex(given.founder);
-    const found = await seals.readRekey(founder, await seals.unsealRecord(epoch, unhex(given.sealed)));
+    const said = await seals.unsealRecord(epoch, unhex(given.sealed));
+    const found = await seals.readRekey(founder, said);
+    const { at_ms, keep, out } = JSON.parse(text(said.text)); // written again, it has the same bytes
+    const written = await seals.writeRekey(epoch.circle, { sign: async () => said.signature }, { epoch: found.epoch, at_ms, keep, out });
+    assert.equal(text(written.text), text(said.text));
     const member = await Member.make(epoch.circle, unhex(given.member_secret));
     const closed = found.keep[member.id];
     const secret = closed ? hex(await seals.unbox(closed, member.box, seals.forRekey(epoch.circle, found.epoch))) : null;
