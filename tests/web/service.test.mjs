@@ -942,7 +942,8 @@ test("a founder gives the circle new keys: whoever is left out is told and reads
   const late = await Page.open({ ...(await joinRow(await readInvite(old))), me: "Late" });
   await late.until("live");
   assert.equal(late.known.includes("without Eve"), false);
-  await soon(ada.engine.rekey());
+  await assert.rejects(soon(ada.engine.rekey({ only: ["0".repeat(32)] })), { reason: "MALFORMED" });
+  await soon(ada.engine.rekey({ only: [id(bob), id(back), id(eve)] }));
   await until(() => bob.engine.epoch.number === 2, "that Bob has followed again");
   const second = await readRekey(ada.row.founder, ada.row.epochs.at(-1).rekey);
   assert.deepEqual(Object.keys(second.keep).sort(), [ada, bob, back].map(id).sort());

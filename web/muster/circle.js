@@ -347,7 +347,8 @@ export class Circle extends /** @type {new () => Telling<CircleEvents>} */ (Even
   /**
    * Give the circle new keys, as its founder (`me.founder`): everybody follows but the members that are named, who read nothing
    * that is said after it. Invites of before lead in no longer.
-   * @param {{without?: string[]}} [how] members: of a person with several devices, each
+   * @param {{without?: string[], only?: string[]}} [how] members: of a person with several devices, each; *only* names who alone is to stay
+   *   beside this one, where somebody has filled the circle with names
    * @returns {Promise<{epoch: number, left: number, weak: string[]}>} *left* with how many services; members who could not stay, as
    *   their key for secrets is none
    */

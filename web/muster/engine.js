@@ -73,6 +73,7 @@ const STALE = 1_800_000;
 const READY = 3000;
 const FAREWELL = 5000;
 const PATIENCE = 5000;
+const LEAVING = 10_000;
 const MOST_PEERS = 256;
 const MOST_TOLD = 200;
 const MOST_OF_ONE = 40;
@@ -399,16 +400,16 @@ export class Engine {
 
   /**
    * Begin a new epoch for all members but these, as the founder; resolves when services have it, or have not answered.
-   * @param {{without?: string[]}} [how]
+   * @param {{without?: string[], only?: string[]}} [how]
    */
-  rekey({ without = [] } = {}) {
-    const work = this.#rekeying.then(() => this.#rekey(without));
+  rekey({ without = [], only } = {}) {
+    const work = this.#rekeying.then(() => this.#rekey(without, only));
     this.#rekeying = work.catch(() => {});
     return work;
   }
 
-  /** @param {string[]} without */
-  async #rekey(without) {
+  /** @param {string[]} without @param {string[]} [only] */
+  async #rekey(without, only) {
     const { row, member, log } = this;
     if (!row.founderSeed || row.out) throw new Refused("NOT_ALLOWED", "only the founder's device can do that");
     if (without.includes(member.id)) throw new Refused("MALFORMED", "this device gives the new keys: it cannot be left out");
@@ -420,8 +421,9 @@ export class Engine {
     const { members } = await this.talk.facts();
     const boxes = new Map([...members].map(([name, { box }]) => [name, box]));
     for (const { presence } of this.peers.values()) boxes.set(presence.member, b64(presence.box));
-    if (without.some((one) => !boxes.has(one))) throw new Refused("MALFORMED", "this is no member of the circle");
+    if ([...without, ...(only ?? [])].some((one) => !boxes.has(one))) throw new Refused("MALFORMED", "this is no member of the circle");
     for (const one of [...without, ...(await this.#gone(boxes.keys()))]) boxes.delete(one);
+    for (const one of boxes.keys()) if (only && !only.includes(one)) boxes.delete(one);
     boxes.set(member.id, b64(member.box.public));
     const { epoch } = this;
     const { rekeying } = await import("./founding.js");
@@ -431,7 +433,7 @@ export class Engine {
     });
     const order = await this.#takeRekey(epoch, said);
     const left = () => row.services.filter(({ id: service }) => log.leftAt(service, order)).length;
-    for (const end = performance.now() + READY; left() < row.services.length && performance.now() < end && !this.#stopped;) await pause(50);
+    for (const end = performance.now() + LEAVING; left() < row.services.length && performance.now() < end && !this.#stopped;) await pause(50);
     return { epoch: epoch.number + 1, left: left(), weak };
   }
 

@@ -38,7 +38,7 @@ export const rekeying = async ({ circle, founderSeed, epoch, at_ms, stays, recor
     else weak.push(name);
   }
   const { length } = Object.keys(keep);
-  if (length > MOST_KEPT) throw new Refused("TOO_MANY", `${length} members would stay, and ${MOST_KEPT} can: somebody has filled the circle with names`);
+  if (length > MOST_KEPT) throw new Refused("TOO_MANY", `${length} members would stay, and ${MOST_KEPT} can: somebody has filled the circle with names: name those who alone are to stay`);
   const authors = new Map([...records].map(({ author, member }) => [author, member]));
   /** @type {[string, [number, string]][]} */
   const going = [];
