@@ -91,8 +91,8 @@ export const text = {
   modes: /** @type {Record<string, string>} */ ({ public: "open to the circle", key: "with a passphrase", invite: "by invitation" }),
   modesLong: /** @type {Record<string, string>} */ ({
     public: "Everybody in the circle reads and writes.",
-    key: "Encrypted. Whoever knows the passphrase gets in.",
-    invite: "Encrypted. Only whom you let in.",
+    key: "It has a key of its own: whoever knows the passphrase gets in.",
+    invite: "It has a key of its own: only whom you let in.",
   }),
   paths: /** @type {Record<string, string>} */ ({ me: "you", webrtc: "direct", relay: "through the service", none: "here", away: "away" }),
 
@@ -266,6 +266,11 @@ export const text = {
       manage: "You manage this channel.",
       newPassphrase: "New passphrase, which the one who is removed does not know",
       open: "About this channel",
+    },
+    shut: {
+      title: (/** @type {string} */ name, /** @type {string} */ channel) => `Remove ${name} from #${channel}?`,
+      lead: "The channel gets a new key. What was said before stays readable to those who were in. Whoever manages the channel can let them in again.",
+      open: "What they say here from now on is not shown. Whoever manages the channel can let them in again.",
     },
     settings: {
       title: "Settings",

@@ -50,7 +50,7 @@ const keepDrafts = (id, drafts) => {
 /** @typedef {import("../muster/circle.js").Peer} Peer */
 /** @typedef {import("./names.js").Person} Person */
 /** @typedef {{channel: string, below: string, count: number}} Part of a channel: so many messages before one; the newest, if that is empty */
-/** @typedef {{id: string, name: string, mode: string, topic: string, days: number, creator: string, managers: string[], members: string[], asking: string[], isIn: boolean, manages: boolean}} Channel */
+/** @typedef {{id: string, name: string, mode: string, topic: string, days: number, creator: string, managers: string[], members: string[], asking: string[], isIn: boolean, isOut: boolean, manages: boolean}} Channel */
 
 /** Do something soon, once, however often it is asked for; and again if it was asked for meanwhile. @param {() => Promise<void>} work */
 const soon = (work) => {

@@ -35,7 +35,7 @@ export const CallBar = ({ room }) => {
   const on = calls.ongoing.value[channel];
   const mine = calls.mine.value;
   const me = room.me.value.id;
-  if (mine) return html`<div class="call-bar" role="group" aria-label=${callText.bar}></div>`;
+  if (mine || (room.here.value && (room.here.value.isOut || (room.here.value.mode !== "public" && !room.here.value.isIn)))) return html`<div class="call-bar" role="group" aria-label=${callText.bar}></div>`;
   if (!on) {
     const start = (/** @type {"audio" | "video" | "broadcast"} */ media) => doing(() => calls.start(channel, media));
     return html`

@@ -18,12 +18,11 @@ const Gate = ({ room }) => {
   const join = async () => {
     try {
       await room.act("join", here.id);
-      const now = (await room.circle.channels()).find(({ id }) => id === here.id);
-      if (now && !now.isIn && !now.asking.includes(room.me.value.id)) session.note(text.compose.removed(here.name), "wrong");
     } catch (error) {
       session.wrong(error);
     }
   };
+  if (here.isOut) return html`<div class="gate"><span class="grow">${text.compose.removed(here.name)}</span></div>`;
   const hasAsked = here.asking.includes(room.me.value.id);
   const closed = isKey ? text.compose.withKey(here.name) : hasAsked ? text.compose.asked : text.compose.locked(here.name);
   const words = here.mode === "public" ? text.compose.join(here.name) : closed;

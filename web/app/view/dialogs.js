@@ -132,7 +132,7 @@ const AboutChannel = ({ room }) => {
   const isGeneral = here.id === GENERAL;
   const member = (/** @type {string} */ id) => room.person(id);
   const once = (/** @type {string[]} */ ids) => [...new Map(ids.map((id) => [member(id).id, member(id)])).values()];
-  const remove = (/** @type {any} */ person) => room.act("remove", here.id, person.id, here.mode === "key" ? passphrase.value : undefined).catch(session.wrong);
+  const remove = (/** @type {any} */ person) => void (session.dialog.value = { name: "shut", about: { person, passphrase: here.mode === "key" ? passphrase.value : undefined } });
   return html`
     <${Dialog} title=${html`<${Name}>${text.dialogs.about.title(here.name)}<//>`}>
       <p>${text.modesLong[here.mode]} ${here.manages && text.dialogs.about.manage}</p>
@@ -157,6 +157,21 @@ const AboutChannel = ({ room }) => {
           <li key=${one.id} class="person"><${Avatar} id=${one.id} name=${one.name} small /><${Name} class="grow">${one.name}<//>
             ${here.manages && !one.me && html`<button class="quiet danger" onClick=${() => remove(one)}>${text.dialogs.about.remove}</button>`}</li>`)}</ul>
         ${here.isIn && html`<div class="buttons"><button class="quiet danger" onClick=${() => room.act("leave", here.id).then(closeDialog, session.wrong)}>${text.dialogs.about.leave}</button></div>`}`}
+    <//>`;
+};
+
+/** Whether somebody is to be shut out of a channel. @param {{room: Room, about: {person: import("../model/names.js").Person, passphrase?: string}}} props */
+const Shut = ({ room, about: { person, passphrase } }) => {
+  const here = room.here.value;
+  const { run, busy, wrong } = useWork(async () => {
+    if (here) await room.act("remove", here.id, person.id, passphrase);
+  });
+  if (!here) return null;
+  return html`
+    <${Dialog} title=${html`<${Name}>${text.dialogs.shut.title(person.name, here.name)}<//>`}>
+      <p>${here.mode === "public" ? text.dialogs.shut.open : text.dialogs.shut.lead}</p>
+      ${wrong.value && html`<p class="wrong" role="alert">${wrong}</p>`}
+      <div class="buttons"><button autofocus disabled=${busy} onClick=${closeDialog}>${text.cancel}</button><button class="danger" disabled=${busy} onClick=${run}>${text.dialogs.about.remove}</button></div>
     <//>`;
 };
 
@@ -446,7 +461,7 @@ const Picture = ({ about }) => html`
 /** @type {Record<string, (props: any) => any>} */
 const DIALOGS = {
   invite: Invite, channel: NewChannel, unlock: Unlock, about: AboutChannel, settings: Settings, leave: Leave, delete: Delete, search: Search, help: Help,
-  picture: Picture, same: Same, service: LeaveService, remove: Remove, handOn: HandOn, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
+  picture: Picture, same: Same, shut: Shut, service: LeaveService, remove: Remove, handOn: HandOn, create: ({ about = "" }) => html`<${CreateDialog} name=${about} />`, bring: Bring,
 };
 const EVERYWHERE = new Set(["help", "create", "bring"]);
 

@@ -45,8 +45,8 @@ export const People = ({ room }) => {
         ${nodes.length > 0 && path !== "me" && html`<${IconButton} icon="phone" label=${`${text.peoplePanel.call}: ${person.name}`}
           onClick=${() => room.calls.start(room.channel.value, "audio", { ring: person.devices }).catch(wrong)} />`}
         ${isPrivate && !person.me && (isIn
-          ? html`<${IconButton} icon="close" label=${`${text.peoplePanel.remove}: ${person.name}`} onClick=${() => room.act("remove", here.id, person.id).catch(wrong)} />`
-          : html`<${IconButton} icon="plus" label=${`${text.peoplePanel.letIn}: ${person.name}`} onClick=${() => room.act("invite", here.id, person.id).catch(wrong)} />`)}
+          ? html`<${IconButton} icon="close" label=${`${text.peoplePanel.remove}: ${person.name}`} onClick=${open("shut", { person })} />`
+          : html`<button class="quiet" aria-label=${`${text.peoplePanel.letIn}: ${person.name}`} onClick=${() => room.act("invite", here.id, person.id).catch(wrong)}>${text.dialogs.about.letIn}</button>`)}
         ${founder && !out && othersOf(room, person).length > 0 && html`
           <${IconButton} icon="bin" label=${person.me ? text.peoplePanel.outDevice : text.peoplePanel.out(person.name)} onClick=${open("remove", person)} />`}
       </li>`;

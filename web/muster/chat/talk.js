@@ -237,10 +237,10 @@ export class Talk {
     const place = ({ name, id }) => `${name.toLowerCase()}\0${id}`;
     found.sort((a, b) => (place(a) < place(b) ? -1 : 1));
     return [
-      { id: GENERAL, name: "general", mode: "public", topic: "", days: general?.days ?? facts.days, creator: "", managers: [], members: [], asking: [], isIn: true, manages: false },
-      ...found.map(({ id, name, mode, topic, days, creator, managers, members, asking }) => ({
+      { id: GENERAL, name: "general", mode: "public", topic: "", days: general?.days ?? facts.days, creator: "", managers: [], members: [], asking: [], isIn: true, isOut: false, manages: false },
+      ...found.map(({ id, name, mode, topic, days, creator, managers, members, asking, cuts }) => ({
         id, name, mode, topic, days: days ?? facts.days, creator, managers: [...managers], members: [...members], asking: [...asking],
-        isIn: members.has(me), manages: managers.has(me),
+        isIn: members.has(me), isOut: cuts.has(me), manages: managers.has(me),
       })),
     ];
   }
