@@ -233,7 +233,7 @@ def _draw(entries: list[tables.Entry]) -> None:
             or output.clean(entry.circle_hint[:SHOWN_CHARS]) + "…",
             Text(output.clean(entry.allowed.name)),
             output.when(entry.allowed.since),
-            _end(entry).removeprefix(" until ") or "revoked",
+            _end(entry).removeprefix(" until ") or "no end",
         )
     output.draw(table)
 

@@ -287,7 +287,7 @@ def _channel_remove(ada: Member, bert: Member, link: str) -> None:
     title(ada, "#cave")
     typed(ada, "/channel remove Bert Brown", "at least 8 characters")
     typed(ada, "/channel remove Bert Brown another horse", "Bert Brown is in this channel no")
-    expect(gate(bert)).to_contain_text("its passphrase opens it")
+    expect(gate(bert)).to_contain_text("You were removed from #cave")
     ada.say("/channel switch general")
     item(bert, "general").click()
 

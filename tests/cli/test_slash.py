@@ -356,6 +356,8 @@ def test_messages_are_named_by_their_place_or_key(tmp_path: Path) -> None:
         assert complete(session, "see #gen") == ["see #general "]
         with pytest.raises(BadValue, match="no call is on"):
             await run(session, "/call end")
+        with pytest.raises(BadValue, match="cannot start a call; the app can"):
+            await run(session, "/call start video")
 
     among_two(tmp_path, scene)
 

@@ -537,6 +537,12 @@ async def _call(session: Session, rest: str) -> Answer:
     return Answer((f"a call is on ({call.media}): {inside}; {JOINED_BY}",))
 
 
+@command("call start", "", "say where a call is started: a terminal cannot")
+async def _call_start(session: Session, rest: str) -> Answer:
+    places = "".join(f" at {one.url}/app/" for one in session.ours.circle.services[:1])
+    raise BadValue(f"a terminal cannot start a call; the app can{places}")
+
+
 @command("call end", "", "end the call that you began, for all")
 async def _call_end(session: Session, rest: str) -> Answer:
     room = session.ours
