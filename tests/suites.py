@@ -37,7 +37,7 @@ AT_ONCE = 2
 ALONE = ("attack",)
 """They fill disks and memory and count the time of others."""
 
-UNCOUNTED = ("contract", "property", "attack")
+UNCOUNTED = ("property", "attack")
 """They run many times over what others run too; counting lines would double their time."""
 
 JAVASCRIPT = BUILD / "coverage" / "js"
