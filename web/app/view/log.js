@@ -214,6 +214,8 @@ export const Log = ({ room }) => {
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
   const isAtEnd = useRef(true);
   const top = useRef(0);
+  /** How far down one could scroll when one last did. */
+  const reach = useRef(0);
   const anchor = useRef({ id: "", top: 0 });
   const away = useSignal(false);
   const channel = room.channel.value;
@@ -240,10 +242,13 @@ export const Log = ({ room }) => {
   const look = () => {
     const { scrollTop = 0, scrollHeight = 0, clientHeight = 0 } = ref.current ?? {};
     const below = scrollHeight - scrollTop - clientHeight;
+    const most = scrollHeight - clientHeight;
     if (room.hasLater.value) isAtEnd.current = false;
     else if (below < NEAR) isAtEnd.current = true;
+    else if (isAtEnd.current && most !== reach.current) toEnd(); // it was laid out anew: nobody has scrolled
     else if (scrollTop < top.current) isAtEnd.current = false; // and not since a picture has come below
-    top.current = scrollTop;
+    reach.current = most;
+    top.current = ref.current?.scrollTop ?? 0;
     away.value = !isAtEnd.current;
     hold();
     room.see(isAtEnd.current);
