@@ -159,7 +159,7 @@ def test_who_calls_one_person_or_takes_a_call_is_in_no_call_of_others(
     )
     ada.page.locator(".call-bar.on").wait_for()
     ada.sees("Bob")
-    ada.button("Call: Bob").click()
+    ada.button("Ring Bob in #general").click()
     expect(ada.page.locator(".call-problem")).to_contain_text("Others have a call here")
     assert ada.run(f"{ROOM} return [room.calls.mine.value, live()]") == [None, []]
 

@@ -33,6 +33,8 @@ import { recall, remember } from "./settings.js";
 /** @typedef {{hash: string, channel: string, from: string, name: string, media: string}} Ringing */
 /** @typedef {{reason: string, title: string, advice: string}} Problem what is wrong, in words, and what to do */
 /** @typedef {CallInfo & {missed: boolean}} Known */
+/** @typedef {CallInfo & {inNow: number, watching: number}} Ongoing and how many others are in it now, whatever records say */
+/** @typedef {"rings" | "silent" | "declined" | "came"} Answer of a member whom one has called */
 
 /**
  * @typedef {object} Tile
@@ -91,10 +93,13 @@ const hasWebRtc = () => {
 /** @param {MediaStreamTrack | null} track */
 const isOn = (track) => track !== null && track.readyState === "live";
 
+/** Whether a node can be in calls: a browser can, a terminal cannot. @param {{abilities: string[]}} node */
+export const canCall = ({ abilities }) => abilities.includes("webrtc");
+
 /** The calls of one circle. */
 export class CallModel {
   /** The call that is on, by channel id. */
-  ongoing = signal(/** @type {Record<string, CallInfo>} */ ({}));
+  ongoing = signal(/** @type {Record<string, Ongoing>} */ ({}));
   /** All calls that are known of, by channel id, the oldest first: for the log. */
   cards = signal(/** @type {Record<string, Known[]>} */ ({}));
   mine = signal(/** @type {Mine | null} */ (null));
@@ -109,6 +114,8 @@ export class CallModel {
   waiting = signal(false);
   /** Members who have declined the call that this member began. */
   declined = signal(/** @type {string[]} */ ([]));
+  /** Members who are here and whom the call rings that this page began, and what has come of it. */
+  rung = signal(/** @type {Record<string, Answer> | null} */ (null));
   problem = signal(/** @type {Problem | null} */ (null));
   devices = signal(/** @type {Record<Kind, {id: string, name: string}[]>} */ ({ audio: [], video: [], speaker: [] }));
   /** What this page sends. */
@@ -200,8 +207,18 @@ export class CallModel {
       const tracks = await this.#capture(true, media !== "audio");
       const rung = ring ?? (media === "broadcast" ? [] : undefined);
       const { hash, channel: place } = await this.#circle.act("call", channel, "create", media, rung && { ring: rung });
-      return this.#enter({ hash, channel: place, role: "host", media, since: Date.now() }, tracks);
+      await this.#enter({ hash, channel: place, role: "host", media, since: Date.now() }, tracks);
+      const called = await this.#called(place, rung);
+      if (this.mine.value?.hash === hash) this.rung.value = Object.fromEntries(called.map((one) => [one, this.declined.value.includes(one) ? "declined" : "rings"]));
+      return this.refresh();
     });
+  }
+
+  /** Whom a call rings that is begun now: members who are here, and can take it. @param {string} channel @param {string[]} [ring] @returns {Promise<string[]>} */
+  async #called(channel, ring) {
+    const place = (await this.#circle.channels()).find(({ id }) => id === channel);
+    const able = [...this.#circle.peers.values()].filter(canCall).map(({ member }) => member);
+    return [...new Set(able)].filter((one) => one !== this.#circle.me.id && (ring ? ring.includes(one) : !place || place.mode === "public" || place.members.includes(one)));
   }
 
   /** Take the call that rings. @param {{video?: boolean}} [how] */
@@ -353,6 +370,12 @@ export class CallModel {
     return this.#settings.ring?.value ?? true;
   }
 
+  /** When the call began that this page is in. */
+  get began() {
+    const { hash = "", since = 0 } = this.mine.value ?? {};
+    return Math.min(this.#info(hash)?.at_ms ?? since, since);
+  }
+
   /** Whether this browser can share a screen: telephones cannot. */
   get canShare() {
     return Boolean(navigator.mediaDevices?.getDisplayMedia);
@@ -416,6 +439,7 @@ export class CallModel {
       this.mine.value = mine;
       this.ringing.value = null;
       this.declined.value = [];
+      this.rung.value = null;
     });
     for (const type of ["track", "removed", "health"]) call.addEventListener(type, () => this.#draw());
     this.#levels = setInterval(() => void this.#listen(), LEVEL_MS);
@@ -441,6 +465,7 @@ export class CallModel {
       this.tiles.value = [];
       this.viewers.value = [];
       this.declined.value = [];
+      this.rung.value = null;
       this.waiting.value = false;
       this.sending.value = { microphone: false, muted: false, camera: false, screen: false };
     });
@@ -604,6 +629,7 @@ export class CallModel {
       this.#later();
     } else if (t === "declined") {
       if (mine?.role === "host" && !this.declined.value.includes(peer.member)) this.declined.value = [...this.declined.value, peer.member];
+      if (mine) this.#answered();
     } else if (t === "full" || t === "admitted") {
       if (mine?.role === "viewer" && this.#info(call)?.host === peer.member) this.waiting.value = t === "full";
     }
@@ -632,7 +658,7 @@ export class CallModel {
     this.#declinedCalls = new Set(recall("declined calls", /** @type {string[]} */ ([])));
     /** @type {Record<string, Known[]>} */
     const calls = {};
-    /** @type {Record<string, CallInfo>} */
+    /** @type {Record<string, Ongoing>} */
     const ongoing = {};
     for (const one of found) {
       if (!this.#seen.has(one.hash)) this.#seen.set(one.hash, now);
@@ -640,13 +666,14 @@ export class CallModel {
       const met = found.some(({ took, channel, at_ms }) => took && channel === one.channel && Math.abs(at_ms - one.at_ms) < GLARE_MS);
       const missed = one.rings && !one.took && !one.on && !met && !this.#declinedCalls.has(one.hash);
       (calls[one.channel] ??= []).push({ ...one, missed });
-      if (one.on) ongoing[one.channel] = one;
+      if (one.on) ongoing[one.channel] = { ...one, inNow: this.#nodesOf(one, one.participants).length, watching: this.#nodesOf(one, one.viewers).length };
     }
     batch(() => {
       this.cards.value = calls;
       if (JSON.stringify(Object.values(this.ongoing.value).map(plain)) !== JSON.stringify(Object.values(ongoing).map(plain))) this.ongoing.value = ongoing;
       this.missed.value = Object.values(calls).flat().filter(({ missed }) => missed);
       this.#ring(Object.values(ongoing));
+      this.#answered();
     });
     await this.#meet(ongoing);
     clearTimeout(this.#ticking);
@@ -661,6 +688,19 @@ export class CallModel {
     if (!mine || found.some(({ hash }) => hash === mine.hash)) return found;
     const on = await this.#circle.ongoing(mine.channel).catch(() => undefined);
     return on && !found.some((one) => one.hash === on.hash) ? [on, ...found] : found;
+  }
+
+  /** See what has come of those whom this page has called. */
+  #answered() {
+    const mine = this.mine.value;
+    const before = this.rung.value;
+    if (!mine || !before) return;
+    const came = this.#info(mine.hash)?.participants ?? [];
+    const isOver = Date.now() - mine.since >= RING_MS;
+    const of = (/** @type {string} */ one) =>
+      came.includes(one) || before[one] === "came" ? "came" : this.declined.value.includes(one) ? "declined" : isOver || before[one] === "silent" ? "silent" : "rings";
+    const now = /** @type {Record<string, Answer>} */ (Object.fromEntries(Object.keys(before).map((one) => [one, of(one)])));
+    if (JSON.stringify(now) !== JSON.stringify(before)) this.rung.value = now;
   }
 
   /** @param {CallInfo[]} on */
@@ -814,5 +854,5 @@ export class CallModel {
   }
 }
 
-/** What of a call changes something on the screen. @param {CallInfo} call */
-const plain = ({ hash, channel, participants, viewers, media }) => [hash, channel, participants, viewers, media];
+/** What of a call changes something on the screen. @param {Ongoing} call */
+const plain = ({ hash, channel, participants, viewers, media, inNow, watching }) => [hash, channel, participants, viewers, media, inNow, watching];

@@ -15,6 +15,8 @@ import { Avatar, Icon, IconButton, Name } from "./parts.js";
 /** @typedef {import("../model/call.js").Known} Known */
 
 const MEDIA = /** @type {const} */ ({ audio: "phone", video: "video", broadcast: "live" });
+const ANSWERS = ["came", "declined", "rings", "silent"];
+const MOST_NAMED = 4;
 const KINDS = /** @type {const} */ (["audio", "video", "speaker"]);
 /** How a telephone rings: two tones, a pause. */
 const [RING_HZ, RING_S, PAUSE_MS] = [[440, 554], 0.9, 3000];
@@ -44,12 +46,12 @@ export const CallBar = ({ room }) => {
           <${IconButton} key=${media} icon=${icon} class=${media} label=${callText.start[media]} disabled=${calls.busy.value} onClick=${start(/** @type {any} */ (media))} />`)}
       </div>`;
   }
-  const { media, host, participants, viewers } = on;
+  const { media, host, participants, inNow, watching } = on;
   const isBroadcast = media === "broadcast" && host !== me;
   const again = participants.includes(me) ? callText.rejoin : callText.join;
   return html`
     <div class="call-bar on" role="group" aria-label=${callText.bar}>
-      <span class="call-on"><${Icon} name=${MEDIA[media] ?? "phone"} /><span>${callText.on[media]} · ${callText.people(participants.length)}${viewers.length > 0 && ` · ${callText.watching(viewers.length)}`}</span></span>
+      <span class="call-on"><${Icon} name=${MEDIA[media] ?? "phone"} /><span>${callText.on[media]} ${inNow > 0 && ` · ${callText.people(inNow)}`}${watching > 0 && ` · ${callText.watching(watching)}`}</span></span>
       ${isBroadcast && html`<button class="primary" disabled=${calls.busy.value} onClick=${doing(() => calls.view(channel))}>${callText.watch}</button>`}
       <button class=${isBroadcast ? "" : "primary"} disabled=${calls.busy.value} onClick=${doing(() => calls.join(channel))}>${isBroadcast ? callText.speak : again}</button>
     </div>`;
@@ -73,18 +75,24 @@ const ShutOut = ({ room, member, name }) => {
     <button class="quiet danger shut-out" onBlur=${() => (asked.value = false)} onClick=${doing(() => room.calls.revoke(member))} ref=${(/** @type {HTMLElement | null} */ one) => one?.focus()}>${callText.revokeSure}<span class="hidden">: ${name}</span></button>`;
 };
 
-/** Somebody in the call. @param {{room: Room, tile: Tile, isHost: boolean}} props */
-const TileOf = ({ room, tile, isHost }) => {
-  const { member, stream, isMe, speaking, microphone, muted, camera, screen, health, role } = tile;
+/** Show a picture on the whole screen. @param {any} event */
+const fill = ({ currentTarget }) => void currentTarget.closest(".picture").requestFullscreen().catch(wrong);
+
+/** Somebody in the call. @param {{room: Room, tile: Tile, isHost: boolean, large: {value: string}}} props */
+const TileOf = ({ room, tile, isHost, large }) => {
+  const { node, member, stream, isMe, speaking, microphone, muted, camera, screen, health, role } = tile;
   const name = nameOf(room, member, tile.name);
   const shows = (camera || screen) && stream.getVideoTracks().length > 0;
+  const isLarge = shows && large.value === node;
   const state = callText.states[health.state];
   const figures = callText.figures(state, health.rtt_ms, health.loss, health.path ? callText.paths[health.path] : "");
   return html`
-    <li class=${`tile ${speaking ? "speaking" : ""} ${screen ? "wide" : ""}`}>
+    <li class=${`tile ${speaking ? "speaking" : ""} ${screen ? "wide" : ""} ${isLarge ? "large" : ""}`}>
       <div class="picture">
         ${shows ? html`<${Picture} stream=${stream} screen=${screen} isMe=${isMe} label=${screen ? callText.screenOf(name) : callText.pictureOf(name)} />` : html`<${Avatar} id=${room.person(member).id} name=${name} />`}
         ${!isMe && health.state !== "connected" && html`<span class=${`health ${health.state}`}>${state}</span>`}
+        ${shows && html`<button type="button" class="enlarge" title=${callText.enlarge(name)} aria-label=${callText.enlarge(name)} aria-pressed=${isLarge} onClick=${() => (large.value = isLarge ? "" : node)}></button>`}
+        ${isLarge && document.fullscreenEnabled && html`<${IconButton} icon="grow" class="small fill" label=${callText.wholeScreen} onClick=${fill} />`}
       </div>
       <div class="caption">
         <${Name} class="who">${name}<//>
@@ -145,9 +153,39 @@ const ProblemOf = ({ room }) => {
       <button class="quiet" aria-label=${callText.dismiss} onClick=${() => room.calls.dismiss()}>×</button></div>`}</div>`;
 };
 
+/** How long a call has lasted. @param {{since: number}} props */
+const Lasts = ({ since }) => {
+  const now = useSignal(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => (now.value = Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<span role="timer" aria-label=${callText.lasts}>${callText.since(Math.max(0, Math.floor((now.value - since) / 1000)))}</span>`;
+};
+
+/** What has come of a call, while one is alone in it. @param {{room: Room}} props */
+const Called = ({ room }) => {
+  const rung = room.calls.rung.value;
+  /** @type {Map<string, {name: string, answers: string[]}>} */
+  const people = new Map();
+  for (const [member, answer] of Object.entries(rung ?? {})) {
+    const { id, name } = room.person(member);
+    people.set(id, { name, answers: [...(people.get(id)?.answers ?? []), answer] });
+  }
+  // of somebody's devices the one counts that has answered
+  const whose = (/** @type {string} */ answer) => {
+    const names = [...people.values()].filter(({ answers }) => ANSWERS.find((one) => answers.includes(one)) === answer).map(({ name }) => name);
+    return names.length > MOST_NAMED ? text.list([...names.slice(0, MOST_NAMED - 1), callText.others(names.length - MOST_NAMED + 1)]) : text.list(names);
+  };
+  const [declined, rings, silent] = ANSWERS.slice(1).map(whose);
+  if (!declined && !rings && !silent) return html`<p>${rung && !people.size ? callText.nobodyRings : callText.alone}</p>`;
+  return html`<p>${[rings && callText.ringsOut(rings), declined && callText.declinedBy(declined), silent && callText.noAnswer(silent)].filter(Boolean).join(" ")}</p>`;
+};
+
 /** The call that this page is in. @param {{room: Room}} props */
 export const CallPanel = ({ room }) => {
   const { calls } = room;
+  const large = useSignal("");
   const mine = calls.mine.value;
   if (!mine) return html`<${ProblemOf} room=${room} />${calls.busy.value && html`<p class="call-busy" role="status">${callText.opening}</p>`}`;
   const { microphone, muted, camera, screen } = calls.sending.value;
@@ -155,23 +193,24 @@ export const CallPanel = ({ room }) => {
   const isViewer = mine.role === "viewer";
   const tiles = calls.tiles.value;
   const alone = !isViewer && tiles.length === 1 && !(mine.media === "broadcast" && isHost);
-  const declined = calls.declined.value.map((member) => nameOf(room, member));
   const hangUp = isViewer ? callText.stopWatching : callText.hangUp;
   return html`
     <section class="call-panel" aria-label=${callText.panel}>
-      ${mine.channel !== room.channel.value && html`<p class="hint">#<${Name}>${channelName(room, mine.channel)}<//></p>`}
+     <div class="call-body">
+      <p class="hint call-head"><span>#<${Name}>${channelName(room, mine.channel)}<//></span> · <${Lasts} since=${calls.began} /></p>
       <${ProblemOf} room=${room} />
-      <ul class=${`tiles n${Math.min(tiles.length, 9)}`}>
-        ${tiles.map((tile) => html`<${TileOf} key=${tile.node} room=${room} tile=${tile} isHost=${isHost} />`)}
+      <ul class=${`tiles n${Math.min(tiles.length, 9)} ${tiles.some(({ node, camera, screen }) => node === large.value && (camera || screen)) ? "one-large" : ""}`}>
+        ${tiles.map((tile) => html`<${TileOf} key=${tile.node} room=${room} tile=${tile} isHost=${isHost} large=${large} />`)}
       </ul>
       <div role="status" class="call-status">
         ${isViewer && calls.waiting.value && html`<p>${callText.full}</p>`}
         ${isViewer && !calls.waiting.value && !tiles.length && html`<p>${callText.waitForHost}</p>`}
-        ${alone && html`<p>${declined.length ? callText.declinedBy(text.list(declined)) : callText.alone}</p>`}
+        ${alone && html`<${Called} room=${room} />`}
         ${tiles.some(({ health }) => health.state === "failed") && html`<p>${callText.unreachable}</p>`}
         ${!isViewer && !microphone && html`<p>${callText.listenOnly}</p>`}
       </div>
       ${isHost && (mine.media === "broadcast" || calls.viewers.value.length > 0) && html`<${Viewers} room=${room} />`}
+     </div>
       <div class="controls" role="group" aria-label=${callText.controls}>
         ${!isViewer && html`
           <${IconButton} icon=${microphone && !muted ? "microphone" : "muted"} class="control" label=${callText.kinds.audio} pressed=${microphone && !muted} onClick=${doing(() => calls.toggleMicrophone())} />
@@ -278,7 +317,9 @@ export const CallCard = ({ room, call }) => {
   return html`
     <article class=${`call-card ${missed ? "missed" : ""}`}>
       <${Icon} name=${MEDIA[media] ?? "phone"} />
-      <p class="grow"><strong>${(missed ? card.missed : card.began)[media]}</strong>${how && ` ${how}`}, <${Name}>${card.by(nameOf(room, host))}<//> · <time datetime=${new Date(at_ms).toISOString()}>${text.time(at_ms)}</time></p>
+      <p class="grow">${missed
+    ? html`<strong>${card.missed[media]} <${Name}>${nameOf(room, host)}<//></strong>`
+    : html`<strong>${card.began[media]}</strong>${how && ` ${how}`}, <${Name}>${card.by(nameOf(room, host))}<//>`} · <time datetime=${new Date(at_ms).toISOString()}>${text.time(at_ms)}</time></p>
       ${canCall && html`<button class="quiet" onClick=${doing(() => room.calls.start(call.channel, media === "broadcast" ? "audio" : media, { ring: room.person(host).devices }))}>${card.back}</button>`}
     </article>`;
 };

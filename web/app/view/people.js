@@ -2,9 +2,10 @@
  * Who is in the circle, who is here now, and by what path.
  * @module
  */
+import { canCall } from "../model/call.js";
 import { skeleton } from "../model/names.js";
 import { wrong } from "../model/session.js";
-import { text } from "../text.js";
+import { callText, text } from "../text.js";
 import { html } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
 import { othersOf } from "./founder.js";
@@ -32,17 +33,19 @@ export const People = ({ room }) => {
   const isPrivate = here && here.mode === "invite" && here.manages;
   const row = ({ person, path, nodes }) => {
     const isIn = person.devices.some((/** @type {string} */ id) => here?.members.includes(id));
+    const cannotCall = nodes.length > 0 && path !== "me" && !nodes.some(canCall);
+    const isReader = nodes.some(({ member }) => room.mayRead(member));
     const asksIn = person.devices.some((/** @type {string} */ id) => here?.asking.includes(id));
     return html`
       <li key=${person.id} class="person">
         <${Avatar} id=${person.id} name=${person.name} small there=${path !== "away"} />
         <div class="grow">
           <${Name}>${person.name}<//>
-          <span class="path">${SIGNS[path] && html`<${Icon} name=${SIGNS[path]} />`}${text.paths[path]}${person.devices.length > 1 ? `, ${text.peoplePanel.devices(person.devices.length)}` : ""}${asksIn ? `, ${text.peoplePanel.asks}` : ""}${person.asks ? `, ${text.peoplePanel.asksSame}` : ""}</span>
+          <span class="path">${SIGNS[path] && html`<${Icon} name=${SIGNS[path]} />`}${text.paths[path]}${person.devices.length > 1 ? `, ${text.peoplePanel.devices(person.devices.length)}` : ""}${asksIn ? `, ${text.peoplePanel.asks}` : ""}${person.asks ? `, ${text.peoplePanel.asksSame}` : ""}${cannotCall ? `, ${callText.unable}` : ""}</span>
         </div>
         ${!person.me && (person.asks || skeleton(bare(person.name)) === skeleton(room.me.value.name)) && html`
           <${IconButton} icon="same" class=${person.asks ? "wanted" : ""} label=${`${person.asks ? text.peoplePanel.asksSame : text.peoplePanel.same}: ${person.name}`} onClick=${open("same", person)} />`}
-        ${nodes.length > 0 && path !== "me" && html`<${IconButton} icon="phone" label=${`${text.peoplePanel.call}: ${person.name}`}
+        ${!cannotCall && nodes.length > 0 && path !== "me" && !room.calls.mine.value && isReader && html`<${IconButton} icon="phone" label=${callText.ring(person.name, here?.name ?? "")}
           onClick=${() => room.calls.start(room.channel.value, "audio", { ring: person.devices }).catch(wrong)} />`}
         ${isPrivate && !person.me && (isIn
           ? html`<${IconButton} icon="close" label=${`${text.peoplePanel.remove}: ${person.name}`} onClick=${open("shut", { person })} />`
