@@ -208,7 +208,10 @@ export const text = {
     busy: "Too many take files from them just now. Try again soon.",
     sentTo: (/** @type {string} */ names) => `Taken by ${names}`,
     nobody: "Nobody is here to take it: files go from browser to browser. Send it when somebody is here.",
-    waiting: (/** @type {number} */ count) => `Offered to ${counted(count, "member who is", "members who are")} here, while this page is open`,
+    waiting: (/** @type {number} */ count) => `Offered to ${counted(count, "member who is", "members who are")} here, while this page is open.`,
+    unable: (/** @type {string} */ names) => `Not to ${names}: their program takes no files.`,
+    past: (/** @type {string} */ name) => `Files are not kept here. Ask ${name} to send it again.`,
+    pastMine: "Files are not kept here. Who took it has it; send it again for others.",
     view: (/** @type {string} */ name) => `Look at ${name}`,
   },
 

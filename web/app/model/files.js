@@ -5,12 +5,15 @@
  *     take  <─(pipe "offers": take, id)──────────────────────── a click; small pictures by themselves
  *     bytes ──(pipe "file <id>", to the one who took)─────────> saved by the browser
  *
- * Nothing is kept: who was away sees no card. What others say of a file is its name alone; what is shown is decided here.
+ * No bytes are kept: what was offered is a line after the page was loaded again, and can be had again from who still has
+ * it. Pictures kept would be one more thing to erase after a channel's days, with a member's removal and with the circle.
+ * Who was away sees no card. What others say of a file is its name alone; what is shown is decided here.
  * @module
  */
-import { signal } from "../ui.js";
+import { effect, signal, untracked } from "../ui.js";
 import { text } from "../text.js";
 import { fileName } from "./names.js";
+import { forget, recall, remember } from "./settings.js";
 
 const ID = /^[0-9a-f]{32}$/;
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"]);
@@ -22,6 +25,9 @@ const MOST_NAME = 255, MOST_TYPE = 100, MOST_SAID = 4096;
 const MOST_UNASKED = 256 * 1024 * 1024;
 /** A picture of more is a file like others: few bytes may be a wide white plain that stops the page. */
 const MOST_PIXELS = 2 ** 25;
+/** So many lines are kept of what was offered, and so many pictures come by themselves at once. */
+const MOST_KEPT = 60, MOST_FETCHED = 4;
+const DAY_MS = 86_400_000, DAYS = 30;
 /** What makes room first for a new offer of the same node. */
 const LEAST = ["gone", "failed", "offered", "here", "coming"];
 
@@ -38,6 +44,11 @@ const LEAST = ["gone", "failed", "offered", "here", "coming"];
  * @property {boolean} mine
  * @property {boolean} isPicture
  * @property {boolean} [unasked] whether it came without being taken
+ * @property {boolean} [past] whether it was offered before this page was loaded
+ * @property {boolean} [again] whether it can be asked for when its node is here again
+ * @property {boolean} [stopped] whether it is not to come by itself
+ * @property {number} [to] of one's own: how many persons it was offered to
+ * @property {string[]} [unable] and who was here and cannot take it
  * @property {"offered" | "coming" | "here" | "gone" | "failed" | "busy"} state
  * @property {number} done bytes so far
  * @property {string} url of what has come
@@ -48,6 +59,9 @@ const LEAST = ["gone", "failed", "offered", "here", "coming"];
 const isOffer = ({ id, channel, name, size, type }) =>
   typeof id === "string" && ID.test(id) && typeof channel === "string" && ID.test(channel) && typeof name === "string" && name.length <= MOST_NAME && Number.isSafeInteger(size) && size >= 0 && size <= LARGEST &&
   typeof type === "string" && type.length <= MOST_TYPE;
+
+/** Whether what was kept is what is kept. @param {any} data */
+const isKept = (data) => typeof data === "object" && data !== null && isOffer(data) && typeof data.member === "string" && typeof data.node === "string" && Number.isSafeInteger(data.at_ms) && data.at_ms > 0;
 
 /** Whether a browser can show a picture; it reads how large one is before it draws it. @param {string} url @returns {Promise<boolean>} */
 const isFair = (url) =>
@@ -69,6 +83,9 @@ export class Files {
   #sending = new Map();
   /** What closes the pipes of what is on its way here. @type {Map<string, () => void>} */
   #coming = new Map();
+  /** What is kept no longer. @type {Set<string>} */
+  #dropped = new Set();
+  #unsee = () => {};
   #until = new AbortController();
 
   /** @param {import("./room.js").Room} room */
@@ -80,6 +97,64 @@ export class Files {
     // Programs and other pages send files as they are, unasked: they are shown where everybody is.
     circle.pipe("files", { most: MOST_UNASKED }).addEventListener("message", ({ detail: { from, data } }) => this.#given(from, data));
     circle.addEventListener("left", (/** @type {any} */ { detail }) => this.#gone(detail.id), { signal: this.#until.signal });
+    circle.addEventListener("peer", (/** @type {any} */ { detail }) => this.#back(detail.id), { signal: this.#until.signal });
+    void this.#recall().catch(() => {}); // it was closed
+    this.#unsee = effect(() => {
+      if (room.channel.value) untracked(() => this.#fetch());
+    });
+  }
+
+  /** Have a line of each that was offered before, for as long as texts of its channel are kept. */
+  async #recall() {
+    const kept = recall(`files ${this.#room.id}`, /** @type {any[]} */ ([])).filter(isKept);
+    if (!kept.length) return;
+    const channels = new Map((await this.#room.circle.channels()).map(({ id, days }) => [id, days]));
+    if (this.#until.signal.aborted) return;
+    const isStill = (/** @type {any} */ { channel, at_ms }) => channels.has(channel) && Date.now() - at_ms < (channels.get(channel) || DAYS) * DAY_MS;
+    const here = new Set(this.offers.value.map(({ id }) => id));
+    for (const { id } of kept.filter((one) => !isStill(one))) this.#dropped.add(id);
+    const past = kept.filter((one) => isStill(one) && !here.has(one.id)).map(({ id, channel, member, node, name, size, type, at_ms, mine, unasked }) => /** @type {Offer} */ ({
+      id, channel, member, node, name: fileName(name) || text.files.unnamed, size, type, at_ms, mine: mine === true, isPicture: PICTURES.has(type),
+      state: "gone", done: 0, url: "", takers: {}, past: true, again: mine !== true && unasked !== true,
+    }));
+    this.offers.value = [...past, ...this.offers.value];
+    this.#keep();
+    for (const { node } of past) if (this.#room.circle.peers.has(node)) this.#back(node);
+  }
+
+  /** Keep what was offered, without its bytes; another tab may have kept some more. */
+  #keep() {
+    if (this.#until.signal.aborted) return;
+    const before = recall(`files ${this.#room.id}`, /** @type {any[]} */ ([])).filter(isKept);
+    const now = this.offers.value.map(({ id, channel, member, node, name, size, type, at_ms, mine, unasked }) => ({ id, channel, member, node, name, size, type: type.slice(0, MOST_TYPE), at_ms, mine, unasked }));
+    const all = [...new Map([...before, ...now].map((one) => [one.id, one])).values()].filter(({ id }) => !this.#dropped.has(id));
+    remember(`files ${this.#room.id}`, all.toSorted((a, b) => a.at_ms - b.at_ms).slice(-MOST_KEPT));
+  }
+
+  /** @param {string} id */
+  #drop(id) {
+    this.#dropped.add(id);
+    this.#keep();
+  }
+
+  /** Small pictures of the channel that is shown come by themselves, a few at once. */
+  #fetch() {
+    const channel = this.#room.channel.value;
+    for (const { id, mine, isPicture, size, state, stopped, ...one } of this.offers.value) {
+      if (this.#coming.size >= MOST_FETCHED) return;
+      if (one.channel === channel && !mine && isPicture && size <= SMALL && state === "offered" && !stopped) void this.take(id);
+    }
+  }
+
+  /** Who has come back may still have what it offered. @param {string} node */
+  #back(node) {
+    let some = false;
+    for (const one of this.offers.value) {
+      if (one.node !== node || !one.again || one.state !== "gone") continue;
+      this.#change(one.id, { state: "offered", again: false });
+      some = true;
+    }
+    if (some) this.#fetch();
   }
 
   /** @param {string} id @param {Partial<Offer>} change */
@@ -99,6 +174,7 @@ export class Files {
     const out = new Set([...same.slice(0, Math.max(0, same.length - MOST_OF_ONE + 1)), ...all.slice(0, Math.max(0, all.length - MOST_OFFERS + 1))]);
     this.#remove(out);
     this.offers.value = [...this.offers.value, offer];
+    this.#keep();
   }
 
   /** Show these no longer, and let go of their bytes. @param {Set<Offer>} out */
@@ -113,12 +189,16 @@ export class Files {
   }
 
   /**
-   * Offer files to those of the channel who are here; resolves to how many those are.
+   * Offer files to those of the channel who are here and can take them; resolves to how many those are.
    * @param {Iterable<File>} files @param {string} channel
    * @returns {Promise<number>} it throws for a file that is too large
    */
   async offer(files, channel) {
-    const there = this.#room.peers.value.filter(({ member, abilities }) => abilities.includes("pipes") && this.#room.mayRead(member, channel));
+    const readers = this.#room.peers.value.filter(({ member }) => this.#room.mayRead(member, channel));
+    const there = readers.filter(({ abilities }) => abilities.includes("pipes"));
+    const named = (/** @type {typeof readers} */ nodes) => new Map(nodes.map(({ member, name }) => this.#room.person(member, name)).map(({ id, name }) => [id, name]));
+    const able = named(there);
+    const unable = [...named(readers)].filter(([id]) => !able.has(id)).map(([, name]) => name);
     const all = [...files];
     const large = all.find(({ size }) => size > LARGEST);
     if (large) throw new RangeError(text.files.tooLarge(fileName(large.name)));
@@ -131,10 +211,11 @@ export class Files {
       this.#add({
         id, channel, name: fileName(name) || text.files.unnamed, size, type, isPicture, at_ms: Date.now(), mine: true, state: "here", done: size, takers: {},
         member: this.#room.me.value.id, node: this.#room.me.value.node, url: isPicture ? URL.createObjectURL(file) : "",
+        to: able.size, unable,
       });
       await Promise.allSettled(there.map((peer) => this.#pipe.send({ t: "offer", id, channel, name, size, type }, { to: peer })));
     }
-    return there.length;
+    return able.size;
   }
 
   /** Take what is offered. @param {string} id */
@@ -147,7 +228,7 @@ export class Files {
       this.#coming.delete(id);
     };
     this.#coming.set(id, end);
-    this.#change(id, { state: "coming", done: 0 });
+    this.#change(id, { state: "coming", done: 0, stopped: false });
     pipe.addEventListener("lost", ({ detail: { from } }) => from.id === offer.node && this.#over(id, "failed"));
     pipe.addEventListener("message", ({ detail: { from, data } }) => {
       if (from.id !== offer.node) return;
@@ -168,12 +249,14 @@ export class Files {
     const isPicture = PICTURES.has(blob.type) && (await isFair(url));
     if (this.#find(id)) this.#change(id, { state: "here", done: blob.size, url, isPicture });
     else URL.revokeObjectURL(url); // it has made room meanwhile
+    this.#fetch();
   }
 
   /** What was on its way here comes no more. @param {string} id @param {Offer["state"]} state */
   #over(id, state) {
     this.#coming.get(id)?.();
-    this.#change(id, { state, done: 0 });
+    this.#change(id, { state, done: 0, ...(state === "offered" && { stopped: true }) });
+    this.#fetch();
   }
 
   /** Take an offer back, or stop what is on its way. @param {string} id */
@@ -188,6 +271,7 @@ export class Files {
     this.#own.delete(id);
     if (offer.url) URL.revokeObjectURL(offer.url);
     this.offers.value = this.offers.value.filter((one) => one.id !== id);
+    this.#drop(id);
     await this.#pipe.send({ t: "gone", id }).catch(() => {});
   }
 
@@ -198,7 +282,10 @@ export class Files {
     if (data.t === "offer" && isOffer(data) && !offer && this.#room.mayRead(from.member, data.channel)) this.#offered(from, data);
     else if (data.t === "take" && offer?.mine) void this.#send(offer, from);
     else if (data.t === "stop" && offer?.mine) this.#sending.get(`${offer.id} ${from.id}`)?.abort();
-    else if (/^(gone|busy)$/.test(data.t) && offer && offer.node === from.id && !offer.mine && offer.state !== "here") this.#over(data.id, data.t);
+    else if (/^(gone|busy)$/.test(data.t) && offer && offer.node === from.id && !offer.mine && offer.state !== "here") {
+      if (data.t === "gone" && !offer.past) this.#drop(data.id);
+      this.#over(data.id, data.t);
+    }
   }
 
   /** @param {any} from @param {any} data */
@@ -208,7 +295,7 @@ export class Files {
       id, channel, member: from.member, node: from.id, name: fileName(name) || text.files.unnamed, size, type, isPicture,
       at_ms: Date.now(), mine: false, state: "offered", done: 0, url: "", takers: {},
     });
-    if (isPicture && size <= SMALL && channel === this.#room.channel.value) void this.take(id);
+    this.#fetch();
   }
 
   /** A file that came unasked. @param {any} from @param {any} data */
@@ -267,12 +354,21 @@ export class Files {
   /** @param {string} node */
   #gone(node) {
     for (const one of this.offers.value) {
-      if (one.node === node && !one.mine && /^(offered|coming|busy|failed)$/.test(one.state)) this.#over(one.id, "gone");
+      if (one.node === node && !one.mine && /^(offered|coming|busy|failed)$/.test(one.state)) {
+        this.#change(one.id, { again: !one.unasked });
+        this.#over(one.id, "gone");
+      }
     }
+  }
+
+  /** Keep no line of them. */
+  erase() {
+    forget(`files ${this.#room.id}`);
   }
 
   close() {
     this.#until.abort();
+    this.#unsee();
     for (const control of this.#sending.values()) control.abort();
     for (const { url } of this.offers.value) if (url) URL.revokeObjectURL(url);
     this.offers.value = [];

@@ -461,6 +461,7 @@ export class Room {
     keepDrafts(this.id, this.drafts);
     forget(`unread ${this.id}`);
     forget(`channel ${this.id}`);
+    this.files.erase();
     this.isErased.value = true;
   }
 }

@@ -174,16 +174,17 @@ const OfferCard = ({ room, offer }) => {
           ${!offer.mine && offer.state === "here" && html`<button onClick=${saveIt}>${text.files.save}</button>`}
           ${!offer.mine && /^(failed|busy)$/.test(offer.state) && html`<button onClick=${() => files.take(offer.id)}>${text.files.take}</button>`}
           ${offer.state === "coming" && html`<button class="quiet" onClick=${() => files.stop(offer.id)}>${text.files.stop}</button>`}
-          ${offer.mine && html`<button class="quiet" onClick=${() => files.stop(offer.id)}>${text.files.remove}</button>`}
+          ${offer.mine && !offer.past && html`<button class="quiet" onClick=${() => files.stop(offer.id)}>${text.files.remove}</button>`}
         </div>
         ${offer.state === "coming" && html`<progress max=${offer.size} value=${offer.done} aria-label=${text.files.coming(offer.done, offer.size)}></progress>`}
         ${coming.map((one) => html`<div class="hint"><${Name}>${one.name}<//>: <progress max=${offer.size} value=${one.done}></progress> ${text.files.coming(one.done, offer.size)}</div>`)}
         <div class="hint" role="status">
-          ${offer.state === "gone" && text.files.gone}
+          ${offer.state === "gone" && (!offer.past ? text.files.gone : offer.mine ? text.files.pastMine : text.files.past(author.name))}
           ${offer.state === "failed" && html`<span class="wrong">${text.files.failed}</span>`}
           ${offer.state === "busy" && text.files.busy}
           ${have.length > 0 && text.files.sentTo(text.list(have))}
-          ${offer.mine && !takers.length && (room.peers.value.length ? text.files.waiting(room.peers.value.length) : text.files.nobody)}
+          ${offer.mine && !offer.past && !takers.length && (offer.to ? text.files.waiting(offer.to) : text.files.nobody)}
+          ${offer.unable?.length ? ` ${text.files.unable(text.list(offer.unable))}` : ""}
         </div>
       </div>
     </article>`;
