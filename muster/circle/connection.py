@@ -159,6 +159,20 @@ class Connection:
             await self._some.wait()
         return self._events.popleft()
 
+    async def messages(self, *, channel: bytes | None = None) -> AsyncIterator[events.Said]:
+        """Yield what the others say in texts, each once, and none from before this member joined.
+
+        It takes the events that iterating would yield, so use one of the two. With a circle in a
+        file, what was said since it was open last comes too; `Circle.told` has what is older.
+        """
+        async for event in self:
+            if not isinstance(event, events.Said) or event.mine or not event.text:
+                continue
+            wrong_ms = self.now_ms() - int(self.rim.now() * 1000)
+            since_ms = self.circle.file.joined_ms + wrong_ms
+            if event.at_ms >= since_ms and channel in (None, event.channel):
+                yield event
+
     # --- who is there --------------------------------------------------------------------
 
     @property

@@ -14,6 +14,14 @@ Status = Literal["connecting", "live", "polling", "offline", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)
+class Author:
+    """Whose words they are."""
+
+    id: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """Somebody has said something; *mine* if it was this node's member."""
 
@@ -26,6 +34,11 @@ class Said:
     body: Mapping[str, Any]
     at_ms: int
     mine: bool = False
+
+    @property
+    def author(self) -> Author:
+        """Who has said it."""
+        return Author(self.member_id, self.name)
 
     @property
     def text(self) -> str:

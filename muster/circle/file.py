@@ -319,6 +319,11 @@ class CircleFile:
         ).fetchone()
         return int(row[0] or 0)
 
+    @property
+    def joined_ms(self) -> int:
+        """When this node came into the circle, by this machine's clock."""
+        return self.began_ms(0)
+
     def rekey_to(self, number: int) -> Said | None:
         """Return the rekey to an epoch that stands, as far as this node knows."""
         row = self._db.execute(

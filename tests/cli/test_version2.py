@@ -258,22 +258,36 @@ def test_a_rekey_for_named_members_alone_leaves_all_others_behind(
         assert json.loads(home.run("circle", "list", "--json").stdout)["out"] is out
 
 
-def test_the_program_of_the_readme_runs(ann: Terminal, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_program_of_the_readme_tells_what_is_new_once_and_ends_well(
+    ann: Terminal, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "README.md").read_text()
     (program,) = re.findall(r"```python\n(.*?muster\.circle.*?)```", text, re.DOTALL)
     file = tmp_path / "program.py"
     file.write_text(program.replace("muster2.…", ann.run("circle", "invite").stdout.strip()))
-    process = subprocess.Popen(
-        [sys.executable, str(file)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=ann.environment(PYTHONPATH=str(Path(__file__).parents[2]), PYTHONUNBUFFERED="1"),
-    )
+    ann.run("send", "before it joined")
     with ann.running("listen") as hers:
-        hers.until("bot: hello from a program")
-    process.terminate()
-    out, _ = process.communicate(timeout=20)
-    assert "Said(" in out
+        for news in ("hello bot", "hello again"):
+            process = subprocess.Popen(
+                [sys.executable, str(file)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                env=ann.environment(
+                    PYTHONPATH=str(Path(__file__).parents[2]), PYTHONUNBUFFERED="1"
+                ),
+            )
+            hers.until("bot: hello from a program")
+            ann.run("send", news)
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"Ann {news}\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20) == ("", "")
+            assert process.returncode == 0
+    (bot,) = circle_of(ann).file.members()
+    assert bot.name == "bot", "it is the same member at every start"
 
 
 def test_the_founder_key_is_handed_on(ann: Terminal, bob: Terminal) -> None:
