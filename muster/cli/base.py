@@ -15,6 +15,7 @@ from muster.cli.output import Failure, Misuse
 if TYPE_CHECKING:
     from muster.felund.circle import Circle
     from muster.felund.client import Client
+    from muster.invites import ServiceAddress
 
 HERE = "http://127.0.0.1:8787"
 
@@ -23,14 +24,32 @@ PATIENCE_S = 2.0
 
 
 def base_url(named: str | None) -> str:
-    """Return the service's base URL: as named, from ``MUSTER_BASE``, or on this machine."""
+    """Return the service's base URL: as named, from ``MUSTER_BASE``, or on this machine.
+
+    Of a whole address, with the service's id and perhaps an access code, it is the first part.
+    """
     from muster.errors import BadValue
     from muster.felund.exchange import service_url
 
+    text = base_named(named)
     try:
-        return service_url(named or os.environ.get("MUSTER_BASE") or HERE)
+        if (found := whole_address(text)) is not None:
+            return found.url
+        return service_url(text)
     except BadValue as error:
         raise Misuse(error.message, error.hint) from None
+
+
+def base_named(named: str | None) -> str:
+    """Return what names the service: as named, in ``MUSTER_BASE``, or on this machine."""
+    return named or os.environ.get("MUSTER_BASE") or HERE
+
+
+def whole_address(text: str) -> ServiceAddress | None:
+    """Read the address that a service prints; None for a URL alone. Raises `BadValue`."""
+    from muster.invites import ServiceAddress
+
+    return ServiceAddress.parse(text) if "#" in text else None
 
 
 def open_client(

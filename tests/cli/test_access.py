@@ -169,7 +169,19 @@ def test_the_doctor_says_how_to_be_let_in_and_is_green_once_it_is(
     ann: Terminal, closed: str, data: Path
 ) -> None:
     shown = ann.run("doctor", closed, expect=1).stdout
-    assert "--circle NAME takes one of yours that 'muster access allow' has let in" in shown
+    assert "give the whole address, with its access code" in shown
+    told = ann.run("access", "new", "--name", "us", "--data", str(data)).stdout.split()
+    address = next(word for word in told if "access=" in word)
+    address = f"{closed}#{address.partition('#')[2]}"
+    seen: list[str] = []
+    soon(lambda: seen.append(ann.run("doctor", address).stdout))
+    (shown,) = seen
+    assert "signed both ways, left and read" in shown
+    assert "steps passed in" in shown
+    assert "closed to existing clients" in shown
+    assert "does not let in" in ann.run("doctor", address[:-2] + "xx", expect=1).stdout
+    wrong = f"{closed}#{'0' * 32}&{address.partition('&')[2]}"
+    assert "another key than the address says" in ann.run("doctor", wrong, expect=1).stdout
     ann.run("circle", "new", "--felund", "--name", "doctor")
     shown = ann.run("doctor", closed, "--circle", "doctor", expect=1).stdout
     found = re.search(r"muster (access allow [0-9a-f]{16})", shown)

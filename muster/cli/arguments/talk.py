@@ -156,7 +156,9 @@ def add_looking(commands: Any) -> None:
         ),
     ):
         command = verb(commands, name, run, what)
-        command.add_argument("base", metavar="BASE", nargs="?", help="the service's URL")
+        command.add_argument(
+            "base", metavar="BASE", nargs="?", help="the service's URL, or its whole address"
+        )
         command.add_argument(
             "--timeout",
             type=values.seconds,

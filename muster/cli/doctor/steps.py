@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from muster.cli import hints
-from muster.cli.doctor.visit import BROKEN, SPLIT, TTL_S, Step, Visit
+from muster.cli.doctor.visit import BROKEN, SPLIT, TTL_S, NotTried, Step, Visit
 from muster.cli.output import Failure
 from muster.errors import InvalidSignature, NotAllowed
 from muster.felund import crypto, frames, records, signing
@@ -60,6 +60,8 @@ async def _register(visit: Visit) -> str:
     try:
         seen = await visit.near.register([_endpoint(4001)], ttl_s=TTL_S)
     except NotAllowed as refusal:
+        if visit.address is not None and visit.address.code and not visit.own:
+            raise NotTried("closed to existing clients; --circle NAME tries one") from None
         raise _closed(visit, refusal) from None
     await visit.far.register([_endpoint(4002)], ttl_s=TTL_S)
     if seen.observed_endpoint is None:
@@ -254,8 +256,8 @@ def _closed(visit: Visit, refusal: NotAllowed) -> Failure:
         return Failure(f"refused: {refusal.message}", hints.let_in(visit.circle.circle_hint))
     return Failure(
         "this service is closed to a circle that was made up for the examination",
-        "--circle NAME takes one of yours that 'muster access allow' has let in; "
-        "'muster circle new --name doctor' makes one for that",
+        "give the whole address, with its access code (muster access new); or --circle NAME takes "
+        "one of yours that 'muster access allow' has let in",
     )
 
 

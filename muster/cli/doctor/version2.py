@@ -16,6 +16,9 @@ from muster.cli.output import Failure
 from muster.errors import NotAllowed
 from muster.invites import Invite, ServiceAddress
 
+NEW_CODE = "was it revoked, or cut off? 'muster access new' makes another where the service runs"
+ASK_AGAIN = "ask who runs it, before you trust it: another service may be in its place"
+
 
 class _Through(httpx2.AsyncBaseTransport):
     """Makes calls by the connections that the examination has open."""
@@ -56,10 +59,15 @@ def _connect(visit: Visit, circle: Circle) -> Connection:
 
 
 def _closed(here: Connection) -> str:
-    """Say that a closed service wants a code, which is no fault; raises every other failure."""
+    """Say that a closed service wants a code, which is no fault; raises every other failure.
+
+    A code that was given, and does not let in, is one.
+    """
     (attendant,) = here.attendants
     trouble = attendant.trouble or Failure("it has not answered a sync in time", BROKEN)
     if isinstance(trouble, Unproved) and isinstance(trouble.refusal, NotAllowed):
+        if attendant.service.address.code:
+            raise Failure("the access code of the address does not let in", NEW_CODE)
         return "version 2 too: closed, it wants an access code (muster access new)"
     raise trouble
 
@@ -75,7 +83,10 @@ async def _service(visit: Visit) -> ServiceAddress | None:
         service = calls.answered_by(told, status=reply.status_code, body=reply.content)
     except Refused as error:
         raise Failure(f"its answer of version 2 is not signed well: {error}", BROKEN) from None
-    return ServiceAddress(base, service)
+    given = visit.address
+    if given is not None and given.id != service:
+        raise Failure(f"it has another key than the address says: #{service.hex()}", ASK_AGAIN)
+    return ServiceAddress(base, service, given.code if given else "")
 
 
 STEPS = (Step("prove", "two nodes prove themselves", _prove, ("reach",)),)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from muster.felund.circle import Circle
 from muster.felund.client import Client
 from muster.felund.sockets import Socket
+from muster.invites import ServiceAddress
 
 TTL_S = 60
 LOOK_S = 0.25
@@ -40,6 +41,12 @@ class Visit:
     texts: list[str] = field(default_factory=list)
     capsule_root: str | None = None
     announced: tuple[str, ...] = ()
+    address: ServiceAddress | None = None
+    """The whole address of the service, where that was given."""
+
+
+class NotTried(Exception):
+    """What a step is for is not to be had here, which is no fault; it says why."""
 
 
 class Step(NamedTuple):

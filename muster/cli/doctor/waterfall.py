@@ -51,11 +51,12 @@ def drawn(step: Result, all_ms: float, *, ascii_only: bool) -> str:
 
 def _verdict(report: Report) -> str:
     passed = sum(step.status == "ok" for step in report.steps)
-    if report.ok:
-        return (
-            f"All {passed} steps passed in {report.took_ms:.0f} ms. Nodes can meet at {report.base}"
-        )
     skipped = sum(step.status == "skipped" for step in report.steps)
+    if report.ok:
+        done = f"{passed} steps passed" if skipped else f"All {passed} steps passed"
+        aside = f"; {skipped} were not for this address" if skipped else ""
+        took = f"in {report.took_ms:.0f} ms{aside}"
+        return f"{done} {took}. Nodes can meet at {report.base}"
     aside = f", {skipped} could not be tried" if skipped else ""
     return f"{len(report.failed)} of {len(report.steps)} steps failed{aside}."
 
