@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from muster.cli.base import (
     open_client,
     silence,
 )
-from muster.cli.home import NAME, Home, Membership, check_name, next_command
+from muster.cli.home import Home, Membership, check_name, is_name, next_command
 from muster.cli.output import Misuse
 from muster.felund.circle import Circle
 from muster.felund.invite import InvalidInvite, Invite
@@ -26,10 +27,11 @@ from muster.felund.invite import InvalidInvite, Invite
 
 def new(arguments: argparse.Namespace) -> int:
     """Make a circle that nobody else knows yet; a service need not be there."""
-    if arguments.base and NAME.fullmatch(arguments.base):
+    if arguments.base and is_name(arguments.base):
         raise Misuse(
             f"'{arguments.base}' is not the URL of a service",
-            f"if it is to be the circle's name: muster circle new --name {arguments.base}",
+            "if it is to be the circle's name: "
+            f"muster circle new --name {shlex.quote(arguments.base)}",
         )
     home = Home.from_environment()
     name = check_name(arguments.name) if arguments.name else home.free_name()
@@ -43,9 +45,11 @@ def new(arguments: argparse.Namespace) -> int:
             f"To let somebody in, give them what this prints: {next_command('invite', name)}"
         )
         if home.usual_name() is None:
-            output.show(f"To say and hear things here by default: muster circle use {name}")
+            output.show(
+                f"To say and hear things here by default: muster circle use {shlex.quote(name)}"
+            )
     if _check(membership) and is_closed(membership.base_url):
-        hint = hints.let_in(f"{membership.circle.circle_hint} --name {name}")
+        hint = hints.let_in(f"{membership.circle.circle_hint} --name {shlex.quote(name)}")
         output.say(f"muster: this service is closed; {hint}")
     return output.OK
 
@@ -192,7 +196,9 @@ def _agreed(membership: Membership) -> bool:
         f"leaving '{membership.name}' removes its secret from here: you come back only with an "
         "invite of another member, and if there is none, nobody can read its messages again"
     )
-    unasked = Misuse(lost, f"if that is meant: muster circle leave {membership.name} --yes")
+    unasked = Misuse(
+        lost, f"if that is meant: muster circle leave {shlex.quote(membership.name)} --yes"
+    )
     return reading.agreed(f"{lost[:1].upper()}{lost[1:]}.\nLeave it?", unasked=unasked)
 
 
@@ -215,7 +221,8 @@ def _check(membership: Membership) -> bool:
         output.say(f"muster: warning: {silent}")
         output.say(
             "The circle is kept, and meets there all the same. To let it meet elsewhere: "
-            f"muster circle use {membership.name} --base URL; for new circles: MUSTER_BASE=URL"
+            f"muster circle use {shlex.quote(membership.name)} --base URL; "
+            "for new circles: MUSTER_BASE=URL"
         )
     return silent is None
 

@@ -56,6 +56,12 @@ def name(text: str, *, most: int = MOST_NAME) -> str:
     return clean(" ".join(text.split()), most=most)
 
 
+def seen(text: str) -> str:
+    """Return text without what a terminal obeys and nobody sees, as one line without gaps."""
+    kept = (one for one in text if one.isspace() or not _obeyed(one, "a"))
+    return clean(" ".join("".join(kept).split()))
+
+
 def wrapped(text: str, *, width: int, indent: str) -> str:
     """Begin all lines but the first with *indent*, also those that a terminal would begin.
 

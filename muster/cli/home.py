@@ -13,19 +13,23 @@ import json
 import os
 import re
 import secrets
+import shlex
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, unquote
 
 from muster import whole_file
 from muster.circle.file import MARK
+from muster.cli.cleaning import seen
 from muster.cli.output import Failure, Misuse
 from muster.felund.circle import Circle
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-"""A circle's name: it is a file's name too."""
+NAME_BYTES = 64
+"""How long a circle's name may be, as in an invite."""
 
 DEFAULT_NAME = "circle"
 
@@ -86,12 +90,12 @@ class Home:
 
     def names(self) -> list[str]:
         """Return the names of all circles, of either kind."""
-        found = {path.stem for path in self._circles.glob("*.json")}
-        return sorted(found | {path.stem for path in self._circles.glob(f"*{SUFFIX}")})
+        kinds = (self._circles.glob(f"*{end}") for end in (".json", SUFFIX))
+        return sorted({_name_of(path) for found in kinds for path in found})
 
     def file_of(self, name: str) -> Path:
         """Return where a circle of version 2 is kept."""
-        return self._circles / f"{name}{SUFFIX}"
+        return self._circles / f"{_stem(name)}{SUFFIX}"
 
     def is_ours(self, name: str) -> bool:
         """Say whether a circle is of version 2."""
@@ -128,8 +132,8 @@ class Home:
         """Return the name of the circle that is meant; without a name, the usual one."""
         found = self.names()
         if name is not None:
-            if name in found:
-                return name
+            if (wanted := _titled(name)) in found:
+                return wanted
             raise Misuse(f"there is no circle '{name}'", _names(found))
         usual = self.usual_name()
         if usual is not None:
@@ -147,7 +151,7 @@ class Home:
 
     def keep(self, membership: Membership, *, new: bool = False) -> None:
         """Keep a circle; as a *new* one only if none has its name."""
-        path = self._circles / f"{membership.name}.json"
+        path = self._json_of(membership)
         if new and self.is_ours(membership.name):
             raise _taken(membership.name)
         content = {"secret": membership.circle.secret.hex(), "base_url": membership.base_url}
@@ -170,7 +174,7 @@ class Home:
 
     def forget(self, membership: Membership) -> None:
         """Remove a circle, how far it was read, and that it was the default."""
-        paths = [self._circles / f"{membership.name}.json", self._cursors_of(membership)]
+        paths = [self._json_of(membership), self._cursors_of(membership)]
         if self._used() == membership.name:
             paths.append(self._default)
         for path in paths:
@@ -181,22 +185,27 @@ class Home:
 
     def check_free(self, name: str) -> None:
         """Raise `Misuse` if a circle has that name."""
-        if name in self.names():
+        if name.casefold() in self._taken():
             raise Misuse(f"there is a circle '{name}' already", "choose another name")
 
-    def free_name(self) -> str:
-        """Return a name that no circle has."""
-        taken = set(self.names())
-        number = 1
-        while (name := DEFAULT_NAME if number == 1 else f"{DEFAULT_NAME}-{number}") in taken:
+    def free_name(self, title: str = "") -> str:
+        """Return a name that no circle has: a circle's own, with a number where that is taken."""
+        taken, own = self._taken(), _titled(title).lstrip("-") or DEFAULT_NAME
+        number, name = 1, _cut(own)
+        while name.casefold() in taken:
             number += 1
+            name = f"{_cut(own, NAME_BYTES - 5)}-{number}"
         return name
+
+    def _taken(self) -> set[str]:
+        """Return all names as file systems see them that know no capitals."""
+        return {name.casefold() for name in self.names()}
 
     # --- circles of version 2 -------------------------------------------------
 
     def place_for(self, name: str) -> Path:
         """Return where a new circle of version 2 is kept; raises `Misuse` if the name is taken."""
-        if name in self.names():
+        if name.casefold() in self._taken():
             raise _taken(name)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -248,7 +257,10 @@ class Home:
         return self._read(self._default).get("circle") if self._default.exists() else None
 
     def _cursors_of(self, membership: Membership) -> Path:
-        return self._cursors / f"{membership.name}.json"
+        return self._cursors / f"{_stem(membership.name)}.json"
+
+    def _json_of(self, membership: Membership) -> Path:
+        return self._circles / f"{_stem(membership.name)}.json"
 
     # --- files ----------------------------------------------------------------
 
@@ -258,7 +270,7 @@ class Home:
         if not isinstance(secret, str) or not isinstance(base_url, str):
             raise _damaged(path)
         try:
-            return Membership(path.stem, Circle.from_secret_hex(secret), base_url)
+            return Membership(_name_of(path), Circle.from_secret_hex(secret), base_url)
         except ValueError:
             raise _damaged(path) from None
 
@@ -291,11 +303,37 @@ class Home:
 
 def check_name(name: str) -> str:
     """Return a circle's name if it can be one."""
-    if not NAME.fullmatch(name):
+    found = _titled(name)
+    plain = " ".join(unicodedata.normalize("NFC", name).split())
+    if not found or found != plain or found.startswith("-") or _cut(found) != found:
         raise Misuse(
-            f"'{name}' cannot name a circle", "use up to 32 letters, digits, dots, bars and dashes"
+            f"'{name}' cannot name a circle",
+            f"use up to {NAME_BYTES} bytes of text that is seen, and no dash at its beginning",
         )
-    return name
+    return found
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text that should be an address is rather meant as a circle's name."""
+    return not any(one in text for one in "/:#")
+
+
+def _titled(text: str) -> str:
+    """Return a name as it is kept: others may have written it, and it is shown and typed."""
+    return seen(unicodedata.normalize("NFC", text))
+
+
+def _cut(name: str, most: int = NAME_BYTES) -> str:
+    return name.encode(errors="replace")[:most].decode(errors="ignore").strip()
+
+
+def _stem(name: str) -> str:
+    """Return what a circle's files are called: no system reads more into it than a name."""
+    return ("%2E" if name.startswith(".") else "") + quote(name.removeprefix("."), safe=" ")
+
+
+def _name_of(path: Path) -> str:
+    return unquote(path.stem)
 
 
 def _place(membership: Membership, base_url: str) -> str:
@@ -308,7 +346,7 @@ def next_command(verb: str, name: str, *, option: str = "") -> str:
     usual = Home.from_environment().usual_name()
     words = ["muster", *([] if option else ["circle"]), verb]
     if usual != name:
-        words += [option or "--circle", name]
+        words += [option or "--circle", shlex.quote(name)]
     return " ".join(words)
 
 

@@ -177,7 +177,7 @@ def test_a_renamed_circle_is_the_same_one(one: Terminal) -> None:
         listening.until(r"^\* listening to 'family'")
     assert not any("already read" in line for line in listening.seen)
     assert "already" in one.fails("circle", "rename", "family", "other", expect=2)
-    assert "cannot name" in one.fails("circle", "rename", "family", "../up", expect=2)
+    assert "cannot name" in one.fails("circle", "rename", "family", "a\nb\x07", expect=2)
     assert json.loads(one.run("circle", "rename", "family", "f", "--json").stdout)["circle"] == "f"
 
 
@@ -239,10 +239,9 @@ def test_a_name_is_taken_once(one: Terminal) -> None:
     assert "there is a circle 'circle' already; choose another --name" in line
 
 
-@pytest.mark.parametrize("name", ["../up", ".hidden", "a b", "x" * 33, "ä"])
-def test_a_name_is_a_file_s_name(terminal: Open, name: str) -> None:
+def test_a_name_is_one_that_is_seen_and_typed(terminal: Open) -> None:
     assert "cannot name a circle" in terminal("home").fails(
-        "circle", "new", "--felund", "--name", name, expect=2
+        "circle", "new", "--felund", "--name", "x" * 65, expect=2
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli.home import Home, Membership
+from muster.cli.home import Home, Membership, check_name
 from muster.cli.output import Failure
 from muster.felund.circle import Circle
 
@@ -97,3 +97,29 @@ def test_files_are_plain_json(home: Home) -> None:
     home.keep(Membership("circle", CIRCLE, HERE))
     kept = json.loads((home.path / "circles" / "circle.json").read_text())
     assert kept == {"secret": CIRCLE.secret.hex(), "base_url": HERE}
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", ".hidden", "a b", "C:\\x", "ä/ö", "100%", "%2e", "x" * 64]
+)
+def test_a_circle_has_its_name_whatever_a_file_may_be_called(home: Home, name: str) -> None:
+    home.place_for(check_name(name)).touch()
+    assert [path.parent for path in home.path.glob("**/*.muster2")] == [home.path / "circles"]
+    assert home.names() == [name]
+    assert home.which(f" {name.replace(' ', '  ')}") == name
+    assert home.is_ours(name)
+    home.rename_ours(name, "other")
+    home.keep(Membership(name, CIRCLE, HERE))
+    assert home.chosen(name).name == name
+
+
+def test_a_name_from_others_is_one_that_can_be_seen_and_typed(home: Home) -> None:
+    assert home.free_name("Sunday\x1b[2J \u202e hikers\n") == "Sunday[2J hikers"
+    assert home.free_name("o\u0308") == "\xf6"
+    assert home.free_name("--yes") == "yes"
+    assert home.free_name("\u200b ") == home.free_name() == "circle"
+    assert len(home.free_name("ö" * 64).encode()) == 64
+    for expected in ("Us", "us-2", "us-3"):
+        found = home.free_name("Us" if expected == "Us" else "us")
+        assert found == expected, "some file systems know no capitals"
+        home.place_for(found).touch()

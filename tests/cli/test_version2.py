@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from muster.circle import Circle
-from muster.invites import Invite
+from muster.invites import Invite, ServiceAddress
 from tests.cli.terminal import Terminal, serving
 
 Open = Callable[[str], Terminal]
@@ -186,6 +187,20 @@ def test_members_learn_of_a_service_from_the_founder(
 def test_a_circle_may_be_made_where_no_service_is(terminal: Open) -> None:
     made = terminal("alone").run("circle", "new", MUSTER_BASE="http://127.0.0.1:9")
     assert "It has no service yet" in made.stdout
+    made = terminal("alone").run("circle", "new", f"http://127.0.0.1:9#{'0' * 32}")
+    assert "meets at http://127.0.0.1:9" in made.stdout
+    assert "there nobody is met so far" in made.stderr
+
+
+def test_a_circle_is_called_here_as_its_own_people_call_it(terminal: Open, ann: Terminal) -> None:
+    invite = Invite.parse(ann.run("circle", "invite").stdout)
+    forged = replace(invite, name="Sunday\x1b[2J\u202e & Ö").code
+    bob = terminal("Bob")
+    bob.run("circle", "new", "--name", "Sunday[2J & Ö")
+    said = bob.run("circle", "join", forged).stdout
+    assert "circle 'Sunday[2J & Ö-2' meets" in said
+    assert "muster listen --circle 'Sunday[2J & Ö-2'" in said
+    bob.run("send", "hello", "--circle", "Sunday[2J &  Ö-2")
 
 
 def test_a_closed_service_is_used_by_the_address_that_it_prints(tmp_path: Path) -> None:
@@ -195,14 +210,22 @@ def test_a_closed_service_is_used_by_the_address_that_it_prints(tmp_path: Path) 
     ) as running:
         address = running.until(r"address +(http://\S+#[0-9a-f]{32}&access=\S+)")[1]
         base = address.partition("#")[0]
-        home.run("circle", "new", address.partition("&")[0], "--name", "us")
-        said = home.fails("send", "hello")
-        assert "is closed to circles without an access code" in said
+        wrong = f"{address[:-3]}xyz"
+        assert "none that lets in" in home.fails("circle", "new", wrong)
+        assert "has another key" in home.fails("circle", "new", f"{base}#{'0' * 32}")
+        made = home.run("circle", "new", address.partition("&")[0], "--name", "us").stderr
+        closed = "is closed to circles without an access code"
+        assert closed in made
+        assert closed in home.fails("send", "hello")
+        assert "none that lets in" in home.fails("circle", "services", "add", wrong)
         home.run("circle", "services", "add", address)
         home.run("send", "hello again")
         assert base in home.run("circle", "list").stdout
         code = Invite.parse(home.run("circle", "invite").stdout)
         assert code.services[0].text == address, "the invite lets others in too"
+        there = replace(code, services=(ServiceAddress.parse(wrong),)).code
+        assert "none that lets in" in Terminal(tmp_path / "Bob").fails("circle", "join", there)
+        assert not (tmp_path / "Bob" / "circles").exists()
         running.end()
     with Terminal(tmp_path / "host").running(
         "serve", "--port", "0", "--data", str(tmp_path / "data"), MUSTER_ACCESS="closed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
 from collections.abc import Iterable
 
 from muster.circle import Circle
@@ -11,7 +12,15 @@ from muster.circle.connection import NotLeft
 from muster.circle.file import InUse
 from muster.circle.peers import Member
 from muster.cli import output, reading
-from muster.cli.circle.opening import called, connected, day, opened, service_address, told
+from muster.cli.circle.opening import (
+    called,
+    connected,
+    day,
+    opened,
+    service_address,
+    told,
+    tried_address,
+)
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
 
@@ -37,8 +46,8 @@ def services_add(arguments: argparse.Namespace) -> int:
     """Meet at a service too; the founder's node tells the others."""
     home = Home.from_environment()
     name = _ours(home, arguments.circle)
-    address, asked = service_address(arguments.address)
     with opened(home, name) as circle:
+        address, asked = tried_address(arguments.address, circle)
         circle.file.add_services([address])
         _tell(circle)
         if arguments.json:
@@ -152,7 +161,7 @@ def upgrade(arguments: argparse.Namespace) -> int:
 
     home = Home.from_environment()
     felund = home.chosen(arguments.circle)
-    name = f"{felund.name}-2"[:32]
+    name = home.free_name(felund.name)
     address, _ = service_address(felund.base_url)
     circle = Circle.new(home.place_for(name), name=felund.name, services=[address])
     code = circle.invite().code
@@ -167,7 +176,9 @@ def upgrade(arguments: argparse.Namespace) -> int:
         output.dump({"circle": name, "from": felund.name, "code": code})
     else:
         output.show(f"You have a circle '{name}', and everybody in '{felund.name}' has its invite")
-        output.say(f"Leave the old one when all have moved: muster circle leave {felund.name}")
+        output.say(
+            f"Leave the old one when all have moved: muster circle leave {shlex.quote(felund.name)}"
+        )
     return output.OK
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from muster.circle import Circle
 from muster.circle.connection import NotLeft
@@ -15,27 +17,33 @@ from muster.circle.file import Unusable
 from muster.cli import output, reading
 from muster.cli.base import is_this_machine
 from muster.cli.circle.opening import (
+    Wrong,
     called,
     first_services,
     opened,
     service_address,
     told,
+    tried,
+    tried_address,
 )
-from muster.cli.home import NAME, Home, check_name, next_command
+from muster.cli.home import Home, check_name, is_name, next_command
 from muster.cli.output import Failure, Misuse
 from muster.invites import InvalidInvite, Invite, peer
 
 
 def new(arguments: argparse.Namespace) -> int:
     """Make a circle that nobody else knows yet, whose founder this device is."""
-    if arguments.base and NAME.fullmatch(arguments.base):
+    if arguments.base and is_name(arguments.base):
         raise Misuse(
             f"'{arguments.base}' is not the URL of a service",
-            f"if it is to be the circle's name: muster circle new --name {arguments.base}",
+            "if it is to be the circle's name: "
+            f"muster circle new --name {shlex.quote(arguments.base)}",
         )
     home = Home.from_environment()
     name = check_name(arguments.name) if arguments.name else home.free_name()
     services = first_services(arguments.base or arguments.at)
+    for address in services:
+        tried(address)
     circle = Circle.new(home.place_for(name), name=name, services=services)
     try:
         if arguments.json:
@@ -124,12 +132,11 @@ def join(arguments: argparse.Namespace) -> int:
         raise Misuse(f"you are in this circle already, as '{known}'", "omit --name")
     if known is not None:
         return _again(home, known, found, arguments)
-    own = NAME.fullmatch(found.name) and found.name not in home.names()
-    name = check_name(arguments.name or (found.name if own else home.free_name()))
-    circle = Circle.join(found, home.place_for(name))
-    if arguments.base:
-        circle.file.add_services([service_address(arguments.base)[0]])
-    circle.close()
+    name = check_name(arguments.name) if arguments.name else home.free_name(found.name)
+    base = service_address(arguments.base)[0] if arguments.base else None
+    found = replace(found, services=(*found.services, *([base] if base else [])))
+    _check_services(found)
+    Circle.join(found, home.place_for(name)).close()
     with opened(home, name) as circle:
         heard = asyncio.run(_introduce(circle))
         if arguments.json and not circle.is_out:
@@ -146,6 +153,25 @@ def join(arguments: argparse.Namespace) -> int:
             output.say("muster: warning: no service has answered; you are in all the same")
         output.show(f"Listen with: {next_command('listen', name, option='--circle')}")
     return output.OK
+
+
+def _check_services(invite: Invite) -> None:
+    """Raise `Wrong` where an invite leads to services that all refuse, and to nobody else."""
+    wrong = []
+    for address in invite.services:
+        guest = Circle.join(invite)
+        try:
+            tried(address, guest)
+        except Wrong as failure:
+            wrong.append(failure)
+        except Failure as failure:
+            output.say(f"muster: warning: {failure}")
+        finally:
+            guest.close()
+    if wrong and len(wrong) == len(invite.services) and not invite.peers:
+        raise wrong[0]
+    for one in wrong:
+        output.say(f"muster: warning: {one}")
 
 
 def _known(home: Home, found: Invite) -> str | None:
@@ -202,7 +228,7 @@ def use(arguments: argparse.Namespace) -> int:
     name = home.which(arguments.name)
     with opened(home, name) as circle:
         if arguments.base:
-            circle.file.add_services([service_address(arguments.base)[0]])
+            circle.file.add_services([tried_address(arguments.base, circle)[0]])
         home.use(name)
         if arguments.json:
             output.dump({**told(circle, name), "default": True})
@@ -238,7 +264,7 @@ def leave(arguments: argparse.Namespace) -> int:
         + ("; nobody else has the founder key, if you have not given it" if founder else "")
         + "; you come back only with an invite"
     )
-    unasked = Misuse(lost, f"if that is meant: muster circle leave {name} --yes")
+    unasked = Misuse(lost, f"if that is meant: muster circle leave {shlex.quote(name)} --yes")
     if not (
         arguments.yes
         or reading.agreed(f"{lost[:1].upper()}{lost[1:]}.\nLeave it?", unasked=unasked)

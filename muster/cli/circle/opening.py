@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from muster.circle import Circle, Connection
 from muster.circle.circle import NotFounder
 from muster.circle.connection import NotLeft
 from muster.circle.file import InUse, Unusable
+from muster.cli import output
 from muster.cli.base import HERE, PATIENCE_S
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
@@ -53,6 +56,66 @@ def reachless(here: Connection) -> Failure:
         if attendant.trouble is not None:
             return explained(attendant.trouble, attendant.url)
     return Failure("no service has answered in time", "is it up? 'muster doctor URL' says more")
+
+
+class Unanswered(Failure):
+    """Nobody has answered at an address; it may be good all the same."""
+
+
+class Wrong(Failure):
+    """An address that lets nobody in, whoever waits: another key, or a code that is none."""
+
+
+def tried(address: ServiceAddress, circle: Circle | None = None) -> None:
+    """Try an address before anything is kept: one that is wrong leads nowhere, for everybody.
+
+    A service that is not there, or is closed and may let the circle in by its name, is said and
+    no more. Raises `Failure` where another one answers, or the access code is refused.
+    """
+    mine = circle or Circle.new()
+    known = {one.id: one.code for one in mine.services}
+    address = replace(address, code=address.code or known.get(address.id, ""))
+    try:
+        _check_id(address)
+        asyncio.run(_ask(address, mine))
+    except Unanswered as failure:
+        output.say(f"muster: warning: {failure}")
+        output.say("The address is kept all the same; there nobody is met so far.")
+    finally:
+        if circle is None:
+            mine.close()
+
+
+def _check_id(address: ServiceAddress) -> None:
+    found = _ask_id(address.url)
+    if found != address.id:
+        raise Wrong(
+            f"{address.url} has another key than the address says: #{found.hex()}",
+            "ask who runs it for the whole address, before you trust it",
+        )
+
+
+async def _ask(address: ServiceAddress, circle: Circle) -> None:
+    """Make a call as a node of the circle; raises `Failure`."""
+    from muster.circle.service import Service, Unproved
+    from muster.errors import NotAllowed, Refused
+    from muster.exchange import Unreachable
+
+    service = Service(address, circle.member.node(circle.epoch))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await service.sync({})
+    except (Refused, Unreachable, TimeoutError) as error:
+        refused = error.refusal if isinstance(error, Unproved) else error
+        if isinstance(refused, NotAllowed) and address.code:
+            raise Wrong(
+                f"the access code is none that lets in at {address.url}",
+                "was it revoked, or cut off? ask who runs the service for the whole address",
+            ) from None
+        found = explained(error, address.url)
+        raise Unanswered(found.message, found.hint) from None
+    finally:
+        await service.aclose()
 
 
 def explained(error: Exception, url: str) -> Failure:
@@ -114,14 +177,26 @@ def _ask_id(url: str) -> bytes:
         told = reply.headers.get(calls.ANSWER, "")
         return calls.answered_by(told, status=reply.status_code, body=reply.content)
     except httpx2.HTTPError as error:
-        raise hints.explain(Unreachable(f"cannot reach {url}: {error}"), url) from None
+        found = hints.explain(Unreachable(f"cannot reach {url}: {error}"), url)
+        raise Unanswered(found.message, found.hint) from None
     except BadValue as error:
         raise Misuse(error.message, error.hint) from None
     except Refused:
+        if reply.status_code >= 500:
+            raise Unanswered(
+                f"{url} answers with {reply.status_code}", "is the service behind it running?"
+            ) from None
         raise Failure(
             f"{url} does not speak version 2",
             "an older service serves felund circles alone: muster circle new --felund",
         ) from None
+
+
+def tried_address(text: str, circle: Circle | None = None) -> tuple[ServiceAddress, bool]:
+    """Read a service's address as `service_address` does, and try it."""
+    address, asked = service_address(text)
+    tried(address, circle)
+    return address, asked
 
 
 def first_services(named: str | None) -> list[ServiceAddress]:
@@ -132,9 +207,7 @@ def first_services(named: str | None) -> list[ServiceAddress]:
     text = named or os.environ.get("MUSTER_BASE")
     try:
         return [service_address(text or HERE)[0]]
-    except Misuse:
-        raise
-    except Failure:
+    except Unanswered:
         if named:
             raise
         return []

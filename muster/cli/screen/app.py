@@ -364,11 +364,11 @@ class ChatApp(App[None]):
         for room in self.session.rooms:
             title = Text("● " if room is self.session.room else "○ ", style="bold")
             title.append(output.name(room.title, most=18), style="bold")
-            options.append(Option(title, id=f"{room.name} {bytes(16).hex()} title"))
+            options.append(Option(title, id=f"title {bytes(16).hex()} {room.name}"))
             for place in room.places():
                 here = room is self.session.room and place.id == self.session.channel
                 options.append(
-                    Option(drawing.place(place, shown=here), id=f"{room.name} {place.id.hex()}")
+                    Option(drawing.place(place, shown=here), id=f"{place.id.hex()} {room.name}")
                 )
         before = [str(shown.get_option_at_index(one).prompt) for one in range(shown.option_count)]
         if before != [str(one.prompt) for one in options] or not before:
@@ -595,7 +595,7 @@ class ChatApp(App[None]):
 
     def _go(self, where: str | None) -> None:
         if where:
-            name, channel, *_ = where.split()
+            channel, _, name = where.removeprefix("title ").partition(" ")
             self.session.go(self.session.profile.rooms[name], bytes.fromhex(channel))
             self._about(None)
             self.query_one(Composer).focus()

@@ -308,7 +308,7 @@ class Jump(Dialog):
                 if _fuzzy(typed.casefold(), text.casefold()):
                     unread = f"  {place.unread}" if place.unread else ""
                     shown.add_option(
-                        Option(Text(text + unread), id=f"{room.name} {place.id.hex()}")
+                        Option(Text(text + unread), id=f"{place.id.hex()} {room.name}")
                     )
         if shown.option_count:
             shown.highlighted = 0

@@ -20,7 +20,7 @@ from muster.circle.events import Event
 from muster.circle.file import Unusable
 from muster.cli.circle.opening import called, first_services
 from muster.cli.circle.talking import describe
-from muster.cli.home import Home, check_name
+from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
 from muster.cli.screen import looks
 from muster.errors import BadValue
@@ -55,7 +55,8 @@ class Session:
         except Unusable as error:
             raise Failure(error.message, error.hint) from None
         session = cls(home, store, options)
-        for name in home.names() if only is None else [home.which(only)]:
+        only = None if only is None else home.which(only)
+        for name in home.names() if only is None else [only]:
             try:
                 session._open(name)
             except (Unusable, Failure) as error:
@@ -187,8 +188,7 @@ class Session:
     def make(self, name: str = "", *, at: str | None = None) -> Room:
         """Make a circle of ours; its name is also the title that others see."""
         title = " ".join(name.split())
-        own = title if title and _fits(title) and title not in self.home.names() else ""
-        kept = check_name(own) if own else self.home.free_name()
+        kept = self.home.free_name(title)
         services = first_services(at)
         circle = Circle.new(self.home.place_for(kept), name=title or kept, services=services)
         room = self._watched(self.profile.add(kept, circle))
@@ -231,8 +231,7 @@ class Session:
                 room.circle.take_invite(invite)
                 self.go(room)
                 return room
-        own = _fits(invite.name) and invite.name not in self.home.names()
-        name = invite.name if own else self.home.free_name()
+        name = self.home.free_name(invite.name)
         circle = Circle.join(invite, self.home.place_for(name))
         joined = self._watched(self.profile.add(name, circle))
         circle.introduce(self.name)
@@ -279,9 +278,3 @@ class Session:
             elif isinstance(room, FelundRoom):
                 room.called = name
         self.changed()
-
-
-def _fits(name: str) -> bool:
-    from muster.cli.home import NAME as PATTERN
-
-    return bool(PATTERN.fullmatch(name))
