@@ -496,6 +496,8 @@ def test_a_call_by_keyboard_alone_from_ringing_to_hanging_up(pages: Pages, here:
     rings = bob.page.get_by_role("alertdialog", name="Ada is calling")
     bob.page.keyboard.type("hello ")  # a key that was meant for a text takes no call
     rings.wait_for()
+    panel = ada.page.locator(".call-panel")
+    expect(panel).to_contain_text("Ringing Bob")
     bob.page.keyboard.press("F4")
     expect(bob.button("Accept")).to_be_focused()
     bob.page.keyboard.press("Enter")
@@ -521,6 +523,18 @@ def test_a_call_by_keyboard_alone_from_ringing_to_hanging_up(pages: Pages, here:
     bob.page.keyboard.press("Enter")
     expect(ada.page.get_by_label("Picture of Bob")).to_be_visible()
     ada.person.until("document.querySelector('.tile video').videoWidth > 0")
+    large = ada.button("Show Bob large")
+    large.focus()
+    for pressed in ("true", "false"):
+        press("Enter")
+        expect(large).to_have_attribute("aria-pressed", pressed)
+        expect(ada.page.locator(".tile.large", has_text="Bob")).to_have_count(
+            int(pressed == "true")
+        )
+    before = ada.button("Hang up").bounding_box()
+    panel.get_by_text("Devices").click()
+    expect(panel.get_by_label("Speaker")).to_be_visible()
+    assert ada.button("Hang up").bounding_box() == before
 
     ada.button("Shut Bob out").focus()
     press("Enter")

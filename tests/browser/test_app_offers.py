@@ -110,6 +110,14 @@ def test_a_file_is_offered_taken_with_progress_and_saved(
     bert.page.locator("dialog[open] img.whole").wait_for()
     bert.page.keyboard.press("Escape")
 
+    # Of a channel that is not shown it comes when that one is opened.
+    bert.say("/channel create garden")
+    expect(bert.page.locator(".place")).to_contain_text("garden")
+    chosen(ada, "rose.png", PICTURE, "image/png")
+    expect(card(ada, "rose.png")).to_contain_text("Offered to 1 member")
+    bert.page.get_by_role("button", name="general", exact=True).click()
+    card(bert, "rose.png").locator("img").wait_for()
+
     # A page is a file like others: it opens nowhere.
     chosen(ada, "page.html", PAGE, "text/html")
     card(bert, "page.html").get_by_role("button", name="Take").click()
@@ -119,6 +127,11 @@ def test_a_file_is_offered_taken_with_progress_and_saved(
         card(bert, "page.html").get_by_role("button", name="Save").click()
     assert found.value.suggested_filename == "page.html"
     assert "taken over" not in bert.page.title()
+
+    # Who loads the page again has a line of each, and small pictures once more.
+    bert.page.reload()
+    card(bert, "rose.png").locator("img").wait_for()
+    card(bert, "page.html").get_by_role("button", name="Take").wait_for()
 
     # Taken back, stopped midway, and gone with who had it.
     chosen(ada, "back.txt", b"back")
@@ -134,9 +147,14 @@ def test_a_file_is_offered_taken_with_progress_and_saved(
     card(bert, "large.bin").get_by_role("button", name="Take").wait_for()
     expect(card(ada, "large.bin").locator("progress")).to_have_count(0)
     expect(card(ada, "large.bin")).not_to_contain_text("Taken by")
+    ada.page.reload()
+    expect(card(ada, "plan")).to_contain_text("Who took it has it")
+    expect(card(ada, "back.txt")).to_have_count(0)
+    card(bert, "plan").get_by_role("button", name="Take").click()
+    expect(card(bert, "plan")).to_contain_text("Ask Ada to send it again")
     ada.page.close()
     expect(card(bert, "large.bin")).to_contain_text("No longer offered")
-    expect(card(bert, "plan").get_by_role("button", name="Save")).to_have_count(1)
+    expect(card(bert, "rose.png").get_by_role("button", name="Save")).to_have_count(1)
 
 
 def test_what_a_liar_offers_breaks_nothing(pages: Pages, here: str) -> None:

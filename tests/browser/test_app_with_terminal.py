@@ -23,7 +23,8 @@ def test_a_terminal_and_the_app_talk_in_one_circle(pages: Pages, here: str, tmp_
         his.type(f"/join {link}")
         his.until("you are in 'Friends'")
         his.until(r"Ada: from the app \*\*in bold\*\*")
-        ada.sees("Bob")
+        expect(ada.sees("Bob")).to_contain_text("takes no calls")
+        expect(ada.page.get_by_role("button", name="Ring Bob")).to_have_count(0)
         his.type("from the terminal")
         expect(ada.reads("from the terminal").locator(".author")).to_have_text("Bob")
         ada.say("/reply heard")
@@ -64,7 +65,7 @@ def test_a_terminal_and_the_app_talk_in_one_circle(pages: Pages, here: str, tmp_
 
         # A call: the terminal says that it is on and who is in; it is not in, and ends nothing.
         ada.say("/call start")
-        ada.page.locator(".call-panel").wait_for()
+        expect(ada.page.locator(".call-panel")).to_contain_text("Nobody is here whom it could ring")
         ada.say("come, all")
         his.until("come, all")
         his.type("/channel switch general")

@@ -53,7 +53,7 @@ const KEYS = {
   F1: () => (session.dialog.value = { name: "help" }),
   F2: () => (session.dialog.value = { name: "invite" }),
   F3: () => (session.dialog.value = { name: "settings" }),
-  F4: () => document.querySelector(/** @type {"button"} */ (".call-bar button, .call-panel button"))?.focus(),
+  F4: () => document.querySelector(/** @type {"button"} */ (".call-bar button, .call-panel .controls button"))?.focus(),
   "Ctrl k": () => (session.dialog.value = { name: "search" }),
   "Alt ArrowUp": () => nextChannel(-1),
   "Alt ArrowDown": () => nextChannel(1),

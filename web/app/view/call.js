@@ -7,7 +7,7 @@
 import { announceCall } from "../model/notices.js";
 import { wrong } from "../model/session.js";
 import { callText, text } from "../text.js";
-import { html, useEffect, useRef, useSignal } from "../ui.js";
+import { html, useEffect, useLayoutEffect, useRef, useSignal } from "../ui.js";
 import { Avatar, Icon, IconButton, Name } from "./parts.js";
 
 /** @typedef {import("../model/room.js").Room} Room */
@@ -272,7 +272,8 @@ export const IncomingCall = ({ room }) => {
   const ringing = calls.ringing.value;
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
   const hash = ringing?.hash;
-  useEffect(() => {
+  // at once: F4 may follow as soon as it is seen
+  useLayoutEffect(() => {
     if (!ringing) return undefined;
     const stop = calls.mayRing ? ring() : () => {};
     announceCall(room, nameOf(room, ringing.from, ringing.name), ringing.channel);
