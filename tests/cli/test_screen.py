@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Paste
 from textual.widgets import Input, OptionList, Static
 
 from muster.chat.node import Options
@@ -97,12 +98,20 @@ def test_the_first_visit_asks_for_a_name_and_makes_a_circle(played: Played) -> N
     async def scene(seat: Seat) -> None:
         wizard = seat.app.screen
         assert isinstance(wizard, dialogs.Wizard)
-        wizard.query_one("#name", Input).value = "Grace"
-        wizard.query_one("#link", Input).value = "no link"
+
+        def shown(where: str) -> str:
+            return str(wizard.query_one(where, Static).content)
+
+        await seat.pilot.press(*"Grace", "enter")
+        assert shown("#will") == "Enter goes on to the next field."
+        await seat.pilot.press(*"no link", "enter")
+        assert "felund1" in shown("#problem")
+        await seat.pilot.press("tab", "enter")
+        assert "a circle's name has" in shown("#problem")
+        assert not seat.session.rooms
+        await seat.pilot.press(*"book club")
+        assert shown("#will") == "Enter makes a circle 'book club', as Grace."
         await seat.pilot.press("enter")
-        assert "felund1" in str(wizard.query_one("#problem", Static).content)
-        wizard.query_one("#new", Input).focus()
-        await seat.pilot.press(*"book club", "enter")
         await until(lambda: seat.session.rooms, "the circle")
         assert seat.session.name == "Grace"
         await seat.sees("book club", where="#head")
@@ -116,7 +125,15 @@ def test_the_first_visit_joins_by_a_code(played: Played) -> None:
         async with room_of(other, "Bob") as his:
             code = other.invite(peers=[await listening(his)]).code
             his.talk.say("welcome")
-            seat.app.screen.query_one("#link", Input).value = code
+            wizard = seat.app.screen
+            new = wizard.query_one("#new", Input).focus()
+            new.post_message(Paste(code))
+            await until(lambda: wizard.query_one("#link", Input).value == code, "the link")
+            assert new.value == ""
+            wizard.query_one("#link", Input).focus()
+            await seat.pilot.pause()
+            told = str(wizard.query_one("#will", Static).content)
+            assert told == "Enter joins 'friends', as Ada."
             await seat.pilot.press("enter")
             await seat.sees("Bob: welcome")
             await seat.sees("Bob", where="#people")

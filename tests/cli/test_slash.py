@@ -94,7 +94,7 @@ def test_circles_are_listed_switched_and_called_by_either_name(tmp_path: Path) -
     session = session_in(tmp_path, "friends", "Book Club")
 
     assert [line[0] for line in typed(session, "/circles")].count("*") == 1
-    assert any("'Book Club'" in line for line in typed(session, "/circles"))
+    assert any(line.startswith("* Book Club: ") for line in typed(session, "/circles"))
     assert typed(session, "/circle name") == ["this circle is called 'Book Club'"]
     typed(session, "/circle switch friends")
     assert session.here.name == "friends"

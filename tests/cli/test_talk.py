@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from muster.circle import Circle
 from tests.cli.terminal import MUSTER, Running, Terminal
 
 NOWHERE = "http://127.0.0.1:9"
@@ -134,8 +136,12 @@ def test_a_profile_is_brought_to_another_device_and_both_talk_on(tmp_path: Path)
         assert Path(file).read_bytes().startswith(b"age-encryption.org/v1")
         assert Path(file).stat().st_mode & 0o077 == 0
         told = json.loads(
-            phone.run("import", file, "--passphrase-file", str(secret), "--json").stdout
+            phone.run(
+                *("import", file, "--passphrase-file", str(secret), "--json"), MUSTER_NAME=""
+            ).stdout
         )
+        with closing(Circle.open(phone.home / "circles" / "us.muster2")) as circle:
+            assert circle.file.fact("introduced").startswith(b"Ann\n"), "not the user's login"
         assert told["circles"] == ["us"]
         assert "Ann: before" in phone.run("inbox").stdout
     plain = str(tmp_path / "plain.jsonl")
@@ -246,7 +252,7 @@ class Screen:
 def test_a_terminal_of_80_by_24_is_driven_by_keys(screen: Screen) -> None:
     screen.shows("Welcome to Muster", "A link or code")
     screen.settles()
-    screen.keys("Tab")
+    screen.keys("Tab", "Tab")
     screen.type("friends")
     screen.shows("friends")
     screen.keys("Enter")

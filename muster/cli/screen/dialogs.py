@@ -11,6 +11,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import DescendantFocus
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
@@ -22,7 +23,9 @@ from muster.cli import output
 from muster.cli.screen import drawing
 from muster.cli.screen.commands import COMMANDS
 from muster.cli.screen.session import Session
-from muster.errors import Hinted
+from muster.errors import BadValue, Hinted
+from muster.felund.invite import PREFIX as FELUND_PREFIX
+from muster.invites import NAME_BYTES, PREFIX
 
 KEYS = (
     ("Enter", "send; in the log: read the whole message"),
@@ -392,19 +395,49 @@ class Wizard(ModalScreen[None]):
                 )
             )
             yield Label("You are called")
-            yield Input(self.session.name, id="name", max_length=64)
+            yield Input(self.session.known_as, id="name")
             yield Label("A link or code")
             yield Input(placeholder="https://…/app/#muster2.…", id="link")
             yield Label("or a circle of your own, called")
-            yield Input(placeholder="friends", id="new", max_length=64)
+            yield Input(placeholder="friends", id="new")
+            yield Static("", id="will")
             yield Static("", id="problem")
             with Horizontal(classes="buttons"):
                 yield Button("Join", variant="primary", id="join")
                 yield Button("Make it", id="make")
 
     def on_mount(self) -> None:
-        """Begin with the link."""
-        self.query_one("#link", Input).focus()
+        """Begin with the name."""
+        self.query_one("#name", Input).focus()
+
+    @on(Input.Changed)
+    def changed(self, event: Input.Changed) -> None:
+        """Put a link where it belongs, wherever it was pasted, and say what Enter does."""
+        if event.input.id != "link" and is_link(event.value):
+            self.query_one("#link", Input).value = event.value.strip()
+            event.input.value = self.session.known_as if event.input.id == "name" else ""
+        self.query_one("#will", Static).update(Text(self._will()))
+
+    @on(DescendantFocus)
+    def moved(self) -> None:
+        """Say what Enter does here."""
+        self.query_one("#will", Static).update(Text(self._will()))
+
+    def _will(self) -> str:
+        """Return what Enter does now, in a sentence."""
+        name, link, new = (self._typed(one) for one in ("name", "link", "new"))
+        who = f", as {output.name(name)}" if name else ""
+        at = getattr(self.focused, "id", "")
+        if at == "name" or (at == "link" and not link):
+            return "Enter goes on to the next field."
+        if at in ("link", "join"):
+            return f"Enter joins{self.session.told_by(link)}{who}."
+        if new:
+            return f"Enter makes a circle '{output.name(new)}'{who}."
+        return "A circle of your own wants a name."
+
+    def _typed(self, field: str) -> str:
+        return " ".join(self.query_one(f"#{field}", Input).value.split())
 
     @on(Input.Submitted, "#name")
     def named(self) -> None:
@@ -414,21 +447,35 @@ class Wizard(ModalScreen[None]):
     @on(Input.Submitted, "#link")
     @on(Button.Pressed, "#join")
     def join(self) -> None:
-        """Join by the link."""
-        self._do(lambda: self.session.join(self.query_one("#link", Input).value))
+        """Join by the link; where there is none, go on."""
+        if not self._typed("link") and not isinstance(self.focused, Button):
+            self.query_one("#new", Input).focus()
+            return
+        self._do(lambda: self.session.join(self._typed("link")))
 
     @on(Input.Submitted, "#new")
     @on(Button.Pressed, "#make")
     def make(self) -> None:
         """Make a circle."""
-        self._do(lambda: self.session.make(self.query_one("#new", Input).value))
+        self._do(lambda: self.session.make(self._new()))
+
+    def _new(self) -> str:
+        new = self._typed("new")
+        if not new or len(new.encode(errors="replace")) > NAME_BYTES:
+            raise BadValue(f"a circle's name has 1 to {NAME_BYTES} bytes", "type one")
+        return new
 
     def _do(self, work: Callable[[], object]) -> None:
         try:
-            self.session.call_me(self.query_one("#name", Input).value)
+            self.session.call_me(self._typed("name"))
             work()
         except Hinted as error:
             text = Text(output.line(str(error)), style="bold red")
             self.query_one("#problem", Static).update(text)
         else:
             self.dismiss(None)
+
+
+def is_link(text: str) -> bool:
+    """Say whether a text is an invite, or means to be one."""
+    return any(one in text for one in (PREFIX, FELUND_PREFIX))

@@ -18,6 +18,7 @@ from muster.chat.store import NAME, Message, Store
 from muster.circle import Circle
 from muster.circle.events import Event
 from muster.circle.file import Unusable
+from muster.cli import output
 from muster.cli.circle.opening import called, first_services
 from muster.cli.circle.talking import describe
 from muster.cli.home import Home
@@ -27,6 +28,9 @@ from muster.errors import BadValue
 from muster.felund.invite import Invite as FelundInvite
 from muster.invites import PREFIX, InvalidInvite, Invite
 from muster.records import GENERAL
+
+NOBODY = ("root", "somebody")
+"""Names of logins that are no person's."""
 
 _Room = TypeVar("_Room", bound=AnyRoom)
 
@@ -38,6 +42,9 @@ class Session:
         self.home, self.store = home, store
         named = options.name or os.environ.get("MUSTER_NAME") or store.setting("name")
         self.name = called(named)
+        self.is_named = bool(named)
+        self.known_as = self.name if named or self.name not in NOBODY else ""
+        """The same, or nothing where it is a login that says nothing of a person."""
         self.profile = Profile(store, replace(options, name=self.name))
         self.room: AnyRoom | None = None
         self.channel = GENERAL
@@ -214,6 +221,16 @@ class Session:
             raise Misuse(error.message, error.hint) from None
         return self._join_felund(invite)
 
+    def told_by(self, code: str) -> str:
+        """Return whose circle a link leads into, and where, as far as it says so itself."""
+        try:
+            invite = Invite.parse(code)
+        except InvalidInvite:
+            return " by this link"
+        name = f" '{output.name(invite.name)}'" if invite.name else ""
+        where = f" at {output.line(invite.services[0].url)}" if invite.services else ""
+        return name + where
+
     def _join_ours(self, code: str, *, sure: bool) -> AnyRoom:
         try:
             invite = Invite.parse(code)
@@ -269,7 +286,7 @@ class Session:
         name = " ".join(name.split())
         if not name or len(name.encode(errors="replace")) > 64:
             raise BadValue("a name has 1 to 64 bytes")
-        self.name = name
+        self.name = self.known_as = name
         self.store.put("name", name)
         self.profile.options = replace(self.profile.options, name=name)
         for room in self.rooms:

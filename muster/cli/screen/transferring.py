@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.chat.felund import FelundRoom
 from muster.chat.node import Options, Room
 from muster.cli import output
+from muster.cli.cleaning import seen
 from muster.cli.home import Home
 from muster.cli.output import Failure, Misuse
 from muster.cli.screen.session import Session
@@ -64,7 +66,9 @@ def import_(arguments: argparse.Namespace) -> int:
     try:
         if content.startswith(transfer.AGE):
             content = transfer.decrypt(content, _passphrase(arguments, twice=False))
-        _take_in(session, transfer.read(content), taken)
+        found = transfer.read(content)
+        _be_called(session, found)
+        _take_in(session, found, taken)
     except BadValue as error:
         raise Misuse(error.message, error.hint) from None
     finally:
@@ -79,6 +83,14 @@ def import_(arguments: argparse.Namespace) -> int:
         "To be shown as one person with your other device, type there and here: /device NAME"
     )
     return output.OK
+
+
+def _be_called(session: Session, found: list[dict[str, Any]]) -> None:
+    """Be called as in the file, where nobody has said otherwise here: others keep what they see."""
+    name = next((one.get("name") for one in found if one["t"] == "muster-export"), None)
+    if not session.is_named and isinstance(name, str) and seen(name):
+        with suppress(BadValue):
+            session.call_me(seen(name))
 
 
 def _take_in(session: Session, found: list[dict[str, Any]], taken: Taken) -> None:
