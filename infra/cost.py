@@ -98,13 +98,13 @@ def _push(what: str, *, register_s: float, check_s: float, list_s: float, ping_s
 
 
 def clients() -> Mapping[str, Client]:
-    """Return who may call, by name."""
+    """Return who may call, by name: what is usual first, and clients of other systems last."""
     from muster.cli.listening import TTL_S
     from muster.felund.sockets import QUIET_PING_S
     from muster.felund.subscription import CHECK_S, GONE_S
 
     sync = Client(
-        "version 2 on a socket",
+        "version 2 on a socket: 'muster listen', 'chat' and 'node'",
         {},
         messages=_every(480),  # a quiet sync, which has no answer
         events=_every(480),
@@ -116,8 +116,28 @@ def clients() -> Mapping[str, Client]:
         by_socket=True,
     )
     return {
+        "app": replace(
+            sync,
+            what="version 2 with the app, loaded every day by a browser that kept nothing",
+            loads=1 / 24,
+        ),
+        "sync": sync,
+        "push": _push(
+            "version 1: our client on a socket",
+            register_s=TTL_S / 2,
+            check_s=CHECK_S,
+            list_s=GONE_S,
+            ping_s=QUIET_PING_S,
+        ),
+        "quiet": _push(
+            "version 1: on a socket, as seldom as the protocol allows",
+            register_s=540,
+            check_s=3600,
+            list_s=3600,
+            ping_s=540,
+        ),
         "spec": Client(
-            "polling as the protocol's guide advises: peers and mail every 8 s",
+            "version 1: polling as the protocol's guide advises: peers and mail every 8 s",
             {"register": _every(60), "peers": _every(8), "poll": _every(8)},
         ),
         "tui": Client(
@@ -139,26 +159,11 @@ def clients() -> Mapping[str, Client]:
                 "preflight": 7 * _every(64),
             },
         ),
-        "push": _push(
-            "our client on a socket",
-            register_s=TTL_S / 2,
-            check_s=CHECK_S,
-            list_s=GONE_S,
-            ping_s=QUIET_PING_S,
-        ),
-        "quiet": _push(
-            "on a socket, as seldom as the protocol allows",
-            register_s=540,
-            check_s=3600,
-            list_s=3600,
-            ping_s=540,
-        ),
-        "sync": sync,
-        "app": replace(
-            sync, what="the app, loaded every day by a browser that kept nothing", loads=1 / 24
-        ),
     }
 
+
+USUAL = "app"
+"""Whose month is told where nobody asks for another."""
 
 DESIGNS: Mapping[Design, str] = {"polling": "spec", "push": "push"}
 

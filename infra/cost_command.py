@@ -25,12 +25,13 @@ def cost_of(arguments: argparse.Namespace) -> int:
         output.dump(_told(asked, held, quote))
         return output.OK
     draw = _Drawing()
-    draw.say(f"{asked.nodes} nodes, {asked.hours:g} h a day, {asked.region}: a month of")
-    draw.say(cost.clients()[asked.client].what)
+    nodes = f"{asked.nodes} node{'' if asked.nodes == 1 else 's'}"
+    draw.say(f"{nodes}, {asked.hours:g} h a day, {asked.region}: a month of")
+    draw.say(f"{asked.client}: {cost.clients()[asked.client].what}")
     draw.say("")
     draw.bill(asked.estimate(asked.client))
     draw.say("")
-    draw.say("The same by other clients:")
+    draw.say(f"The same by every client ('{asked.client}' is above; --client NAME shows another):")
     draw.bars(
         [(name, usd, cost.clients()[name].what) for name, usd in asked.others().items()]
         + [("nobody", quote.idle_usd, "what stands; nothing runs")]
@@ -69,7 +70,7 @@ def _asked(arguments: argparse.Namespace) -> _Asked:
         hours=arguments.hours,
         messages=arguments.messages,
         region=_region(arguments.region),
-        client=arguments.client or cost.DESIGNS[arguments.design],
+        client=arguments.client or cost.DESIGNS.get(arguments.design, cost.USUAL),
     )
 
 

@@ -110,7 +110,7 @@ def quote(
     usual = cost.estimate(
         nodes=NODES,
         hours=24,
-        design="push",
+        client=cost.USUAL,
         region=region,
         memory_mb=chosen.memory_mb,
         architecture=terms.architecture,

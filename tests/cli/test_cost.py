@@ -1,6 +1,7 @@
 """`muster cost` as a person reads it, and as a program does."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def terminal(tmp_path: Path) -> Terminal:
 
 @pytest.mark.parametrize(
     ("words", "client"),
-    [((), "push"), (("--design", "polling"), "spec"), (("--client", "web"), "web")],
+    [((), "app"), (("--design", "polling"), "spec"), (("--client", "web"), "web")],
 )
 def test_a_month_is_told_to_programs(
     terminal: Terminal, words: tuple[str, ...], client: str
@@ -34,7 +35,7 @@ def test_a_month_is_told_to_programs(
 def test_a_month_is_drawn_for_people(terminal: Terminal) -> None:
     said = terminal.run("cost", "--nodes", "5", "--max-usd", "200").stdout
 
-    for row in cost.estimate(nodes=5, hours=24, client="push").rows:
+    for row in cost.estimate(nodes=5, hours=24, client="app").rows:
         assert row.what in said
     assert "█" in said
     assert "The worst month with these limits" in said
@@ -67,4 +68,15 @@ def test_a_region_whose_prices_nobody_knows_is_refused(terminal: Terminal) -> No
 
 def test_limits_that_nothing_can_keep_are_refused_with_the_least(terminal: Terminal) -> None:
     assert "the lowest ones allow $" in terminal.fails("cost", "--max-usd", "1", expect=2)
-    assert "there are: " in terminal.fails("cost", "--client", "pigeon", expect=2)
+    assert "there are: app, sync, push" in terminal.fails("cost", "--client", "pigeon", expect=2)
+
+
+def test_the_help_names_every_client_and_numbers_are_refused_in_a_sentence(
+    terminal: Terminal,
+) -> None:
+    told = " ".join(terminal.run("cost", "--help").stdout.split())
+    assert all(
+        re.search(rf"\b{name}\b", told.partition("whose month")[2]) for name in cost.clients()
+    )
+    said = terminal.run("cost", "--nodes", "0", expect=2).stderr
+    assert "'0' is not a number of nodes from 1 to a million" in said

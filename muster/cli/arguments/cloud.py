@@ -81,7 +81,7 @@ def _add_destroy(commands: Any) -> None:
 def _add_cost(commands: Any) -> None:
     cost = _verb(commands, "cost", "cost_command:cost_of", "show what a month on AWS costs")
     cost.add_argument(
-        "--nodes", type=values.count, default=5, metavar="N", help="nodes (%(default)s)"
+        "--nodes", type=values.nodes, default=5, metavar="N", help="nodes (%(default)s)"
     )
     cost.add_argument(
         "--hours",
@@ -100,10 +100,14 @@ def _add_cost(commands: Any) -> None:
     cost.add_argument(
         "--design",
         choices=("polling", "push"),
-        default="push",
-        help="how nodes learn what is new (%(default)s)",
+        help="of version 1: how nodes learn what is new",
     )
-    cost.add_argument("--client", metavar="NAME", help="in its place: spec, tui, web, push, quiet")
+    cost.add_argument(
+        "--client",
+        metavar="NAME",
+        help="whose month: app, sync (version 2), push, quiet (version 1), spec, tui, web (other "
+        "systems' clients) (app)",
+    )
     cost.add_argument("--region", metavar="REGION", help="whose prices (us-east-1)")
     cost.add_argument(
         "--max-usd",

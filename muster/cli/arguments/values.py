@@ -37,6 +37,7 @@ def whole(what: str, *, least: int = 0, most: int) -> Callable[[str], int]:
 
 port = whole("port", most=65_535)
 count = whole("number up to a million", most=1_000_000)
+nodes = whole("number of nodes from 1 to a million", least=1, most=1_000_000)
 days = whole("number of days from 1 to 3650", least=1, most=3650)
 times = whole("number from 1 to 1000", least=1, most=1000)
 whole_seconds = whole("whole number of seconds up to a day", most=86_400)
