@@ -37,7 +37,7 @@ from chalicelib.settings import Settings, unknown
 from chalicelib.store import Stores
 from chalicelib.store.sqlite import SqliteStores, open_sqlite
 from chalicelib.variables import WrongValue
-from muster import keys
+from muster import keys, places
 
 __all__ = ["Bounds", "Chosen", "LocalHost", "build", "read", "serve"]
 
@@ -53,6 +53,10 @@ _ACCESS = {
     "open": "open: whoever reaches it can make circles and communities here, and fill the disk\n"
     "            as far as the limits go; --closed serves only those that were let in",
 }
+
+_NEEDS_TLS = (
+    "reach the app only by https: --tls-cert and --tls-key, or a proxy (docs/one-machine.md)"
+)
 
 _log = logging.getLogger("muster")
 _level = variables.choice("info", "warning")
@@ -135,10 +139,11 @@ def serve(
         app = build(settings, stores, trusted_proxies=trusted_proxies, bounds=bounds, shown=shown)
         base = base_url(host, listener.getsockname()[1], scheme="https" if shown else "http")
         published = _publish(app, directory, base, every_s=publish_every_s)
-        address = f"{base}#{_service_id(app)}"
+        named = f"#{_service_id(app)}"
         if settings.access == "closed":
-            address += _first_code(stores)
-        print(_greeting(settings, base, directory, published, address), flush=True)
+            named += _first_code(stores)
+        others = elsewhere(host, base, here=_addresses() if places.is_any(host) else ())
+        print(_greeting(settings, base, directory, published, named, others), flush=True)
         if files < bounds.connections + SPARE_FILES:
             _log.warning("only %d files may be open; not every connection will find room", files)
         server.run(app, listener)
@@ -148,6 +153,26 @@ def is_reachable(settings: Settings, *, host: str, trusted_proxies: Iterable[str
     """Say whether more than this machine can reach a service that listens there."""
     told = urlsplit(settings.websocket_url).hostname or host
     return bool(tuple(trusted_proxies)) or not (is_loopback(host) and is_loopback(told))
+
+
+def elsewhere(host: str, base: str, *, here: Sequence[str]) -> list[str]:
+    """Return the URLs by which others reach what listens at *host*; *here* if at all addresses."""
+    if not places.is_any(host):
+        return [] if is_loopback(host) else [base]
+    parts = urlsplit(base)
+    return [
+        base_url(one, parts.port, scheme=parts.scheme)
+        for one in here
+        if ":" not in one or host != "0.0.0.0"  # noqa: S104 - it is compared
+    ]
+
+
+def _addresses() -> list[str]:
+    """Return the addresses of this machine, where that can be asked; the service needs none."""
+    try:
+        return places.Here.look().shown()
+    except (ImportError, OSError):
+        return []
 
 
 def log_to(stream: TextIO, *, verbose: bool) -> None:
@@ -248,9 +273,20 @@ def _first_code(stores: Stores) -> str:
     return f"&access={code}"
 
 
-def _greeting(settings: Settings, base: str, directory: Path, published: str, address: str) -> str:
-    """Say where it listens and what to try."""
-    muster = _command()
+def _greeting(
+    settings: Settings,
+    base: str,
+    directory: Path,
+    published: str,
+    named: str,
+    others: Sequence[str],
+) -> str:
+    """Say where it listens and what to try; *named* is its id, with a code perhaps."""
+    muster, address = _command(), base + named
+    far = [url + named for url in others if url != base]
+    beside = "".join(f"  {'' if place else 'others':<10}{one}\n" for place, one in enumerate(far))
+    if others and base.startswith("http:"):
+        beside += f"  {'' if far else 'others':<10}{_NEEDS_TLS}\n"
     first = f"See two peers meet:       {muster} doctor {base}"
     shown = shlex.quote(address)
     if settings.access == "closed":
@@ -263,7 +299,7 @@ Muster {settings.version} listens on {base}
   app       {base}/app/
   look      {base}/
   address   {address}
-  data      {directory}
+{beside}  data      {directory}
   access    {_ACCESS[settings.access]}
   unsigned  {settings.unsigned}
 {published}

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from capsules.errors import Refused as NotBelieved
-from muster import certificates, network
-from muster.circle import anchors, places
+from muster import certificates, network, places
+from muster.circle import anchors
 from muster.circle.anchors import Anchor
 from muster.circle.links import MEET, Link, NoLink, PathKind
 from muster.exchange import Closed

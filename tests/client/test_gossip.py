@@ -16,7 +16,7 @@ from muster.chat.node import Room
 from muster.chat.store import Store
 from muster.circle import Circle
 from muster.circle.anchors import COOLDOWN_S, STALE_S, Anchor, ranked
-from muster.circle.places import Here
+from muster.places import Here
 from muster.records import GENERAL
 from tests.support import local
 from tests.support.members2 import address, joined, play

@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from chalicelib.local import main
+from chalicelib.local.main import elsewhere
 from chalicelib.local.websockets import WebSocket
 from chalicelib.routes import ROUTES
 from chalicelib.settings import Settings
@@ -805,6 +806,20 @@ def test_it_says_where_it_listens_and_what_to_try(tmp_path: Path) -> None:
         assert "unsigned  allow" in server.greeting
         assert str(tmp_path) in server.greeting
         assert f"doctor {server.base}" in server.greeting
+        assert "others" not in server.greeting
+
+
+def test_it_says_by_which_addresses_others_reach_it(tmp_path: Path) -> None:
+    here = ["192.0.2.7", "2001:db8::7"]
+    base = "http://127.0.0.1:8787"
+    assert elsewhere("0.0.0.0", base, here=here) == ["http://192.0.2.7:8787"]  # noqa: S104
+    assert elsewhere("::", base, here=here) == [
+        *("http://192.0.2.7:8787", "http://[2001:db8::7]:8787")
+    ]
+    assert elsewhere("localhost", base, here=()) == []
+    assert elsewhere("192.0.2.7", "http://192.0.2.7:1", here=()) == ["http://192.0.2.7:1"]
+    with running(tmp_path, "--host=0.0.0.0") as server:
+        assert "reach the app only by https: --tls-cert" in server.greeting
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
