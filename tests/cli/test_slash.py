@@ -358,6 +358,8 @@ def test_messages_are_named_by_their_place_or_key(tmp_path: Path) -> None:
             await run(session, "/call end")
         with pytest.raises(BadValue, match="cannot start a call; the app can"):
             await run(session, "/call start video")
+        with pytest.raises(BadValue, match="cannot do '/call join'; the app can"):
+            await run(session, "/call join")
 
     among_two(tmp_path, scene)
 

@@ -529,6 +529,9 @@ JOINED_BY = "a terminal cannot join it, the app can"
 @command("call", "", "say whether a call is on in this channel")
 async def _call(session: Session, rest: str) -> Answer:
     room = session.ours
+    if rest:
+        word = output.name(rest.split()[0])
+        raise BadValue(f"a terminal cannot do '/call {word}'; the app can{_app_of(session)}")
     call = room.talk.call_in(session.channel)
     if call is None:
         return Answer(("no call is on here",))
@@ -539,8 +542,12 @@ async def _call(session: Session, rest: str) -> Answer:
 
 @command("call start", "", "say where a call is started: a terminal cannot")
 async def _call_start(session: Session, rest: str) -> Answer:
-    places = "".join(f" at {one.url}/app/" for one in session.ours.circle.services[:1])
-    raise BadValue(f"a terminal cannot start a call; the app can{places}")
+    raise BadValue(f"a terminal cannot start a call; the app can{_app_of(session)}")
+
+
+def _app_of(session: Session) -> str:
+    """Return where the app of this circle is, if that is known."""
+    return "".join(f" at {one.url}/app/" for one in session.ours.circle.services[:1])
 
 
 @command("call end", "", "end the call that you began, for all")
