@@ -381,7 +381,7 @@ class Room:
 
     def invite(self) -> str:
         """Return what lets somebody in, with where this node is reached now."""
-        made = self.circle.invite(name=self.title[:32], peers=self.peers_shown())
+        made = self.circle.invite(name=self.title, peers=self.peers_shown())
         return made.link() if made.services else made.code
 
     def peers_shown(self) -> list[str]:

@@ -46,7 +46,7 @@ def lines(rooms: Iterable[AnyRoom], *, name: str, at_ms: int) -> Iterator[dict[s
 def _ours(room: Room) -> Iterator[dict[str, Any]]:
     circle, talk = room.circle, room.talk
     talk.catch_up()
-    invite = circle.invite(name=room.title[:32], peers=room.peers_shown())
+    invite = circle.invite(name=room.title, peers=room.peers_shown())
     yield {
         "t": "circle",
         "name": room.name,

@@ -23,7 +23,7 @@ from muster.circle.events import Event
 from muster.circle.file import LASTING, NOT_DELETED, CircleFile, Draft, Kept
 from muster.circle.peers import Member
 from muster.errors import BadValue, Hinted
-from muster.invites import Invite, ServiceAddress
+from muster.invites import NAME_BYTES, Invite, ServiceAddress
 from muster.keys import Epoch, label
 from muster.records import GENERAL, Record
 from muster.rekeys import Last, Rekey
@@ -202,7 +202,7 @@ class Circle:
             tuple(self.services),
             tuple(peers) or self.peers,
             self.clock_ms(),
-            name or self.name,
+            (name or self.name).encode(errors="replace")[:NAME_BYTES].decode(errors="ignore"),
         )
 
     def name_of(self, member_id: bytes) -> str:

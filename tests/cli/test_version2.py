@@ -194,6 +194,8 @@ def test_a_circle_may_be_made_where_no_service_is(terminal: Open) -> None:
 
 def test_a_circle_is_called_here_as_its_own_people_call_it(terminal: Open, ann: Terminal) -> None:
     invite = Invite.parse(ann.run("circle", "invite").stdout)
+    long = circle_of(ann).invite(name="漢" * 32)
+    assert Invite.parse(long.code).name == "漢" * 21, "an invite has room for 64 bytes"
     forged = replace(invite, name="Sunday\x1b[2J\u202e & Ö").code
     bob = terminal("Bob")
     bob.run("circle", "new", "--name", "Sunday[2J & Ö")
