@@ -294,23 +294,26 @@ def test_the_program_of_the_readme_tells_what_is_new_once_and_ends_well(
     ann.run("send", "before it joined")
     with ann.running("listen") as hers:
         for news in ("hello bot", "hello again"):
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 [sys.executable, str(file)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=tmp_path,
-                env=ann.environment(
-                    PYTHONPATH=str(Path(__file__).parents[2]), PYTHONUNBUFFERED="1"
-                ),
-            )
-            hers.until("bot: hello from a program")
-            ann.run("send", news)
-            assert process.stdout is not None
-            assert process.stdout.readline() == f"Ann {news}\n"
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
-            assert process.returncode == 0
+                env=ann.environment(PYTHONPATH=str(root), PYTHONUNBUFFERED="1"),
+                # a run in the background ignores Ctrl-C, and so does whom it starts
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            ) as process:
+                try:
+                    hers.until("bot: hello from a program")
+                    ann.run("send", news)
+                    assert process.stdout is not None
+                    assert process.stdout.readline() == f"Ann {news}\n"
+                    process.send_signal(signal.SIGINT)
+                    assert process.communicate(timeout=20) == ("", "")
+                    assert process.returncode == 0
+                finally:
+                    process.kill()
     (bot,) = circle_of(ann).file.members()
     assert bot.name == "bot", "it is the same member at every start"
 
