@@ -1,6 +1,7 @@
 """What every suite shares: hypothesis profiles, dynalite, and no way to a real AWS account."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# A run in the background ignores interrupts, and all that it starts would: a command that is told
+# to end before it listens to them would go on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ON_AWS = "MUSTER_TEST_AWS"
 
