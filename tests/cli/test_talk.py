@@ -236,7 +236,7 @@ class Screen:
         """Wait until nothing is drawn any more: then what is to have the focus has it."""
         before, still = "", 0
         end = time.monotonic() + 20
-        while still < 5 and time.monotonic() < end:
+        while still < 15 and time.monotonic() < end:
             shown = self._call("capture-pane", "-p", "-e")
             before, still = shown, still + 1 if shown == before else 0
             time.sleep(0.1)
