@@ -237,7 +237,7 @@ class Screen:
         before, still = "", 0
         end = time.monotonic() + 20
         while still < 15 and time.monotonic() < end:
-            shown = self._call("capture-pane", "-p", "-e")
+            shown = self._call("capture-pane", "-p")  # without colours: a cursor blinks
             before, still = shown, still + 1 if shown == before else 0
             time.sleep(0.1)
 
